@@ -1,0 +1,89 @@
+// swift-tools-version: 6.1
+// One target is one room of the house; the README's architecture picture shows the arrows, and
+// `Tests/HouseTests` holds the `import` lines against it. The same sources are compiled twice: as Embedded
+// Swift for what ships (GATEHOUSE_EMBEDDED=1, see Tools/build) and as ordinary Swift for `swift test`.
+import PackageDescription
+
+let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
+let embeddedLibraries = Context.environment["GATEHOUSE_EMBEDDED_LIBRARIES"] ?? ""
+
+let swiftSettings: [SwiftSetting] =
+    [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
+    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo"])] : [])
+
+let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
+
+let linkerSettings: [LinkerSetting] =
+    (isEmbedded
+        ? [
+            .unsafeFlags(["-static-executable", "-L", embeddedLibraries, "-Xlinker", "--gc-sections"]),
+            .linkedLibrary("swiftUnicodeDataTables"),
+        ] : [])
+    + foreignLibraries.map { .linkedLibrary($0) }
+
+/// A room: its name and the rooms that it may import.
+func room(_ name: String, _ imports: [String]) -> Target {
+    .target(name: name, dependencies: imports.map { .byName(name: $0) }, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ imports: [String]) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: imports.map { .byName(name: $0) }, swiftSettings: swiftSettings,
+        linkerSettings: foreignLibraries.map { .linkedLibrary($0) })
+}
+
+let ground = ["Formats", "HTTP", "Cryptography", "Platform"]
+let base = ["Store", "CEL"] + ground
+
+let package = Package(
+    name: "gatehouse",
+    products: [
+        .executable(name: "gatehouse", targets: ["gatehouse"]),
+        .library(name: "CEL", targets: ["CEL"]),
+    ],
+    targets: [
+        .systemLibrary(name: "CLMDB"),
+        .systemLibrary(name: "CZlib"),
+        .target(name: "CYAML"),
+        .target(name: "CMbedTLS"),
+        .target(name: "CPlatform"),
+
+        room("Platform", ["CPlatform"]),
+        room("Formats", ["CYAML", "CZlib"]),
+        room("HTTP", []),
+        room("Cryptography", ["CMbedTLS", "Platform"]),
+
+        room("Store", ["CLMDB", "CPlatform"] + ground),
+        room("CEL", ["Formats"]),
+
+        room("Monitoring", ["Platform", "Formats"]),
+        room("Collection", base + ["Monitoring"]),
+        room("Governance", base + ["Monitoring"]),
+        room("Unification", base + ["Monitoring", "Governance"]),
+        room("Activation", base + ["Monitoring", "Governance", "Unification"]),
+        room("Delivery", base + ["Monitoring"]),
+
+        room("Serving", base + ["Monitoring", "Collection", "Governance", "Unification", "Activation"]),
+        room(
+            "Agent",
+            base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
+        .executableTarget(
+            name: "gatehouse", dependencies: ["Agent", "CEL", "Formats", "Platform", "Cryptography", "Unification"],
+            swiftSettings: swiftSettings, linkerSettings: linkerSettings),
+    ]
+        + (isEmbedded
+            ? []
+            : [
+                tests("House", []),
+                tests("Platform", ["Platform"]),
+                tests("Formats", ["Formats"]),
+                tests("HTTP", ["HTTP", "Formats"]),
+                tests("Cryptography", ["Cryptography", "Platform", "Formats"]),
+                tests("Store", ["Store", "Platform"]),
+                tests("CEL", ["CEL", "Formats"]),
+                tests("Unification", ["Unification", "Formats", "Cryptography"]),
+                tests("Delivery", ["Delivery", "Formats"]),
+                tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
+                tests("Agent", ["Agent", "Store", "Formats", "Platform"]),
+            ])
+)

@@ -1,0 +1,1 @@
+// The fourth layer: audiences and decisions by the rules of the bundle.

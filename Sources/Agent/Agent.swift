@@ -1,0 +1,1 @@
+// Puts the rooms together: configuration, threads, life cycle and the pipeline of one event.

@@ -1,0 +1,4 @@
+#ifndef CMBEDTLS_H
+#define CMBEDTLS_H
+#include <mbedtls/version.h>
+#endif

@@ -1,0 +1,1 @@
+// The first layer: decodes what arrives into events, validates them and recognises repeats.

@@ -1,0 +1,1 @@
+// Hashes, keyed hashes and TLS sessions; the only room that knows mbedTLS.

@@ -1,0 +1,1 @@
+// Syntax of data: JSON, YAML, hex, base64 and gzip. No input or output.

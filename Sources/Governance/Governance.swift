@@ -1,0 +1,1 @@
+// The second layer: consent and purposes; what may be processed and what must not be kept.

@@ -1,0 +1,1 @@
+// The local HTTP server and its routes.
