@@ -1,1 +1,0 @@
-// Hashes, keyed hashes and TLS sessions; the only room that knows mbedTLS.
