@@ -5,6 +5,11 @@ import Testing
 
 private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 
+// Spans do not go through the testing macros.
+private func read(_ raw: [UInt8]) -> Digest256? { Digest256(raw.span) }
+private func read(hexadecimal text: String) -> Digest256? { Digest256(hexadecimal: Array(text.utf8).span) }
+private func agree(_ left: [UInt8], _ right: [UInt8]) -> Bool { isEqualInConstantTime(left.span, right.span) }
+
 private func unhex(_ text: String) -> [UInt8] {
     let digits = Array(text.utf8)
     return stride(from: 0, to: digits.count, by: 2).map {
@@ -79,19 +84,22 @@ private func unhex(_ text: String) -> [UInt8] {
         var raw: [UInt8] = []
         digest.append(to: &raw)
         #expect(raw == unhex(digest.hexadecimal))
-        #expect(Digest256(raw.span) == digest)
-        #expect(Digest256(hexadecimal: bytes(digest.hexadecimal.uppercased()).span) == digest)
-        #expect(Digest256(raw.span.extracting(0..<31)) == nil)
-        #expect(Digest256(hexadecimal: bytes("g" + digest.hexadecimal.dropFirst()).span) == nil)
+        #expect(read(raw) == digest)
+        #expect(read(Array(raw.dropLast())) == nil)
+        #expect(read(hexadecimal: digest.hexadecimal.uppercased()) == digest)
+        #expect(read(hexadecimal: "g" + digest.hexadecimal.dropFirst()) == nil)
+        #expect(read(hexadecimal: String(digest.hexadecimal.dropFirst())) == nil)
         #expect(Set([digest, digest, .zero]).count == 2)
         for bit in 0..<256 {
             var other = raw
             other[bit / 8] ^= 1 << UInt8(bit % 8)
-            #expect(Digest256(other.span)! != digest)
-            #expect(!Digest256.areEqualInConstantTime(Digest256(other.span)!, digest))
-            #expect(!isEqualInConstantTime(other.span, raw.span))
+            let changed = Digest256(other.span)!
+            #expect(changed != digest)
+            #expect(!Digest256.areEqualInConstantTime(changed, digest))
+            #expect(!agree(other, raw))
         }
         #expect(Digest256.areEqualInConstantTime(digest, digest))
-        #expect(!isEqualInConstantTime(raw.span, raw.span.extracting(0..<31)))
+        #expect(agree(raw, raw))
+        #expect(!agree(raw, Array(raw.dropLast())))
     }
 }
