@@ -1,1 +1,176 @@
+#define _GNU_SOURCE
 #include "CPlatform.h"
+
+// The C library hands argc and argv to constructors; Embedded Swift has no CommandLine.
+static int argument_count;
+static char **arguments;
+__attribute__((constructor)) static void keep_arguments(int argc, char **argv) {
+    argument_count = argc;
+    arguments = argv;
+}
+int cp_argument_count(void) { return argument_count; }
+const char *cp_argument(int index) { return index < argument_count ? arguments[index] : NULL; }
+
+int cp_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+
+int cp_listen_tcp(const char *address, uint16_t port, int backlog, int reuse_port) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name;
+    socklen_t size;
+    memset(&name, 0, sizeof name);
+    if (inet_pton(AF_INET, address, &name.v4.sin_addr) == 1) {
+        name.v4.sin_family = AF_INET;
+        name.v4.sin_port = htons(port);
+        size = sizeof name.v4;
+    } else if (inet_pton(AF_INET6, address, &name.v6.sin6_addr) == 1) {
+        name.v6.sin6_family = AF_INET6;
+        name.v6.sin6_port = htons(port);
+        size = sizeof name.v6;
+    } else {
+        errno = EINVAL;
+        return -1;
+    }
+    int listener = socket(name.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener < 0) return -1;
+    int on = 1;
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (reuse_port) setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    if (bind(listener, &name.any, size) != 0 || listen(listener, backlog) != 0) {
+        int error = errno;
+        close(listener);
+        errno = error;
+        return -1;
+    }
+    return listener;
+}
+
+int cp_listen_unix(const char *path, unsigned mode, int backlog) {
+    struct sockaddr_un name;
+    memset(&name, 0, sizeof name);
+    name.sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof name.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(name.sun_path, path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener < 0) return -1;
+    struct stat status;
+    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) unlink(path);
+    mode_t before = umask(0777 & ~mode);
+    int bound = bind(listener, (struct sockaddr *)&name, sizeof name);
+    umask(before);
+    if (bound != 0 || listen(listener, backlog) != 0) {
+        int error = errno;
+        close(listener);
+        errno = error;
+        return -1;
+    }
+    return listener;
+}
+
+int cp_socket_port(int descriptor) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name;
+    socklen_t size = sizeof name;
+    if (getsockname(descriptor, &name.any, &size) != 0) return -1;
+    if (name.any.sa_family == AF_INET) return ntohs(name.v4.sin_port);
+    if (name.any.sa_family == AF_INET6) return ntohs(name.v6.sin6_port);
+    return 0;
+}
+
+// 0 another host, 1 loopback, 2 a Unix socket.
+int cp_peer_kind(int descriptor) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un local;
+    } name;
+    socklen_t size = sizeof name;
+    if (getpeername(descriptor, &name.any, &size) != 0) return 0;
+    if (name.any.sa_family == AF_UNIX) return 2;
+    if (name.any.sa_family == AF_INET) return (ntohl(name.v4.sin_addr.s_addr) >> 24) == 127;
+    if (name.any.sa_family == AF_INET6) {
+        if (IN6_IS_ADDR_LOOPBACK(&name.v6.sin6_addr)) return 1;
+        if (IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr)) return name.v6.sin6_addr.s6_addr[12] == 127;
+    }
+    return 0;
+}
+
+// Starts a connection and returns a non-blocking socket that becomes writable when it stands or has failed. Blocks
+// while the name is resolved. On failure: -1, *error is errno, or 100000 minus getaddrinfo's code.
+int cp_connect_start(const char *host, uint16_t port, int *error) {
+    struct addrinfo hints, *found = NULL, *one;
+    char service[8];
+    memset(&hints, 0, sizeof hints);
+    hints.ai_socktype = SOCK_STREAM;
+    snprintf(service, sizeof service, "%u", port);
+    int code = getaddrinfo(host, service, &hints, &found);
+    if (code != 0) {
+        *error = 100000 - code;
+        return -1;
+    }
+    int descriptor = -1;
+    *error = EHOSTUNREACH;
+    for (one = found; one; one = one->ai_next) {
+        descriptor = socket(one->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (descriptor < 0) {
+            *error = errno;
+            continue;
+        }
+        if (connect(descriptor, one->ai_addr, one->ai_addrlen) == 0 || errno == EINPROGRESS) break;
+        *error = errno;
+        close(descriptor);
+        descriptor = -1;
+    }
+    freeaddrinfo(found);
+    return descriptor;
+}
+
+void cp_ignore_broken_pipes(void) { signal(SIGPIPE, SIG_IGN); }
+
+// SIGINT, SIGTERM and SIGHUP are blocked in this thread and those it makes later, and read from a descriptor instead.
+int cp_signal_descriptor(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return -1;
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+int cp_next_signal(int descriptor) {
+    struct signalfd_siginfo information;
+    return read(descriptor, &information, sizeof information) == sizeof information ? (int)information.ssi_signo : 0;
+}
+
+// One heap for all threads, and what is freed at its top goes back to the kernel early: memory is the scarce thing.
+void cp_tune_allocator(void) {
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+}
+
+// Where a Swift trap arrives (-trap-function): a line before the process ends, so that it does not die in silence.
+void cp_trapped(void) {
+    static const char line[] = "level=fatal msg=\"internal error: a check failed; the process stops\"\n";
+    ssize_t written = write(2, line, sizeof line - 1);
+    (void)written;
+    abort();
+}
+
+int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, pthread_t *thread) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
+    int code = pthread_create(thread, &attributes, body, argument);
+    pthread_attr_destroy(&attributes);
+    return code;
+}

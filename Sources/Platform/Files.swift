@@ -1,0 +1,87 @@
+// Small files, read and replaced whole.
+
+import CPlatform
+
+public enum Files {
+    /// Reads a whole file.
+    /// - Parameter limitBytes: a larger file is refused with EFBIG instead of filling the memory.
+    public static func read(_ path: String, limitBytes: Int) throws(SystemError) -> [UInt8] {
+        let raw = path.withCString { cp_open($0, O_RDONLY, 0) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        let file = Descriptor(owning: raw)
+        var result: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 16_384)
+        while true {
+            let n = try readSome(file.raw, into: &buffer)
+            if n == 0 { return result }
+            if result.count + n > limitBytes { throw SystemError("read", code: EFBIG) }
+            result.append(contentsOf: buffer[0..<n])
+        }
+    }
+
+    /// Replaces a file so that after a power cut either the old or the new one is there, whole: temporary file, fsync,
+    /// rename, fsync of the folder.
+    public static func replace(_ path: String, with bytes: [UInt8], mode: UInt32) throws(SystemError) {
+        let temporary = path + ".new"
+        let raw = temporary.withCString { cp_open($0, O_WRONLY | O_CREAT | O_TRUNC, mode) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        let file = Descriptor(owning: raw)
+        try writeAll(file.raw, bytes.span)
+        if fsync(file.raw) != 0 { throw SystemError(last: "fsync") }
+        let renamed = temporary.withCString { old in path.withCString { new in rename(old, new) } }
+        if renamed != 0 { throw SystemError(last: "rename") }
+        try synchronizeDirectory(of: path)
+    }
+
+    /// Makes the creation or renaming of a file durable.
+    public static func synchronizeDirectory(of path: String) throws(SystemError) {
+        let directory = parent(path)
+        let raw = directory.withCString { cp_open($0, O_RDONLY | O_DIRECTORY, 0) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        let file = Descriptor(owning: raw)
+        if fsync(file.raw) != 0 { throw SystemError(last: "fsync") }
+    }
+
+    /// The folder that a path lies in.
+    public static func parent(_ path: String) -> String {
+        let bytes = Array(path.utf8)
+        guard let slash = bytes.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+        return slash == 0 ? "/" : String(decoding: bytes[0..<slash], as: UTF8.self)
+    }
+
+    /// Makes a folder and the folders above it.
+    public static func makeDirectory(_ path: String, mode: UInt32 = 0o700) throws(SystemError) {
+        if path.withCString({ cp_is_directory($0) }) != 0 { return }
+        let above = parent(path)
+        if above != path && above != "." && above != "/" { try makeDirectory(above, mode: mode) }
+        if path.withCString({ mkdir($0, mode_t(mode)) }) != 0 && cp_errno() != EEXIST { throw SystemError(last: "mkdir") }
+    }
+
+    public static func exists(_ path: String) -> Bool { path.withCString { access($0, F_OK) } == 0 }
+
+    /// A file's size in bytes; `nil` when there is none.
+    public static func size(_ path: String) -> Int64? {
+        let size = path.withCString { cp_path_size($0) }
+        return size < 0 ? nil : size
+    }
+
+    /// Bytes that the file system under a path still has for us.
+    public static func freeBytes(_ path: String) -> Int64? {
+        let bytes = path.withCString { cp_free_bytes($0) }
+        return bytes < 0 ? nil : bytes
+    }
+
+    public static func remove(_ path: String) { _ = path.withCString { unlink($0) } }
+
+    /// Takes an exclusive lock on a file that lasts as long as the descriptor; `nil` when another process has it.
+    public static func lockFile(_ path: String) throws(SystemError) -> Descriptor? {
+        let raw = path.withCString { cp_open($0, O_RDWR | O_CREAT, 0o600) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        let file = Descriptor(owning: raw)
+        if flock(file.raw, LOCK_EX | LOCK_NB) != 0 {
+            if cp_errno() == EWOULDBLOCK { return nil }
+            throw SystemError(last: "flock")
+        }
+        return file
+    }
+}

@@ -1,0 +1,68 @@
+// This process: its arguments, its signals, its standard streams.
+
+import CPlatform
+
+public enum Process {
+    /// The command line, the program's name first.
+    public static var arguments: [String] {
+        var result: [String] = []
+        for index in 0..<cp_argument_count() {
+            // argv's strings live as long as the process.
+            if let text = cp_argument(index) { result.append(String(cString: text)) }
+        }
+        return result
+    }
+
+    public static var identifier: Int { Int(getpid()) }
+
+    /// An environment variable's value.
+    public static func environment(_ name: String) -> String? {
+        // getenv's result is copied before anything could change the environment; nothing here does.
+        guard let value = name.withCString({ getenv($0) }) else { return nil }
+        return String(cString: value)
+    }
+
+    /// What every long-running command does first.
+    public static func prepare() {
+        cp_tune_allocator()
+        cp_ignore_broken_pipes()
+    }
+
+    /// Gives freed memory back to the kernel.
+    public static func trimMemory() { malloc_trim(0) }
+
+    /// Ends the process at once.
+    public static func exit(_ code: Int32) -> Never { CPlatform.exit(code) }
+
+    public static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
+
+    public static func standardOutput(_ text: String) { try? writeAll(1, Array(text.utf8).span) }
+    public static func standardError(_ text: String) { try? writeAll(2, Array(text.utf8).span) }
+}
+
+/// SIGINT, SIGTERM and SIGHUP as readable events. Made before any thread, so that all threads leave them alone.
+public struct SignalWatcher: ~Copyable {
+    public enum Signal: Equatable, Sendable {
+        case interrupt, terminate, hangup
+    }
+
+    private let descriptor: Descriptor
+
+    public init() throws(SystemError) {
+        let raw = cp_signal_descriptor()
+        guard raw >= 0 else { throw SystemError(last: "signalfd") }
+        descriptor = Descriptor(owning: raw)
+    }
+
+    public var raw: Int32 { descriptor.raw }
+
+    /// The next signal that has arrived.
+    public func next() -> Signal? {
+        switch cp_next_signal(descriptor.raw) {
+        case SIGINT: .interrupt
+        case SIGTERM: .terminate
+        case SIGHUP: .hangup
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,40 @@
+// What the operating system refused, in a form that a person can act on.
+
+import CPlatform
+
+/// A system call that failed: which one, and the kernel's `errno`.
+public struct SystemError: Error, Equatable {
+    /// The call, as its manual page is named.
+    public let operation: StaticString
+    /// `errno` (errno(3)).
+    public let code: Int32
+
+    public init(_ operation: StaticString, code: Int32) {
+        self.operation = operation
+        self.code = code
+    }
+
+    /// Takes `errno` as the last call left it.
+    public init(last operation: StaticString) { self.init(operation, code: cp_errno()) }
+
+    /// "open: No such file or directory".
+    public var message: String { "\(operation): \(SystemError.text(code))" }
+
+    /// The system's own words for an `errno`.
+    public static func text(_ code: Int32) -> String {
+        // strerror returns a string of the C library's that lives until this thread asks again; it is copied at once.
+        guard let words = strerror(code) else { return "error \(code)" }
+        return String(cString: words)
+    }
+
+    public static func == (a: SystemError, b: SystemError) -> Bool { a.code == b.code }
+
+    public static let wouldBlock: Int32 = EAGAIN
+    public static let interrupted: Int32 = EINTR
+    public static let connectionReset: Int32 = ECONNRESET
+    public static let addressInUse: Int32 = EADDRINUSE
+    public static let noEntry: Int32 = ENOENT
+    public static let alreadyExists: Int32 = EEXIST
+    public static let timedOut: Int32 = ETIMEDOUT
+    public static let noSpace: Int32 = ENOSPC
+}
