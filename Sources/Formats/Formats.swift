@@ -1,1 +1,0 @@
-// Syntax of data: JSON, YAML, hex, base64 and gzip. No input or output.
