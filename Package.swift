@@ -79,7 +79,7 @@ let package = Package(
                 tests("Formats", ["Formats"]),
                 tests("HTTP", ["HTTP", "Formats"]),
                 tests("Cryptography", ["Cryptography", "Platform", "Formats"]),
-                tests("Store", ["Store", "Platform"]),
+                tests("Store", ["Store", "Platform", "Cryptography", "Formats"]),
                 tests("CEL", ["CEL", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
                 tests("Delivery", ["Delivery", "Formats"]),

@@ -1,4 +1,156 @@
+// Shows that the store keeps what is committed and nothing else, in order, for one process at a time; that a log entry
+// reads back as it was written; and that every flipped bit of one is found.
+
+import Cryptography
+import Formats
 import Testing
 
+@testable import Platform
+@testable import Store
+
 @Suite struct StoreTests {
+    private func makeFolder() -> String {
+        var random = SystemRandom()
+        return "/tmp/gatehouse-store-test-\(random.next())"
+    }
+
+    @Test func whatIsCommittedIsThereAfterReopeningAndWhatIsNotIsGone() throws {
+        let folder = makeFolder()
+        do {
+            let store = try Database(folder: folder, mapBytes: 1 << 20)
+            var first = try store.beginWrite()
+            try first.put(store.tables.meta, Array("kept".utf8).span, [1, 2, 3].span)
+            try first.commit()
+            var second = try store.beginWrite()
+            try second.put(store.tables.meta, Array("dropped".utf8).span, [9].span)
+            _ = consume second
+        }
+        let store = try Database(folder: folder, mapBytes: 1 << 20)
+        var reader = try store.makeReader()
+        try reader.begin()
+        let key = Array("kept".utf8)
+        var kept: [UInt8] = []
+        if let span = try reader.get(store.tables.meta, key.span) { kept = copy(span) }
+        let dropped = try reader.get(store.tables.meta, Array("dropped".utf8).span) == nil
+        reader.end()
+        #expect(kept == [1, 2, 3])
+        #expect(dropped)
+    }
+
+    @Test func aReaderKeepsItsSnapshotUntilItBeginsAgain() throws {
+        let store = try Database(folder: makeFolder(), mapBytes: 1 << 20)
+        var reader = try store.makeReader()
+        try reader.begin()
+        var writing = try store.beginWrite()
+        try writing.put(store.tables.meta, [1].span, [1].span)
+        try writing.commit()
+        let before = try reader.get(store.tables.meta, [1].span) == nil
+        reader.end()
+        try reader.begin()
+        let after = try reader.get(store.tables.meta, [1].span) == nil
+        reader.end()
+        #expect(before && !after)
+    }
+
+    @Test func aSecondOpenerIsRefused() throws {
+        let folder = makeFolder()
+        let store = try Database(folder: folder, mapBytes: 1 << 20)
+        #expect(throws: StoreError.inUse(path: folder)) { try Database(folder: folder, mapBytes: 1 << 20) }
+        _ = store
+    }
+
+    @Test func numbersKeepTheirOrderAndTheOldestGoFirst() throws {
+        let store = try Database(folder: makeFolder(), mapBytes: 1 << 20)
+        var writing = try store.beginWrite()
+        for number in [1, 255, 256, 65_536, 1 << 40] as [UInt64] {
+            try writing.put(store.tables.log, NumberKey(number).bytes.span, [0].span, appending: true)
+        }
+        #expect(try writing.lastNumber(store.tables.log) == 1 << 40)
+        #expect(try writing.deleteNumbers(store.tables.log, below: 65_536, atMost: 2) == 2)
+        var seen: [UInt64] = []
+        try writing.scan(store.tables.log, from: NumberKey(0).bytes.span) { key, _ in
+            seen.append(NumberKey.decode(key) ?? 0)
+            return true
+        }
+        #expect(seen == [256, 65_536, 1 << 40])
+        #expect(try writing.deleteNumbers(store.tables.log, below: 65_536, atMost: 10) == 1)
+        try writing.commit()
+    }
+
+    @Test func aFullMapIsSaidToBeFullAndTheStoreStaysUsable() throws {
+        let store = try Database(folder: makeFolder(), mapBytes: 1 << 20)
+        var number: UInt64 = 0
+        let value = [UInt8](repeating: 7, count: 1000)
+        var refusal: StoreError?
+        while refusal == nil && number < 10_000 {
+            do throws(StoreError) {
+                var writing = try store.beginWrite()
+                for _ in 0..<10 {
+                    try writing.put(store.tables.log, NumberKey(number).bytes.span, value.span)
+                    number += 1
+                }
+                try writing.commit()
+            } catch {
+                refusal = error
+            }
+        }
+        #expect(refusal == .full)
+        var reader = try store.makeReader()
+        try reader.begin()
+        #expect(reader.count(store.tables.log) > 100)
+        reader.end()
+    }
+
+    private func makeEntry() -> [UInt8] {
+        let header = LogEntryHeader(
+            tier: .realtime, priority: 9, receivedAt: 1_700_000_000_123, purposeTag: 77, bundleVersion: 5,
+            profile: ProfileID(high: 1, low: 2))
+        let identifiers = [
+            LoggedIdentifier(kindTag: 1, digest: SHA256.hash([1]), plainDigest: nil),
+            LoggedIdentifier(kindTag: 2, digest: SHA256.hash([2]), plainDigest: SHA256.hash([3])),
+        ]
+        var bytes: [UInt8] = [1, 2, 3]
+        LogEntry.encode(
+            header, identifiers: identifiers.span, messageID: Array("m-1".utf8).span, body: Array("{\"a\":1}".utf8).span,
+            into: &bytes)
+        return bytes
+    }
+
+    @Test func anEntryReadsBackAsItWasWritten() throws {
+        let bytes = makeEntry()
+        let span = bytes.span
+        guard let entry = LogEntryView(span) else {
+            Issue.record("the entry is refused")
+            return
+        }
+        #expect(entry.header.tier == .realtime && entry.header.priority == 9 && entry.header.purposeTag == 77)
+        #expect(entry.header.receivedAt == 1_700_000_000_123 && entry.header.bundleVersion == 5)
+        #expect(entry.header.profile == ProfileID(high: 1, low: 2))
+        #expect(entry.identifierCount == 2)
+        #expect(entry.identifier(0).plainDigest == nil)
+        #expect(entry.identifier(1).plainDigest == SHA256.hash([3]))
+        let messageID = copy(entry.messageID)
+        let body = copy(entry.body)
+        #expect(messageID == Array("m-1".utf8) && body == Array("{\"a\":1}".utf8))
+    }
+
+    @Test func everyFlippedBitOfAnEntryIsFound() {
+        let bytes = makeEntry()
+        for bit in 0..<(bytes.count * 8) {
+            var damaged = bytes
+            damaged[bit / 8] ^= 1 << UInt8(bit % 8)
+            let isRefused = LogEntryView(damaged.span) == nil
+            #expect(isRefused, "bit \(bit)")
+        }
+        for length in 0..<bytes.count {
+            let isRefused = LogEntryView(bytes.span.extracting(0..<length)) == nil
+            #expect(isRefused, "length \(length)")
+        }
+    }
+}
+
+private func copy(_ span: Span<UInt8>) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(contentsOf: span)
+    return bytes
 }

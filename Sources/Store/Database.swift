@@ -1,0 +1,364 @@
+// The LMDB environment and its transactions. What is read lies in the memory map and cannot outlive its transaction,
+// because its span borrows the transaction. All of LMDB's calls are in this file.
+
+import CLMDB
+import CPlatform
+import Platform
+
+/// One table of the environment.
+public struct Table: Sendable {
+    let handle: MDB_dbi
+    let name: StaticString
+}
+
+/// An open store: one memory-mapped file, many readers, one writer.
+///
+/// A commit is durable when `commit()` returns: LMDB writes the pages, syncs, writes the root page, syncs.
+public final class Database: @unchecked Sendable {
+    // Made in `init`, closed in `deinit`; LMDB's environment may be used from any thread.
+    private let environment: OpaquePointer
+    public let tables: Tables
+    public let path: String
+    private let lock: Descriptor
+
+    /// Opens the store in a folder, which is made if it is not there.
+    /// - Parameter mapBytes: the most that the data file may grow to.
+    /// - Parameter synchronous: false only for stores that may be lost (simulation): no sync at commit.
+    /// - Throws: `.inUse` when another process writes it, `.damaged` when it is not a store.
+    public init(folder: String, mapBytes: Int64 = Limits.defaultMapBytes, synchronous: Bool = true) throws(StoreError) {
+        path = folder
+        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
+        lock = try Database.takeLock(folder)
+        var made: OpaquePointer?
+        var code = mdb_env_create(&made)
+        guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }
+        self.environment = environment
+        mdb_env_set_maxdbs(environment, Limits.tables)
+        mdb_env_set_maxreaders(environment, Limits.readers)
+        code = mdb_env_set_mapsize(environment, Int(clamping: min(mapBytes, Limits.maximumMapBytes)))
+        if code == 0 {
+            var flags = UInt32(MDB_NOTLS) | UInt32(MDB_NORDAHEAD)
+            if !synchronous { flags |= UInt32(MDB_NOSYNC) }
+            code = folder.withCString { mdb_env_open(environment, $0, flags, 0o600) }
+        }
+        if code == 0 {
+            var dead: Int32 = 0
+            code = mdb_reader_check(environment, &dead)
+        }
+        guard code == 0 else {
+            mdb_env_close(environment)
+            throw StoreError("mdb_env_open", code)
+        }
+        switch Database.openTables(environment) {
+        case .success(let opened): tables = opened
+        case .failure(let error):
+            mdb_env_close(environment)
+            throw error
+        }
+    }
+
+    deinit { mdb_env_close(environment) }
+
+    private static func takeLock(_ folder: String) throws(StoreError) -> Descriptor {
+        let held: Descriptor?
+        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw .failed(error.operation, code: error.code) }
+        guard let held else { throw .inUse(path: folder) }
+        return held
+    }
+
+    private static func openTables(_ environment: OpaquePointer) -> Result<Tables, StoreError> {
+        var transaction: OpaquePointer?
+        var code = mdb_txn_begin(environment, nil, 0, &transaction)
+        guard code == 0 else { return .failure(StoreError("mdb_txn_begin", code)) }
+        let tables = Tables { name in
+            var handle: MDB_dbi = 0
+            // A StaticString literal ends with a NUL byte.
+            let result = name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) {
+                mdb_dbi_open(transaction, $0, UInt32(MDB_CREATE), &handle)
+            }
+            if result != 0 { code = result }
+            return Table(handle: handle, name: name)
+        }
+        if code != 0 {
+            mdb_txn_abort(transaction)
+            return .failure(StoreError("mdb_dbi_open", code))
+        }
+        code = mdb_txn_commit(transaction)
+        return code == 0 ? .success(tables) : .failure(StoreError("mdb_txn_commit", code))
+    }
+
+    /// A reader for one thread, reused for every look at the store.
+    public func makeReader() throws(StoreError) -> Reader {
+        var transaction: OpaquePointer?
+        let code = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &transaction)
+        guard code == 0, let transaction else { throw StoreError("mdb_txn_begin", code) }
+        mdb_txn_reset(transaction)
+        return Reader(transaction: transaction, database: self)
+    }
+
+    /// Begins the one writing transaction; waits for another one to end. The calling thread must finish it.
+    public func beginWrite() throws(StoreError) -> WriteTransaction {
+        var transaction: OpaquePointer?
+        let code = mdb_txn_begin(environment, nil, 0, &transaction)
+        guard code == 0, let transaction else { throw StoreError("mdb_txn_begin", code) }
+        return WriteTransaction(transaction: transaction, database: self)
+    }
+
+    /// Writes a compacted copy of the store to a new folder.
+    public func compactedCopy(to folder: String) throws(StoreError) {
+        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
+        let code = folder.withCString { mdb_env_copy2(environment, $0, UInt32(MDB_CP_COMPACT)) }
+        if code != 0 { throw StoreError("mdb_env_copy2", code) }
+    }
+
+    /// How much of the map is in use, in bytes; pages freed but not yet reused count as used.
+    public var usedBytes: Int64 {
+        var information = MDB_envinfo()
+        var status = MDB_stat()
+        mdb_env_info(environment, &information)
+        mdb_env_stat(environment, &status)
+        return Int64(information.me_last_pgno + 1) * Int64(status.ms_psize)
+    }
+
+    /// The map's size in bytes.
+    public var mapBytes: Int64 {
+        var information = MDB_envinfo()
+        mdb_env_info(environment, &information)
+        return Int64(information.me_mapsize)
+    }
+}
+
+/// A result of a look-up that borrows its transaction.
+///
+/// LMDB hands out pointers into the memory map; they hold until the transaction ends or, in a writing one, until the
+/// next change. Spans made from them borrow the transaction, so the compiler holds that rule.
+private func lookUp(_ transaction: OpaquePointer, _ table: Table, _ key: Span<UInt8>, _ value: inout MDB_val) -> Int32 {
+    key.withUnsafeBytes { bytes in
+        var name = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+        return mdb_get(transaction, table.handle, &name, &value)
+    }
+}
+
+/// A cached read-only transaction. `begin` takes a snapshot of the newest commit, `end` lets it go; never hold one
+/// across a wait: pages that it can see cannot be reused.
+public struct Reader: ~Copyable, @unchecked Sendable {
+    private let transaction: OpaquePointer
+    /// Keeps the environment open as long as the reader lives.
+    private let database: Database
+    private var isActive = false
+
+    init(transaction: OpaquePointer, database: Database) {
+        self.transaction = transaction
+        self.database = database
+    }
+
+    deinit { mdb_txn_abort(transaction) }
+
+    public var tables: Tables { database.tables }
+
+    /// Takes a snapshot; call `end` after the look-ups.
+    public mutating func begin() throws(StoreError) {
+        if isActive { return }
+        let code = mdb_txn_renew(transaction)
+        if code != 0 { throw StoreError("mdb_txn_renew", code) }
+        isActive = true
+    }
+
+    public mutating func end() {
+        if isActive { mdb_txn_reset(transaction) }
+        isActive = false
+    }
+
+    /// The value under a key in this snapshot.
+    @_lifetime(borrow self)
+    public borrowing func get(_ table: Table, _ key: Span<UInt8>) throws(StoreError) -> Span<UInt8>? {
+        precondition(isActive)
+        var value = MDB_val()
+        let code = lookUp(transaction, table, key, &value)
+        if code == MDB_NOTFOUND { return nil }
+        if code != 0 { throw StoreError("mdb_get", code) }
+        let span = Span<UInt8>(
+            _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
+        return _overrideLifetime(span, borrowing: self)
+    }
+
+    /// Number of entries of a table.
+    public borrowing func count(_ table: Table) -> Int64 {
+        precondition(isActive)
+        var status = MDB_stat()
+        mdb_stat(transaction, table.handle, &status)
+        return Int64(status.ms_entries)
+    }
+
+    /// Walks a table in key order from the first key that is not below `start`; `body` returns false to stop.
+    public borrowing func scan(
+        _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
+    ) throws(StoreError) {
+        precondition(isActive)
+        try walk(transaction, table, start, body)
+    }
+}
+
+/// The one writing transaction. Ends by `commit`, or is undone when it goes out of scope.
+public struct WriteTransaction: ~Copyable {
+    private var transaction: OpaquePointer?
+    private let database: Database
+
+    init(transaction: OpaquePointer, database: Database) {
+        self.transaction = transaction
+        self.database = database
+    }
+
+    deinit { if let transaction { mdb_txn_abort(transaction) } }
+
+    public var tables: Tables { database.tables }
+
+    /// Makes everything durable: when this returns, it is on the disk.
+    public consuming func commit() throws(StoreError) {
+        let ending = transaction!
+        transaction = nil
+        let code = mdb_txn_commit(ending)
+        if code != 0 { throw StoreError("mdb_txn_commit", code) }
+    }
+
+    /// The value under a key, this transaction's own changes included.
+    @_lifetime(borrow self)
+    public borrowing func get(_ table: Table, _ key: Span<UInt8>) throws(StoreError) -> Span<UInt8>? {
+        var value = MDB_val()
+        let code = lookUp(transaction!, table, key, &value)
+        if code == MDB_NOTFOUND { return nil }
+        if code != 0 { throw StoreError("mdb_get", code) }
+        let span = Span<UInt8>(
+            _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
+        return _overrideLifetime(span, borrowing: self)
+    }
+
+    /// Sets a key's value.
+    /// - Parameter appending: the key is above every other of the table (log order): cheaper, and pages fill up.
+    public mutating func put(
+        _ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>, appending: Bool = false
+    ) throws(StoreError) {
+        let transaction = self.transaction!
+        let code = key.withUnsafeBytes { keyBytes in
+            value.withUnsafeBytes { valueBytes in
+                var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
+                var data = MDB_val(
+                    mv_size: valueBytes.count, mv_data: UnsafeMutableRawPointer(mutating: valueBytes.baseAddress))
+                return mdb_put(transaction, table.handle, &name, &data, appending ? UInt32(MDB_APPEND) : 0)
+            }
+        }
+        if code != 0 { throw StoreError("mdb_put", code) }
+    }
+
+    /// Sets a key's value unless the key is there already.
+    /// - Returns: whether it was new.
+    public mutating func insert(_ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>) throws(StoreError) -> Bool {
+        let transaction = self.transaction!
+        let code = key.withUnsafeBytes { keyBytes in
+            value.withUnsafeBytes { valueBytes in
+                var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
+                var data = MDB_val(
+                    mv_size: valueBytes.count, mv_data: UnsafeMutableRawPointer(mutating: valueBytes.baseAddress))
+                return mdb_put(transaction, table.handle, &name, &data, UInt32(MDB_NOOVERWRITE))
+            }
+        }
+        if code == MDB_KEYEXIST { return false }
+        if code != 0 { throw StoreError("mdb_put", code) }
+        return true
+    }
+
+    /// - Returns: whether there was such a key.
+    @discardableResult
+    public mutating func delete(_ table: Table, _ key: Span<UInt8>) throws(StoreError) -> Bool {
+        let transaction = self.transaction!
+        let code = key.withUnsafeBytes { keyBytes in
+            var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
+            return mdb_del(transaction, table.handle, &name, nil)
+        }
+        if code == MDB_NOTFOUND { return false }
+        if code != 0 { throw StoreError("mdb_del", code) }
+        return true
+    }
+
+    public borrowing func count(_ table: Table) -> Int64 {
+        var status = MDB_stat()
+        mdb_stat(transaction!, table.handle, &status)
+        return Int64(status.ms_entries)
+    }
+
+    /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile.
+    public borrowing func scan(
+        _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
+    ) throws(StoreError) {
+        try walk(transaction!, table, start, body)
+    }
+
+    /// The highest key of a table that is a big-endian number; `nil` when the table is empty.
+    public borrowing func lastNumber(_ table: Table) throws(StoreError) -> UInt64? {
+        var cursor: OpaquePointer?
+        var code = mdb_cursor_open(transaction!, table.handle, &cursor)
+        if code != 0 { throw StoreError("mdb_cursor_open", code) }
+        defer { mdb_cursor_close(cursor) }
+        var name = MDB_val()
+        var value = MDB_val()
+        code = mdb_cursor_get(cursor, &name, &value, MDB_LAST)
+        if code == MDB_NOTFOUND { return nil }
+        if code != 0 { throw StoreError("mdb_cursor_get", code) }
+        let key = Span<UInt8>(
+            _unsafeStart: UnsafePointer(name.mv_data.assumingMemoryBound(to: UInt8.self)), count: name.mv_size)
+        return NumberKey.decode(key)
+    }
+
+    /// Removes up to `atMost` entries whose big-endian number keys are below `bound`.
+    /// - Returns: how many.
+    public mutating func deleteNumbers(_ table: Table, below bound: UInt64, atMost: Int) throws(StoreError) -> Int {
+        var cursor: OpaquePointer?
+        var code = mdb_cursor_open(transaction!, table.handle, &cursor)
+        if code != 0 { throw StoreError("mdb_cursor_open", code) }
+        defer { mdb_cursor_close(cursor) }
+        var removed = 0
+        while removed < atMost {
+            var name = MDB_val()
+            var value = MDB_val()
+            code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
+            if code == MDB_NOTFOUND { break }
+            if code != 0 { throw StoreError("mdb_cursor_get", code) }
+            let key = Span<UInt8>(
+                _unsafeStart: UnsafePointer(name.mv_data.assumingMemoryBound(to: UInt8.self)), count: name.mv_size)
+            guard let number = NumberKey.decode(key), number < bound else { break }
+            code = mdb_cursor_del(cursor, 0)
+            if code != 0 { throw StoreError("mdb_cursor_del", code) }
+            removed += 1
+        }
+        return removed
+    }
+}
+
+private func walk(
+    _ transaction: OpaquePointer, _ table: Table, _ start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
+) throws(StoreError) {
+    var cursor: OpaquePointer?
+    var code = mdb_cursor_open(transaction, table.handle, &cursor)
+    if code != 0 { throw StoreError("mdb_cursor_open", code) }
+    defer { mdb_cursor_close(cursor) }
+    var name = MDB_val()
+    var value = MDB_val()
+    if start.isEmpty {
+        code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
+    } else {
+        code = start.withUnsafeBytes { bytes in
+            name = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+            return mdb_cursor_get(cursor, &name, &value, MDB_SET_RANGE)
+        }
+    }
+    while code == 0 {
+        // Both spans point into the map and are used only inside `body`, within the transaction.
+        let key = Span<UInt8>(
+            _unsafeStart: UnsafePointer(name.mv_data.assumingMemoryBound(to: UInt8.self)), count: name.mv_size)
+        let data = Span<UInt8>(
+            _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
+        if !body(key, data) { return }
+        code = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)
+    }
+    if code != MDB_NOTFOUND { throw StoreError("mdb_cursor_get", code) }
+}

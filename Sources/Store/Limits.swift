@@ -1,0 +1,19 @@
+// Every limit of the store, with its unit in its name and its reason beside it.
+
+public enum Limits {
+    /// Tables that the environment may hold: the list in `Tables`, with room for what later versions add.
+    public static let tables: UInt32 = 32
+    /// Reader slots: at most 4 serving threads, a delivery thread for each of 16 destinations, the writer's own, commands
+    /// that look at the store from outside, and room for readers that were killed and not yet cleared.
+    public static let readers: UInt32 = 126
+    /// The memory map's size where the configuration says nothing. A map costs address space, not memory.
+    public static let defaultMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 8 << 30 : 512 << 20
+    /// The largest map: 32-bit devices have no more address space to give.
+    public static let maximumMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 1 << 40 : 1 << 30
+    /// LMDB's longest key as Debian builds it.
+    public static let keyBytes = 511
+    /// An event as it lies in the log: 32 KiB of event and its header.
+    public static let logEntryBytes = 40 * 1024
+    /// Identifiers that one log entry carries; more would be no person but a list.
+    public static let logEntryIdentifiers = 16
+}

@@ -1,0 +1,198 @@
+// An event as it lies in the log: what delivery, erasure and recomputation need, in one flat record. The body holds no
+// raw identifier; identifiers are digests. Numbers are little-endian; the checksum covers everything but itself.
+//
+//   0  version (1)      1  tier            2  priority        3  number of identifiers
+//   4  checksum         8  received at    16  purpose tag    20  message id bytes   22  reserved
+//  24  bundle version  32  profile id     48  identifiers, 72 bytes each: kind tag, flags, HMAC, SHA-256
+//   …  message id       …  body (a JSON object)
+
+import Cryptography
+import Formats
+
+/// How urgently an event leaves.
+public enum Tier: UInt8, Sendable {
+    case batch = 0
+    case realtime = 1
+}
+
+/// One identifier of an event in the forms in which it may leave.
+public struct LoggedIdentifier {
+    /// FNV-1a of the kind's name in the bundle.
+    public var kindTag: UInt32
+    /// HMAC-SHA-256 under the device's pepper.
+    public var digest: Digest256
+    /// SHA-256 of the normalised value, kept only where a destination asks for it.
+    public var plainDigest: Digest256?
+
+    public init(kindTag: UInt32, digest: Digest256, plainDigest: Digest256?) {
+        self.kindTag = kindTag
+        self.digest = digest
+        self.plainDigest = plainDigest
+    }
+}
+
+/// The fixed part of an entry.
+public struct LogEntryHeader {
+    public var tier: Tier
+    /// 0…9; what is shed last has the highest.
+    public var priority: UInt8
+    /// Milliseconds since the epoch at which the device took the event.
+    public var receivedAt: Int64
+    /// FNV-1a of the purpose's name; the event may be used and sent only while it is granted.
+    public var purposeTag: UInt32
+    /// Version of the bundle that admitted it.
+    public var bundleVersion: UInt64
+    public var profile: ProfileID
+
+    public init(
+        tier: Tier, priority: UInt8, receivedAt: Int64, purposeTag: UInt32, bundleVersion: UInt64, profile: ProfileID
+    ) {
+        self.tier = tier
+        self.priority = priority
+        self.receivedAt = receivedAt
+        self.purposeTag = purposeTag
+        self.bundleVersion = bundleVersion
+        self.profile = profile
+    }
+}
+
+enum EntryLayout {
+    static let version: UInt8 = 1
+    static let fixedBytes = 48
+    static let identifierBytes = 72
+    static let hasPlainDigest: UInt32 = 1
+
+    /// Over everything but the checksum itself.
+    static func checksum(_ bytes: Span<UInt8>) -> UInt32 {
+        Checksum.of(bytes.extracting(8..<bytes.count), seed: UInt64(UInt32(littleEndianAt: 0, of: bytes)))
+    }
+}
+
+public enum LogEntry {
+    /// Writes an entry into `bytes`, replacing what was there.
+    /// - Parameter identifiers: at most `Limits.logEntryIdentifiers`; more are left out.
+    /// - Parameter messageID: at most 65,535 bytes.
+    public static func encode(
+        _ header: LogEntryHeader, identifiers: Span<LoggedIdentifier>, messageID: Span<UInt8>, body: Span<UInt8>,
+        into bytes: inout [UInt8]
+    ) {
+        let count = min(identifiers.count, Limits.logEntryIdentifiers)
+        bytes.removeAll(keepingCapacity: true)
+        bytes.append(EntryLayout.version)
+        bytes.append(header.tier.rawValue)
+        bytes.append(header.priority)
+        bytes.append(UInt8(count))
+        append(UInt32(0), to: &bytes)
+        append(UInt64(bitPattern: header.receivedAt), to: &bytes)
+        append(header.purposeTag, to: &bytes)
+        append(UInt32(UInt16(clamping: messageID.count)), to: &bytes)
+        append(header.bundleVersion, to: &bytes)
+        bytes.append(contentsOf: header.profile.bytes.span)
+        for index in 0..<count {
+            let identifier = identifiers[index]
+            append(identifier.kindTag, to: &bytes)
+            append(identifier.plainDigest == nil ? 0 : EntryLayout.hasPlainDigest, to: &bytes)
+            identifier.digest.append(to: &bytes)
+            (identifier.plainDigest ?? .zero).append(to: &bytes)
+        }
+        bytes.append(contentsOf: messageID.extracting(0..<min(messageID.count, 65_535)))
+        bytes.append(contentsOf: body)
+        let sum = EntryLayout.checksum(bytes.span)
+        for index in 0..<4 { bytes[4 + index] = UInt8(truncatingIfNeeded: sum >> UInt32(8 * index)) }
+    }
+
+    static func append<Number: FixedWidthInteger>(_ number: Number, to bytes: inout [UInt8]) {
+        var rest = number
+        for _ in 0..<(Number.bitWidth / 8) {
+            bytes.append(UInt8(truncatingIfNeeded: rest))
+            rest >>= 8
+        }
+    }
+}
+
+/// An entry read in place; its parts borrow the bytes they lie in.
+public struct LogEntryView: ~Escapable {
+    private let bytes: Span<UInt8>
+    public let header: LogEntryHeader
+    public let identifierCount: Int
+    private let messageIDStart: Int
+    private let bodyStart: Int
+
+    /// - Returns: nil for bytes that are no entry or fail their checksum.
+    @_lifetime(copy bytes)
+    public init?(_ bytes: Span<UInt8>) {
+        guard bytes.count >= EntryLayout.fixedBytes, bytes[0] == EntryLayout.version,
+            let tier = Tier(rawValue: bytes[1]),
+            EntryLayout.checksum(bytes) == UInt32(littleEndianAt: 4, of: bytes),
+            let profile = ProfileID(bytes.extracting(32..<48))
+        else { return nil }
+        identifierCount = Int(bytes[3])
+        messageIDStart = EntryLayout.fixedBytes + identifierCount * EntryLayout.identifierBytes
+        bodyStart = messageIDStart + Int(UInt32(littleEndianAt: 20, of: bytes))
+        guard bodyStart <= bytes.count else { return nil }
+        self.bytes = bytes
+        header = LogEntryHeader(
+            tier: tier, priority: bytes[2], receivedAt: Int64(bitPattern: UInt64(littleEndianAt: 8, of: bytes)),
+            purposeTag: UInt32(littleEndianAt: 16, of: bytes), bundleVersion: UInt64(littleEndianAt: 24, of: bytes),
+            profile: profile)
+    }
+
+    /// The index is below `identifierCount`.
+    public func identifier(_ index: Int) -> LoggedIdentifier {
+        precondition(index >= 0 && index < identifierCount)
+        let start = EntryLayout.fixedBytes + index * EntryLayout.identifierBytes
+        let hasPlain = UInt32(littleEndianAt: start + 4, of: bytes) & EntryLayout.hasPlainDigest != 0
+        return LoggedIdentifier(
+            kindTag: UInt32(littleEndianAt: start, of: bytes),
+            digest: Digest256(bytes.extracting(start + 8..<start + 40)) ?? .zero,
+            plainDigest: hasPlain ? Digest256(bytes.extracting(start + 40..<start + 72)) : nil)
+    }
+
+    public var messageID: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(messageIDStart..<bodyStart) }
+    }
+
+    /// The event as a JSON object without identifiers.
+    public var body: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(bodyStart..<bytes.count) }
+    }
+}
+
+extension FixedWidthInteger {
+    /// Reads a little-endian number at any alignment; the caller has checked the length.
+    @inline(__always)
+    public init(littleEndianAt offset: Int, of bytes: Span<UInt8>) {
+        var value: Self = 0
+        for index in stride(from: Self.bitWidth / 8 - 1, through: 0, by: -1) {
+            value = (value << 8) | Self(truncatingIfNeeded: bytes[offset + index])
+        }
+        self = value
+    }
+}
+
+/// A checksum of a record: finds every single flipped bit and all but one in four thousand million other damages.
+/// Each step is a bijection of the state for a given word, so that one changed word always changes the result of the
+/// 64-bit state; it is no defence against an attacker.
+public enum Checksum {
+    public static func of(_ bytes: Span<UInt8>, seed: UInt64 = 0) -> UInt32 {
+        var state = mix(0x9E37_79B9_7F4A_7C15 ^ UInt64(bytes.count) ^ (seed << 32))
+        var offset = 0
+        while offset + 8 <= bytes.count {
+            state = mix(state ^ UInt64(littleEndianAt: offset, of: bytes))
+            offset += 8
+        }
+        var last: UInt64 = 0
+        while offset < bytes.count {
+            last = last << 8 | UInt64(bytes[offset])
+            offset += 1
+        }
+        state = mix(state ^ last)
+        return UInt32(truncatingIfNeeded: state ^ (state >> 32))
+    }
+
+    @inline(__always)
+    private static func mix(_ value: UInt64) -> UInt64 {
+        let product = value &* 0xFF51_AFD7_ED55_8CCD
+        return product ^ (product >> 32)
+    }
+}

@@ -1,0 +1,91 @@
+// Which tables there are, and how their keys are written. Numbers in keys are big-endian, so that LMDB's order of bytes
+// is their order.
+
+/// All tables of a store, opened once.
+public struct Tables: Sendable {
+    /// `device`, `epoch` and other single values.
+    public let meta: Table
+    /// Kind tag and digest → profile id.
+    public let identifiers: Table
+    /// Profile id → profile record.
+    public let profiles: Table
+    /// Profile id, kind tag, digest → when the link was made. Finds a person's identifiers.
+    public let links: Table
+    /// Profile id → consent record.
+    public let consent: Table
+    /// Sequence number → event. The outbox of every destination is this log from its cursor on.
+    public let log: Table
+    /// Destination name → sequence number of the next event to send.
+    public let cursors: Table
+    /// Hash of a message id → its place in `messageOrder`.
+    public let messages: Table
+    /// Arrival number → hash of a message id; the oldest are forgotten first.
+    public let messageOrder: Table
+    /// Name of an account → count (promise P7).
+    public let accounts: Table
+    /// Arrival number → an event set aside, with its reason.
+    public let quarantine: Table
+    /// Hub only: sender's device, epoch and sequence number → what arrived.
+    public let arrivals: Table
+
+    init(_ open: (StaticString) -> Table) {
+        meta = open("meta")
+        identifiers = open("identifiers")
+        profiles = open("profiles")
+        links = open("links")
+        consent = open("consent")
+        log = open("log")
+        cursors = open("cursors")
+        messages = open("messages")
+        messageOrder = open("message_order")
+        accounts = open("accounts")
+        quarantine = open("quarantine")
+        arrivals = open("arrivals")
+    }
+}
+
+/// A 64-bit number as a key.
+public struct NumberKey {
+    public let bytes: InlineArray<8, UInt8>
+
+    public init(_ number: UInt64) {
+        bytes = InlineArray<8, UInt8> { index in UInt8(truncatingIfNeeded: number >> UInt64(56 - 8 * index)) }
+    }
+
+    public static func decode(_ key: Span<UInt8>) -> UInt64? {
+        guard key.count == 8 else { return nil }
+        var number: UInt64 = 0
+        for index in 0..<8 { number = number << 8 | UInt64(key[index]) }
+        return number
+    }
+}
+
+/// Who a person is inside this device: 128 random bits that say nothing about them.
+public struct ProfileID: Hashable, Sendable {
+    public let high: UInt64
+    public let low: UInt64
+
+    public init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
+    /// Reads 16 bytes as `bytes` gives them; `nil` for any other length.
+    public init?(_ bytes: Span<UInt8>) {
+        guard bytes.count == 16 else { return nil }
+        var high: UInt64 = 0
+        var low: UInt64 = 0
+        for index in 0..<8 {
+            high = high << 8 | UInt64(bytes[index])
+            low = low << 8 | UInt64(bytes[index + 8])
+        }
+        self.init(high: high, low: low)
+    }
+
+    /// The key in `profiles` and `consent`.
+    public var bytes: InlineArray<16, UInt8> {
+        InlineArray<16, UInt8> { index in
+            UInt8(truncatingIfNeeded: (index < 8 ? high : low) >> UInt64(56 - 8 * (index & 7)))
+        }
+    }
+}
