@@ -1,0 +1,290 @@
+// Finds the identifiers of one event, hashes them, and remembers until the next event what must not be written:
+// the places that held raw values and the values themselves. It need not know where events come from or go to.
+
+import Cryptography
+import Formats
+
+/// Why the identifiers of an event could not be taken.
+public enum IdentifierError: Error, Equatable {
+    /// More than `Limits.identifiersPerEvent`, or more raw text than can be sought: the event is refused, since what
+    /// is not known cannot be kept out of the log. Send the identifiers of one person an event.
+    case tooMany
+}
+
+/// Reusable working memory for the identifiers of one event at a time; one a thread. A warm one allocates nothing.
+///
+/// Holds raw values between `find` and the next `find` or `wipe`; nothing outside this room can read them.
+public struct IdentifierFinder: ~Copyable {
+    /// The event's identifiers, each once, in the order of the plan.
+    public private(set) var found: [HashedIdentifier] = []
+    /// Values at declared places that are nobody's (`null`, `0000`, a blocked one): for a counter.
+    public private(set) var blockedCount = 0
+    /// Values at declared places that are none of their kind (a telephone number with letters): for a counter.
+    public private(set) var invalidCount = 0
+
+    /// Nodes whose members are left out when the event is written.
+    var identityNodes: [JSONNode] = []
+    /// The spellings to be sought, in lower case (ASCII), one after the other.
+    private var needles: [UInt8] = []
+    private var needleEnds: [Int] = []
+    /// One bit for each first byte of a needle.
+    private var firstBytes: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    private var normalized = NormalizedIdentifier()
+    private var lowered: [UInt8] = []
+
+    public init() {
+        found.reserveCapacity(Limits.identifiersPerEvent)
+        identityNodes.reserveCapacity(Limits.needlesPerEvent)
+        needles.reserveCapacity(Limits.needleBytesPerEvent)
+        needleEnds.reserveCapacity(Limits.needlesPerEvent)
+        lowered.reserveCapacity(Limits.rawIdentifierBytes)
+    }
+
+    /// Finds and hashes the identifiers of the event at `event` in `document`: at the places of `plan`, and, to be
+    /// stripped only, at the well-known places of the Segment specification (`WellKnownIdentity`).
+    ///
+    /// A place may hold text, a number (its digits as written) or a list of these. Empty values and wrong types are
+    /// stripped and otherwise ignored.
+    public mutating func find(
+        _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode, pepper: borrowing HMACSHA256
+    ) throws(IdentifierError) {
+        wipe()
+        for index in plan.kinds.indices {
+            for path in plan.kinds[index].paths {
+                guard let node = path.find(document, event) else { continue }
+                identityNodes.append(node)
+                if document.kind(node) == .array {
+                    var element = document.firstChild(node)
+                    while let value = element {
+                        try take(plan, index, document, value, pepper)
+                        element = document.next(value)
+                    }
+                } else {
+                    try take(plan, index, document, node, pepper)
+                }
+            }
+        }
+        for path in WellKnownIdentity.paths {
+            guard let node = path.find(document, event), !identityNodes.contains(node) else { continue }
+            identityNodes.append(node)
+            try seekEverything(document, node)
+        }
+    }
+
+    /// Overwrites all raw text and forgets the event.
+    public mutating func wipe() {
+        found.removeAll(keepingCapacity: true)
+        identityNodes.removeAll(keepingCapacity: true)
+        needleEnds.removeAll(keepingCapacity: true)
+        wipeBytes(&needles)
+        wipeBytes(&lowered)
+        normalized.wipe()
+        firstBytes = (0, 0, 0, 0)
+        blockedCount = 0
+        invalidCount = 0
+    }
+
+    // MARK: One value
+
+    private mutating func take(
+        _ plan: borrowing IdentifierPlan, _ index: Int, _ document: borrowing JSONDocument, _ node: JSONNode,
+        _ pepper: borrowing HMACSHA256
+    ) throws(IdentifierError) {
+        switch document.kind(node) {
+        case .string, .integer, .number: break
+        default:
+            try seekEverything(document, node)
+            return
+        }
+        let kind = plan.kinds[index]
+        let bytes = document.bytes(node)
+        lowered.removeAll(keepingCapacity: true)
+        appendTrimmedLowered(bytes, to: &lowered)
+        if kind.isBlocked(lowered.span) {
+            if !lowered.isEmpty { blockedCount += 1 }
+            return
+        }
+        try seek(bytes)
+        if !normalized.take(RawIdentifier(bytes), kind.normalizer) {
+            invalidCount += 1
+            return
+        }
+        if kind.isBlocked(normalized.contents) {
+            blockedCount += 1
+            return
+        }
+        try seekNormalized()
+        let digest = normalized.hash(kindName: kind.name.span, pepper: pepper)
+        for earlier in found where earlier.kindTag == kind.tag && earlier.digest == digest { return }
+        if found.count == Limits.identifiersPerEvent { throw .tooMany }
+        found.append(
+            HashedIdentifier(
+                kindTag: kind.tag, kindIndex: index, digest: digest,
+                plainDigest: kind.form == .sha256 ? normalized.plainHash() : nil))
+    }
+
+    // MARK: What is sought
+
+    /// Seeks each text and number below `node`: what stands at a place for identifiers is one, however it is wrapped.
+    private mutating func seekEverything(_ document: borrowing JSONDocument, _ node: JSONNode) throws(IdentifierError) {
+        switch document.kind(node) {
+        case .string, .integer, .number:
+            lowered.removeAll(keepingCapacity: true)
+            appendTrimmedLowered(document.bytes(node), to: &lowered)
+            if !NobodysValues.contain(lowered.span) { try seek(document.bytes(node)) }
+        case .array:
+            var element = document.firstChild(node)
+            while let value = element {
+                try seekEverything(document, value)
+                element = document.next(value)
+            }
+        case .object:
+            var key = document.firstChild(node)
+            while let name = key {
+                guard let value = document.next(name) else { break }
+                try seekEverything(document, value)
+                key = document.next(value)
+            }
+        case .null, .bool: break
+        }
+    }
+
+    /// Seeks a value without the white space around it, as written and as a URL would carry it.
+    private mutating func seek(_ bytes: Span<UInt8>) throws(IdentifierError) {
+        let range = trimmed(bytes)
+        try addNeedle(bytes.extracting(range), percentEncoded: false)
+        try addNeedle(bytes.extracting(range), percentEncoded: true)
+    }
+
+    private mutating func seekNormalized() throws(IdentifierError) {
+        let start = needles.count
+        if normalized.contents.count < Limits.needleMinimumBytes { return }
+        for index in normalized.contents.indices { needles.append(loweredASCII(normalized.contents[index])) }
+        try closeNeedle(start)
+    }
+
+    private mutating func addNeedle(_ bytes: Span<UInt8>, percentEncoded: Bool) throws(IdentifierError) {
+        if bytes.count < Limits.needleMinimumBytes { return }
+        let start = needles.count
+        if bytes.count > Limits.needleBytesPerEvent - start { throw .tooMany }
+        var differs = false
+        for index in bytes.indices {
+            let byte = bytes[index]
+            if percentEncoded, !isUnreserved(byte) {
+                needles.append(UInt8(ascii: "%"))
+                needles.append(Hex.digit(byte >> 4))
+                needles.append(Hex.digit(byte & 15))
+                differs = true
+            } else {
+                needles.append(loweredASCII(byte))
+            }
+        }
+        if percentEncoded, !differs {
+            needles.removeLast(needles.count - start)
+            return
+        }
+        try closeNeedle(start)
+    }
+
+    /// Keeps the needle that begins at `start`, unless it is there already.
+    private mutating func closeNeedle(_ start: Int) throws(IdentifierError) {
+        if needleEnds.count == Limits.needlesPerEvent || needles.count > Limits.needleBytesPerEvent { throw .tooMany }
+        var begin = 0
+        for end in needleEnds {
+            if end - begin == needles.count - start {
+                var isSame = true
+                for offset in 0..<(end - begin) where needles[begin + offset] != needles[start + offset] { isSame = false }
+                if isSame {
+                    needles.removeLast(needles.count - start)
+                    return
+                }
+            }
+            begin = end
+        }
+        needleEnds.append(needles.count)
+        let first = needles[start]
+        let bit = UInt64(1) << UInt64(first & 63)
+        switch first >> 6 {
+        case 0: firstBytes.0 |= bit
+        case 1: firstBytes.1 |= bit
+        case 2: firstBytes.2 |= bit
+        default: firstBytes.3 |= bit
+        }
+    }
+
+    // MARK: Searching
+
+    /// Whether `text` contains a raw identifier of this event, in any case of ASCII letters.
+    func occurs(in text: Span<UInt8>) -> Bool {
+        if needleEnds.isEmpty { return false }
+        let sought = needles.span
+        var offset = 0
+        while offset + Limits.needleMinimumBytes <= text.count {
+            if isFirstByte(loweredASCII(text[offset])) {
+                var begin = 0
+                for end in needleEnds {
+                    if matches(text, offset, sought, begin, end) { return true }
+                    begin = end
+                }
+            }
+            offset += 1
+        }
+        return false
+    }
+
+    /// Whether `text`, a number as written, is a raw identifier of this event.
+    func isSame(as text: Span<UInt8>) -> Bool {
+        var begin = 0
+        for end in needleEnds {
+            if end - begin == text.count, matches(text, 0, needles.span, begin, end) { return true }
+            begin = end
+        }
+        return false
+    }
+
+    private func matches(_ text: Span<UInt8>, _ offset: Int, _ sought: Span<UInt8>, _ begin: Int, _ end: Int) -> Bool {
+        if text.count - offset < end - begin { return false }
+        var index = begin
+        while index < end {
+            if loweredASCII(text[offset + index - begin]) != sought[index] { return false }
+            index += 1
+        }
+        return true
+    }
+
+    private func isFirstByte(_ byte: UInt8) -> Bool {
+        let word: UInt64
+        switch byte >> 6 {
+        case 0: word = firstBytes.0
+        case 1: word = firstBytes.1
+        case 2: word = firstBytes.2
+        default: word = firstBytes.3
+        }
+        return word >> UInt64(byte & 63) & 1 == 1
+    }
+
+    /// RFC 3986 section 2.3.
+    private func isUnreserved(_ byte: UInt8) -> Bool {
+        let lowered = loweredASCII(byte)
+        return lowered >= UInt8(ascii: "a") && lowered <= UInt8(ascii: "z") || isDigit(byte) || byte == UInt8(ascii: "-")
+            || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "~")
+    }
+}
+
+/// Where the Segment specification (Spec: Common Fields, Spec: Identify) and OFREP put identifiers of people and
+/// their devices. They are stripped from what is written even if the bundle does not declare them. Names, addresses
+/// and birthdays are no identifiers: a destination's `deny` keeps those back.
+enum WellKnownIdentity {
+    static let paths: [IdentifierPath] = [
+        IdentifierPath("userId"), IdentifierPath("anonymousId"), IdentifierPath("previousId"),
+        IdentifierPath("traits.email"), IdentifierPath("traits.phone"), IdentifierPath("traits.id"),
+        IdentifierPath("traits.username"),
+        IdentifierPath("properties.email"), IdentifierPath("properties.phone"), IdentifierPath("properties.userId"),
+        IdentifierPath("properties.user_id"), IdentifierPath("properties.username"),
+        IdentifierPath("context.targetingKey"), IdentifierPath("context.ip"), IdentifierPath("context.externalIds"),
+        IdentifierPath("context.traits.email"), IdentifierPath("context.traits.phone"),
+        IdentifierPath("context.traits.id"), IdentifierPath("context.traits.username"),
+        IdentifierPath("context.device.id"), IdentifierPath("context.device.advertisingId"),
+        IdentifierPath("context.device.token"),
+    ]
+}

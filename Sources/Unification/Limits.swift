@@ -1,0 +1,48 @@
+// Every bound of this room, with its unit in the name and its reason beside it.
+
+public enum Limits {
+    /// A raw identifier longer than this is none: the longest e-mail address is 254 bytes (RFC 5321 section 4.5.3.1.3
+    /// less the brackets), push tokens of phones stay under 300.
+    static let rawIdentifierBytes = 512
+
+    /// Identifiers of one event: each costs an HMAC and a row of the graph. An event of the field has two to five.
+    public static let identifiersPerEvent = 16
+
+    /// Pieces of text that are sought in the rest of the event; up to four spellings an identifier.
+    static let needlesPerEvent = 96
+
+    /// Together with the bound before it keeps the work of a search small, and the scratch memory too.
+    static let needleBytesPerEvent = 16 << 10
+
+    /// Shorter values ("1", "anna") occur by chance in texts that have nothing to do with them.
+    static let needleMinimumBytes = 5
+
+    /// Kinds of identifiers of a bundle, and the paths of each.
+    static let identifierKinds = 32
+    static let pathsPerKind = 16
+    static let pathSegments = 8
+
+    /// Attributes of a bundle: their slots are numbered in 16 bits, and each costs a rule an event.
+    static let attributes = 1024
+
+    /// A profile record. LMDB wants contiguous free pages for values over about 2,000 bytes: a typical record stays
+    /// under that, this is where growth ends, and it fits the 32-bit offsets with room.
+    public static let profileRecordBytes = 64 << 10
+
+    /// What one attribute may occupy of it. An entry's length is a UInt16.
+    static let attributeBytes = 32 << 10
+
+    /// One string kept in a profile (a value of `string`, `last`, an element of a set): longer ones are not kept.
+    static let valueBytes = 1024
+
+    /// Elements of a set, tally or timeline: when the bundle says nothing, and at most.
+    static let defaultElements = 100
+    static let maximumElements = 1000
+
+    /// Buckets of a rolling window: the resolution is the window through this (10 minutes are counted in steps of
+    /// 10 seconds), so that a windowed counter costs at most 60 × 12 bytes.
+    static let windowBuckets: Int64 = 60
+
+    /// The longest window and time to live, in milliseconds: ten years.
+    static let longestSpanMilliseconds: Int64 = 3_660 * 86_400_000
+}

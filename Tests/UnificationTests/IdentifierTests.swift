@@ -1,0 +1,199 @@
+// From an event to hashed identifiers, and back to an event that holds no raw one (promise P3).
+import Cryptography
+import Formats
+import Testing
+
+@testable import Unification
+
+private let shopPlan = identifierPlan(
+    """
+    {"email": {"from": ["traits.email", "properties.email"], "normalize": "email", "send": "sha256"},
+     "phone": {"from": ["traits.phone"], "normalize": "e164", "region": "DE", "send": "sha256"},
+     "user_id": {"from": ["userId", "context.targetingKey"], "send": "hmac", "unique": true, "block": ["Staff", 99999]},
+     "device": {"from": ["anonymousId", "context.device.id"], "shared": true}}
+    """)
+
+/// The identifiers of an event as `kind:hash`, and the event as it may be kept.
+private func process(_ event: String, plan: IdentifierPlan = shopPlan) throws -> (found: [String], kept: String) {
+    var finder = IdentifierFinder()
+    let document = json(event)
+    try finder.find(plan, document, document.root, pepper: pepper)
+    var writer = JSONWriter()
+    EventSanitizer.write(document, document.root, without: finder, into: &writer)
+    return (
+        finder.found.map { text(plan.kinds[$0.kindIndex].name) + ":" + $0.digest.hexadecimal }, text(writer.bytes)
+    )
+}
+
+private func hmac(_ kind: String, _ value: String) -> String {
+    kind + ":" + pepper.authenticate(Array(kind.utf8) + [0] + Array(value.utf8)).hexadecimal
+}
+
+@Suite struct IdentifierTests {
+    @Test func findsNormalisesAndHashesEachOnce() throws {
+        let result = try process(
+            """
+            {"type": "identify", "userId": 12345, "anonymousId": "till-7",
+             "traits": {"email": " Anna@Example.com ", "phone": "0151 23456789", "plan": "gold"},
+             "properties": {"email": "anna@example.com"}}
+            """)
+        #expect(
+            result.found == [
+                hmac("email", "anna@example.com"), hmac("phone", "+4915123456789"), hmac("user_id", "12345"),
+                hmac("device", "till-7"),
+            ])
+        #expect(result.kept == #"{"type":"identify","traits":{"plan":"gold"},"properties":{}}"#)
+    }
+
+    /// The plain hash exists for the kinds that are sent in that form, and for no other.
+    @Test func hashesPlainlyOnlyWhatIsSentSo() throws {
+        var finder = IdentifierFinder()
+        let document = json(#"{"userId": "u-1", "traits": {"email": "Anna@Example.com"}}"#)
+        try finder.find(shopPlan, document, document.root, pepper: pepper)
+        #expect(finder.found[0].plainDigest == SHA256.hash(Array("anna@example.com".utf8)))
+        #expect(finder.found[1].plainDigest == nil)
+    }
+
+    @Test func listsHoldSeveral() throws {
+        let result = try process(#"{"traits": {"email": ["a1@example.com", "a2@example.com", null, {"x": "a3@example.com"}]}}"#)
+        #expect(result.found == [hmac("email", "a1@example.com"), hmac("email", "a2@example.com")])
+        #expect(result.kept == #"{"traits":{}}"#)
+    }
+
+    @Test(arguments: ["", " ", "null", "NULL", "0000", "00000000-0000-0000-0000-000000000000", "Anonymous", "staff", "99999", "-"])
+    func valuesOfNobodyAreBlocked(value: String) throws {
+        let result = try process(#"{"userId": "\#(value)", "properties": {"note": "nothing"}}"#)
+        #expect(result.found == [])
+        #expect(result.kept == #"{"properties":{"note":"nothing"}}"#)
+    }
+
+    @Test func blockedAddressesAreBlockedInEachSpelling() throws {
+        #expect(try process(#"{"traits": {"email": " TEST@example.com"}}"#).found == [])
+    }
+
+    /// The same value in any other place, spelling or case, in names too.
+    @Test func stripsTheValueWhereverElseItStands() throws {
+        let result = try process(
+            """
+            {"type": "track", "event": "Hello Customer-4711", "userId": "customer-4711", "messageId": "m-CUSTOMER-4711-1",
+             "context": {"page": {"url": "https://shop.example/?u=customer-4711&e=anna%2Btag%40example.com"},
+                         "campaign": {"name": "spring", "customer-4711": true}},
+             "traits": {"email": "anna+tag@example.com", "phone": "0151 23456789"},
+             "properties": {"list": ["x", "ANNA+TAG@EXAMPLE.COM", 4711], "tel": "tel:+4915123456789", "revenue": 12.50}}
+            """)
+        #expect(
+            result.kept == """
+                {"type":"track","event":"[redacted]","messageId":"[redacted]",\
+                "context":{"page":{"url":"[redacted]"},"campaign":{"name":"spring"}},"traits":{},\
+                "properties":{"list":["x","[redacted]",4711],"tel":"[redacted]","revenue":12.50}}
+                """)
+    }
+
+    @Test func numbersAreRedactedWhenTheyAreTheIdentifier() throws {
+        let result = try process(#"{"userId": 471100, "properties": {"customer": 471100, "revenue": 471100.5, "n": 4711001}}"#)
+        #expect(result.kept == #"{"properties":{"customer":"[redacted]","revenue":471100.5,"n":4711001}}"#)
+    }
+
+    /// Short values are no reason to redact half of the event; their own place is stripped all the same.
+    @Test func shortValuesAreNotSought() throws {
+        let result = try process(#"{"userId": "anna", "properties": {"product": "Annanas anna"}}"#)
+        #expect(result.found == [hmac("user_id", "anna")])
+        #expect(result.kept == #"{"properties":{"product":"Annanas anna"}}"#)
+    }
+
+    /// Undeclared, but known from the Segment specification; what stood there is sought elsewhere too.
+    @Test func wellKnownPlacesAreStrippedWithoutBeingDeclared() throws {
+        let result = try process(
+            """
+            {"userId": "u-12345", "previousId": "old-98765", "context": {"ip": "203.0.113.77", "locale": "de",
+              "device": {"id": "dev-55555", "advertisingId": "ad-66666", "token": "tok-77777", "model": "X"},
+              "traits": {"email": "b@example.com", "phone": "+49301234567", "age": 3}, "externalIds": [{"id": "ext-88888"}]},
+             "properties": {"a": "from 203.0.113.77", "b": "old-98765", "c": "ext-88888", "d": "x tok-77777"}}
+            """, plan: IdentifierPlan())
+        #expect(result.found == [])
+        #expect(
+            result.kept == """
+                {"context":{"locale":"de","device":{"model":"X"},"traits":{"age":3}},\
+                "properties":{"a":"[redacted]","b":"[redacted]","c":"[redacted]","d":"[redacted]"}}
+                """)
+    }
+
+    @Test(arguments: [
+        ("write to max.m@mail.example now", true), ("a?e=max%40example.de", true), ("MAX@EXAMPLE.DE", true),
+        ("\"max\"@example.de", true), ("max@exämple.de", true), ("x@a.b.co", true),
+        ("npm@1.2.3", false), ("@media screen", false), ("https://site.example/@max.m", false), ("a@b", false),
+        ("5 @ 3.99 EUR", false), ("50%40.00", false), ("x@.de", false), ("", false), ("@", false), ("a@", false),
+    ])
+    func addressesAreRecognisedAnywhere(content: String, isAddress: Bool) throws {
+        let bytes = Array(content.utf8)
+        let result = EventSanitizer.containsEmailAddress(bytes.span)
+        #expect(result == isAddress)
+    }
+
+    @Test func undeclaredAddressesAreRedacted() throws {
+        let result = try process(#"{"properties": {"note": "call bob@example.org", "bob@example.org": 1}}"#)
+        #expect(result.kept == #"{"properties":{"note":"[redacted]"}}"#)
+    }
+
+    /// What is not understood is refused, never kept: fails closed.
+    @Test func refusesMoreIdentifiersThanItCanLookAfter() throws {
+        let many = (0..<200).map { "\"m\($0)@example.com\"" }.joined(separator: ",")
+        #expect(throws: IdentifierError.tooMany) { try process(#"{"traits": {"email": [\#(many)]}}"#) }
+    }
+
+    /// Nothing of one event is left for the next.
+    @Test func forgetsTheLastEvent() throws {
+        var finder = IdentifierFinder()
+        let first = json(#"{"userId": "customer-1"}"#)
+        try finder.find(shopPlan, first, first.root, pepper: pepper)
+        let second = json(#"{"properties": {"a": "customer-1"}}"#)
+        try finder.find(shopPlan, second, second.root, pepper: pepper)
+        var writer = JSONWriter()
+        EventSanitizer.write(second, second.root, without: finder, into: &writer)
+        #expect(finder.found.isEmpty)
+        #expect(text(writer.bytes) == #"{"properties":{"a":"customer-1"}}"#)
+    }
+
+    /// `GET /v1/profiles/email:…` and an event that names the same person come to the same hash.
+    @Test func aReferenceHashesAsAnEventDoes() throws {
+        var room = NormalizedIdentifier()
+        let raw = Array("ANNA@example.com".utf8)
+        let hashed = shopPlan.hash(RawIdentifier(raw.span), kindIndex: 0, pepper: pepper, using: &room)
+        #expect(hashed.map { "email:" + $0.digest.hexadecimal } == hmac("email", "anna@example.com"))
+        let nobody = Array("null".utf8)
+        let nothing = shopPlan.hash(RawIdentifier(nobody.span), kindIndex: 0, pepper: pepper, using: &room)
+        #expect(nothing == nil)
+    }
+
+    @Test func kindsKeepTheirTagWhenABundleMovesThem() {
+        let other = identifierPlan(#"{"new": {"from": "x"}, "email": {"from": "traits.email"}}"#)
+        #expect(other.kinds[1].tag == shopPlan.kinds[0].tag)
+        #expect(other.kindIndex(tag: shopPlan.kinds[0].tag) == 1)
+        var key: [UInt8] = []
+        HashedIdentifier(kindTag: 0x0102_0304, kindIndex: 0, digest: .zero).appendKey(to: &key)
+        #expect(key == [1, 2, 3, 4] + [UInt8](repeating: 0, count: 32))
+    }
+
+    /// All that is wrong is said at once, with its place and what to write instead.
+    @Test func saysWhatIsWrongWithAPlanAndWhere() {
+        let document = json(
+            """
+            {"email": {"form": ["traits.email"]},
+             "pho ne": {"from": "a"},
+             "c": {"from": ["a..b", 7], "normalize": "e146", "region": "XX", "send": "raw", "unique": 1},
+             "d": {"from": [], "unique": true, "shared": true, "profile": "tiktok", "block": "x"},
+             "e": 5}
+            """)
+        var problems: [PlanProblem] = []
+        _ = IdentifierPlan(document, document.root, problems: &problems)
+        let lines = problems.map { "\($0.position.line): \($0.message.prefix(24))" }
+        #expect(
+            lines == [
+                "1: unknown setting form of ", "1: from is missing: the pla", "2: a kind's name has letter",
+                "3: normalize must be email,", "3: region must be a country", "3: unique must be true or f",
+                "3: send must be hmac or sha", "3: from has names joined by", "3: from has names joined by",
+                "4: profile must be plain, u", "4: unique and shared exclud", "4: from names no place", "4: block must be a list of ",
+                "5: a kind is a mapping, suc",
+            ])
+    }
+}
