@@ -68,7 +68,8 @@ public struct JSONDocument: Sendable {
 
     /// The memory held, in bytes: for a budget.
     public var capacityBytes: Int {
-        text.capacity + nodes.capacity * MemoryLayout<Node>.stride + positions.capacity * MemoryLayout<TextPosition>.stride
+        text.capacity + nodes.capacity * MemoryLayout<Node>.stride + positions.capacity
+            * MemoryLayout<TextPosition>.stride
             + keyScratch.capacity * 4
     }
 

@@ -45,7 +45,7 @@ public struct JSONError: Error, Equatable, Sendable {
 }
 
 extension JSONDocument {
-    /// Copies the text in and parses it; the document then holds it until the next call. After an error it holds `null`.
+    /// Copies the text in and parses it; it is kept until the next call. After an error the document holds `null`.
     ///
     /// - Parameters:
     ///   - input: UTF-8 text of one JSON value, with white space around it, of up to `Limits.jsonTextBytes`.

@@ -87,7 +87,11 @@ public struct JSONWriter: Sendable {
     /// The shortest decimal that reads back the same, with a point or an exponent; `null` for what is not finite.
     public mutating func double(_ value: Double) {
         separate()
-        if value.isFinite { appendDouble(value, to: &bytes) } else { bytes.append(contentsOf: ("null" as StaticString).bytes) }
+        if value.isFinite {
+            appendDouble(value, to: &bytes)
+        } else {
+            bytes.append(contentsOf: ("null" as StaticString).bytes)
+        }
     }
 
     public mutating func bool(_ value: Bool) {

@@ -11,6 +11,16 @@ public enum Limits {
     /// The most elements of one array or members of one object: a node keeps its count in 24 bits.
     public static let jsonChildren = (1 << 24) - 1
 
+    /// The longest YAML text: bundles of thousands of rules are a tenth of this.
+    public static let yamlTextBytes = 4 << 20
+
+    /// Values and keys of one YAML text, with what aliases stand for: 4 MiB of nodes, so that a file of a few lines
+    /// cannot become a gigabyte.
+    public static let yamlNodes = 1 << 18
+
+    /// Anchors of one YAML text; each alias looks through all of them.
+    public static let yamlAnchors = 1000
+
     /// Up to here duplicate keys are sought by comparing pairs; above, by sorting, so that no input costs its square.
     static let pairwiseKeys = 16
 }

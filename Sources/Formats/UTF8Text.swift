@@ -20,7 +20,8 @@ public enum UTF8Text {
             guard left >= 4 else { return 0 }
             let second = text[offset + 1]
             if lead == 0xF0 && second < 0x90 || lead == 0xF4 && second > 0x8F { return 0 }
-            return isContinuation(second) && isContinuation(text[offset + 2]) && isContinuation(text[offset + 3]) ? 4 : 0
+            return isContinuation(second) && isContinuation(text[offset + 2]) && isContinuation(text[offset + 3])
+                ? 4 : 0
         default:
             return 0
         }

@@ -49,7 +49,8 @@ private let suite = sharedLines("conformance/json/jsontestsuite.jsonl")
 
     @Test func numbers() throws {
         let document = try parsed(
-            "[0, -0, 9223372036854775807, -9223372036854775808, 9223372036854775808, 3.0, 1e2, 0.1, 123456789012345678]")
+            "[0, -0, 9223372036854775807, -9223372036854775808, 9223372036854775808, 3.0, 1e2, 0.1, 123456789012345678]"
+        )
         var nodes: [JSONNode] = []
         var child = document.firstChild(document.root)
         while let element = child {
@@ -179,7 +180,8 @@ private let suite = sharedLines("conformance/json/jsontestsuite.jsonl")
 
     /// The memory of a warm document does not move: the same buffers serve text after text.
     @Test func warmParsingKeepsItsMemory() throws {
-        let text = Array(#"{"type":"track","event":"Order \u0043ompleted","properties":{"revenue":12.5,"list":[1,2]}}"#.utf8)
+        let text = Array(
+            #"{"type":"track","event":"Order \u0043ompleted","properties":{"revenue":12.5,"list":[1,2]}}"#.utf8)
         var document = JSONDocument()
         try document.parse(text.span)
         let textBefore = document.text.withUnsafeBufferPointer { $0.baseAddress }
@@ -198,7 +200,9 @@ private let suite = sharedLines("conformance/json/jsontestsuite.jsonl")
         writer.beginArray()
         writer.int(.min)
         writer.uint(.max)
-        for value in [3.0, 0.1, -2.5, 1e100, 0, -0.0, 1234.56, Double.leastNonzeroMagnitude, 1.7976931348623157e308] { writer.double(value) }
+        for value in [3.0, 0.1, -2.5, 1e100, 0, -0.0, 1234.56, Double.leastNonzeroMagnitude, 1.7976931348623157e308] {
+            writer.double(value)
+        }
         writer.double(.nan)
         writer.double(-.infinity)
         writer.endArray()
@@ -215,7 +219,8 @@ private let suite = sharedLines("conformance/json/jsontestsuite.jsonl")
         #expect(
             string(writer.bytes.span)
                 == #"{"text":"a\"\\\n\u0001ü","numbers":[-9223372036854775808,18446744073709551615,3.0,0.1,-2.5,1e+100,"#
-                + #"0.0,-0.0,1234.56,5e-324,1.7976931348623157e+308,null,null],"rest":{"k":true,"n":null,"raw":[1, 2]}}"#)
+                + #"0.0,-0.0,1234.56,5e-324,1.7976931348623157e+308,null,null],"rest":{"k":true,"n":null,"raw":[1, 2]}}"#
+        )
         let document = try parsed(string(writer.bytes.span))
         var copy = JSONWriter()
         copy.value(document, document.root)

@@ -1,8 +1,7 @@
+import Formats
 // Shows that decimals are read to the nearest double and written as the shortest, against the C library.
 import Foundation
 import Testing
-
-import Formats
 
 @Suite struct NumbersTests {
     private func double(_ text: String) -> Double? { parseDouble(Array(text.utf8).span) }

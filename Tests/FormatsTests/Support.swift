@@ -1,6 +1,6 @@
+import Formats
 // What the tests of this room share: the folder of conformance cases beside the package, and parsing from literals.
 import Foundation
-import Formats
 
 /// The lines of a file under ../shared, or nil where the folder is missing.
 func sharedLines(_ path: String) -> [Substring]? {
