@@ -1,0 +1,28 @@
+// Every limit of collection, with its unit in its name and its reason beside it.
+
+public enum Limits {
+    /// One event, as the Segment API has it.
+    public static let eventBytes = 32 * 1024
+    /// One batch, as the Segment API has it; unpacked when it came as gzip.
+    public static let batchBytes = 500 * 1024
+    /// Events in one batch: Segment's own bound.
+    public static let batchEvents = 2500
+    /// A message id: the SDKs send 36 bytes.
+    public static let messageIDBytes = 255
+    /// Nesting of an event's JSON; the deepest SDK payloads have 6.
+    public static let eventDepth = 32
+    /// Message ids remembered to recognise repeats: a busy shop's week. About 90 bytes of store each.
+    public static let rememberedMessages: UInt64 = 500_000
+    /// Work waiting for the writer: bytes. Beyond it, 503 and Retry-After: the clients keep what they could not give.
+    public static let intakeBytes = 2 << 20
+    /// Work waiting for the writer: requests.
+    public static let intakeRequests = 4096
+    /// Events set aside in quarantine; the oldest go first.
+    public static let quarantinedEvents: UInt64 = 1000
+    /// Depth of a schema in the tracking plan.
+    public static let schemaDepth = 16
+    /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
+    public static let pooledSubmissionBytes = 24 * 1024
+    /// Submissions kept for reuse.
+    public static let pooledSubmissions = 64
+}

@@ -1,0 +1,101 @@
+// The `events` section of a bundle: which events are expected, for what purpose, how urgent, and what is done with one
+// that is not as it should be. It need not know people or the store.
+
+import Formats
+import Governance
+
+/// What happens to an event that its schema does not allow.
+public enum InvalidPolicy: UInt8, Sendable {
+    /// Taken as it is, and counted.
+    case allow
+    /// Set aside until somebody looks.
+    case quarantine
+    /// Refused.
+    case drop
+}
+
+/// How one kind of event is treated.
+public struct EventRule: Sendable {
+    var name: [UInt8]
+    /// Number of the purpose in the bundle; the event needs its grant.
+    public var purpose: Int
+    /// Sent at once instead of in the next batch.
+    public var isRealtime: Bool
+    /// 0…9; the highest is shed last.
+    public var priority: UInt8
+    public var invalid: InvalidPolicy
+    /// JSON Schema of the properties, in the bundle's document.
+    public var schema: JSONNode?
+}
+
+public struct TrackingPlan: Sendable {
+    public private(set) var rules: [EventRule] = []
+    private var fallback: EventRule?
+
+    /// A plan that takes every event for one purpose: what a device does before it has a bundle.
+    public init(everythingFor purpose: Int) {
+        fallback = EventRule(
+            name: [], purpose: purpose, isRealtime: false, priority: 5, invalid: .quarantine, schema: nil)
+    }
+
+    /// Reads the section; problems are remembered by the reader.
+    public init(
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader
+    ) {
+        guard let section = reader.object(document, bundle, "events") else { return }
+        var key = document.firstChild(section)
+        while let name = key, let settings = document.next(name) {
+            key = document.next(settings)
+            guard document.kind(settings) == .object else {
+                reader.report(document, settings, "an event's settings must be a map, such as { purpose: analytics }")
+                continue
+            }
+            reader.refuseOthers(
+                document, settings, ["purpose", "tier", "priority", "invalid", "schema"], of: "an event")
+            guard document.member(settings, "purpose") != nil else {
+                reader.report(document, settings, "this event needs a purpose: one of the bundle's purposes")
+                continue
+            }
+            guard let purpose = purposes.read(document, settings, &reader) else { continue }
+            var rule = EventRule(
+                name: [], purpose: purpose, isRealtime: false, priority: 5, invalid: .quarantine, schema: nil)
+            rule.name.append(contentsOf: document.bytes(name))
+            if let tier = reader.text(document, settings, "tier") {
+                if document.equals(tier, "realtime") {
+                    rule.isRealtime = true
+                } else if !document.equals(tier, "batch") {
+                    reader.report(document, tier, "tier must be realtime or batch")
+                }
+            }
+            if let priority = reader.integer(document, settings, "priority", 0...9) { rule.priority = UInt8(priority) }
+            if let invalid = reader.text(document, settings, "invalid") {
+                if document.equals(invalid, "allow") {
+                    rule.invalid = .allow
+                } else if document.equals(invalid, "drop") {
+                    rule.invalid = .drop
+                } else if document.equals(invalid, "strip") {
+                    reader.report(document, invalid, "invalid: strip is not supported yet; use quarantine, drop or allow")
+                } else if !document.equals(invalid, "quarantine") {
+                    reader.report(document, invalid, "invalid must be quarantine, drop or allow")
+                }
+            }
+            if let schema = reader.object(document, settings, "schema") {
+                Schema.check(document, schema, &reader)
+                rule.schema = schema
+            }
+            if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
+        }
+    }
+
+    /// The rule of an event: of a track call by its name, of the others by their type; else the rule `*`.
+    public func rule(_ event: Event, _ document: borrowing JSONDocument) -> EventRule? {
+        for rule in rules {
+            if let name = event.name {
+                if document.equals(name, rule.name.span) { return rule }
+            } else if equal(rule.name.span, event.type.name.bytes) {
+                return rule
+            }
+        }
+        return fallback
+    }
+}

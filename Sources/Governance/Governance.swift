@@ -1,1 +1,0 @@
-// The second layer: consent and purposes; what may be processed and what must not be kept.

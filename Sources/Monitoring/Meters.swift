@@ -1,0 +1,49 @@
+// What the running agent counts in memory since it started. The accounts that survive restarts (promise P7) lie in the
+// store and are only shown here.
+
+import Synchronization
+
+/// A number that only goes up, counted by any thread.
+public final class Counter: Sendable {
+    private let value = Atomic<UInt64>(0)
+    public init() {}
+    public func add(_ amount: UInt64 = 1) { value.wrappingAdd(amount, ordering: .relaxed) }
+    public var current: UInt64 { value.load(ordering: .relaxed) }
+}
+
+/// A number that goes up and down.
+public final class Gauge: Sendable {
+    private let value = Atomic<Int64>(0)
+    public init() {}
+    public func set(_ amount: Int64) { value.store(amount, ordering: .relaxed) }
+    public var current: Int64 { value.load(ordering: .relaxed) }
+}
+
+/// All meters of one agent.
+public final class Meters: Sendable {
+    /// Decisions answered from a matching rule, from the default, and those that failed.
+    public let decisionsMatched = Counter()
+    public let decisionsDefault = Counter()
+    public let decisionErrors = Counter()
+    /// Rules, audiences and attributes that could not be evaluated; they count as not matching.
+    public let evaluationErrors = Counter()
+    /// Requests refused before they held an event: malformed, too large, unauthorised.
+    public let requestsRefused = Counter()
+    /// Requests answered 503 because the intake was full.
+    public let requestsShed = Counter()
+    /// Profile records that failed their checksum.
+    public let badRecords = Counter()
+    public let commits = Counter()
+    /// Time to decide, from the parsed request to the written answer.
+    public let decide = Histogram()
+    /// Time of one commit with its syncs.
+    public let commit = Histogram()
+    /// Time from the arrival of an event to its answer.
+    public let admit = Histogram()
+    /// Version of the bundle in force, and when (milliseconds since the epoch) it was loaded.
+    public let bundleVersion = Gauge()
+    public let bundleLoadedAt = Gauge()
+    public let startedAt = Gauge()
+
+    public init() {}
+}

@@ -1,0 +1,31 @@
+// A row of numbers that any thread may add to.
+
+import Synchronization
+
+/// A fixed number of counters, in one allocation.
+public final class CounterArray: @unchecked Sendable {
+    public let count: Int
+    // Allocated once for the object's life; every access is checked against `count` and atomic.
+    private let counters: UnsafeMutablePointer<Atomic<UInt64>>
+
+    public init(count: Int) {
+        self.count = count
+        counters = .allocate(capacity: count)
+        for index in 0..<count { (counters + index).initialize(to: Atomic(0)) }
+    }
+
+    deinit {
+        counters.deinitialize(count: count)
+        counters.deallocate()
+    }
+
+    public func add(_ amount: UInt64, at index: Int) {
+        precondition(index >= 0 && index < count)
+        counters[index].wrappingAdd(amount, ordering: .relaxed)
+    }
+
+    public func value(at index: Int) -> UInt64 {
+        precondition(index >= 0 && index < count)
+        return counters[index].load(ordering: .relaxed)
+    }
+}
