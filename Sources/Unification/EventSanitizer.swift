@@ -82,7 +82,9 @@ public enum EventSanitizer {
             let isEncodedAt =
                 text[offset] == UInt8(ascii: "%") && offset + 2 < text.count && text[offset + 1] == UInt8(ascii: "4")
                 && text[offset + 2] == UInt8(ascii: "0")
-            if isAt || isEncodedAt, isNameByte(text[offset - 1]), hasDomain(text, offset + (isAt ? 1 : 3)) { return true }
+            if isAt || isEncodedAt, isNameByte(text[offset - 1]), hasDomain(text, offset + (isAt ? 1 : 3)) {
+                return true
+            }
             offset += 1
         }
         return false

@@ -46,7 +46,8 @@ public struct IdentifierFinder: ~Copyable {
     /// A place may hold text, a number (its digits as written) or a list of these. Empty values and wrong types are
     /// stripped and otherwise ignored.
     public mutating func find(
-        _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode, pepper: borrowing HMACSHA256
+        _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode,
+        pepper: borrowing HMACSHA256
     ) throws(IdentifierError) {
         wipe()
         for index in plan.kinds.indices {
@@ -193,7 +194,9 @@ public struct IdentifierFinder: ~Copyable {
         for end in needleEnds {
             if end - begin == needles.count - start {
                 var isSame = true
-                for offset in 0..<(end - begin) where needles[begin + offset] != needles[start + offset] { isSame = false }
+                for offset in 0..<(end - begin) where needles[begin + offset] != needles[start + offset] {
+                    isSame = false
+                }
                 if isSame {
                     needles.removeLast(needles.count - start)
                     return
@@ -266,7 +269,8 @@ public struct IdentifierFinder: ~Copyable {
     /// RFC 3986 section 2.3.
     private func isUnreserved(_ byte: UInt8) -> Bool {
         let lowered = loweredASCII(byte)
-        return lowered >= UInt8(ascii: "a") && lowered <= UInt8(ascii: "z") || isDigit(byte) || byte == UInt8(ascii: "-")
+        return lowered >= UInt8(ascii: "a") && lowered <= UInt8(ascii: "z") || isDigit(byte)
+            || byte == UInt8(ascii: "-")
             || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "~")
     }
 }

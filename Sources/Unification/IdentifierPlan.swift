@@ -23,7 +23,11 @@ public struct IdentifierPath: Equatable {
     static func split(_ text: Span<UInt8>) -> [[UInt8]] {
         var segments: [[UInt8]] = [[]]
         for index in text.indices {
-            if text[index] == UInt8(ascii: ".") { segments.append([]) } else { segments[segments.count - 1].append(text[index]) }
+            if text[index] == UInt8(ascii: ".") {
+                segments.append([])
+            } else {
+                segments[segments.count - 1].append(text[index])
+            }
         }
         return segments
     }
@@ -77,7 +81,9 @@ public struct IdentifierPlan {
         var kinds: [IdentifierKind] = []
         if let node {
             if document.kind(node) != .object {
-                reader.report(document, node, "identifiers must be a mapping of kinds, such as email: { from: [traits.email], normalize: email }")
+                reader.report(
+                    document, node,
+                    "identifiers must be a mapping of kinds, such as email: { from: [traits.email], normalize: email }")
             }
             var key = document.firstChild(node)
             while let name = key {
@@ -85,7 +91,8 @@ public struct IdentifierPlan {
                 if document.kind(node) == .object, let value {
                     if let kind = IdentifierPlan.readKind(document, name, value, &reader) {
                         if kinds.contains(where: { $0.tag == kind.tag }) {
-                            reader.report(document, name, "this name cannot be told apart from an earlier one; choose another")
+                            reader.report(
+                                document, name, "this name cannot be told apart from an earlier one; choose another")
                         }
                         kinds.append(kind)
                     }
@@ -118,7 +125,8 @@ public struct IdentifierPlan {
     /// Hashes one value of a kind as an event's would be, for `GET /v1/profiles/{kind}:{value}`. nil: it is no
     /// identifier of that kind, or nobody's. `room` is overwritten and wiped.
     public func hash(
-        _ raw: borrowing RawIdentifier, kindIndex: Int, pepper: borrowing HMACSHA256, using room: inout NormalizedIdentifier
+        _ raw: borrowing RawIdentifier, kindIndex: Int, pepper: borrowing HMACSHA256,
+        using room: inout NormalizedIdentifier
     ) -> HashedIdentifier? {
         let kind = kinds[kindIndex]
         defer { room.wipe() }
@@ -135,7 +143,9 @@ public struct IdentifierPlan {
     ) -> IdentifierKind? {
         let bytes = Array(copying: document.bytes(name))
         if !isName(bytes) {
-            reader.report(document, name, "a kind's name has letters, digits, - and _ only: it is part of addresses such as email:…")
+            reader.report(
+                document, name,
+                "a kind's name has letters, digits, - and _ only: it is part of addresses such as email:…")
             return nil
         }
         if document.kind(node) != .object {
@@ -149,14 +159,18 @@ public struct IdentifierPlan {
         let isUnique = reader.flag(document, node, "unique")
         let isShared = reader.flag(document, node, "shared")
         if isUnique, isShared {
-            reader.report(document, node, "unique and shared exclude each other: one tells people apart, the other is used by many")
+            reader.report(
+                document, node,
+                "unique and shared exclude each other: one tells people apart, the other is used by many")
         }
         var form = IdentifierForm.hmac
         if let send = reader.text(document, node, "send") {
             if document.equals(send, "sha256") {
                 form = .sha256
             } else if !document.equals(send, "hmac") {
-                reader.report(document, send, "send must be hmac or sha256; to send none, leave the kind out of a destination's identifiers")
+                reader.report(
+                    document, send,
+                    "send must be hmac or sha256; to send none, leave the kind out of a destination's identifiers")
             }
         }
         return IdentifierKind(
@@ -201,7 +215,8 @@ public struct IdentifierPlan {
     ) -> [IdentifierPath] {
         var paths: [IdentifierPath] = []
         guard let from = document.member(node, "from") else {
-            reader.report(document, node, "from is missing: the places in an event that hold it, such as [traits.email]")
+            reader.report(
+                document, node, "from is missing: the places in an event that hold it, such as [traits.email]")
             return paths
         }
         var next: JSONNode? = from
@@ -209,14 +224,18 @@ public struct IdentifierPlan {
         if next == nil { reader.report(document, from, "from names no place") }
         while let path = next {
             let segments = document.kind(path) == .string ? IdentifierPath.split(document.bytes(path)) : []
-            if segments.isEmpty || segments.count > Limits.pathSegments || segments.contains(where: \.isEmpty) {
-                reader.report(document, path, "from has names joined by dots, such as traits.email, at most \(Limits.pathSegments)")
+            if segments.isEmpty || segments.count > Limits.pathSegments || segments.contains(where: { $0.isEmpty }) {
+                reader.report(
+                    document, path,
+                    "from has names joined by dots, such as traits.email, at most \(Limits.pathSegments)")
             } else {
                 paths.append(IdentifierPath(segments))
             }
             next = path == from ? nil : document.next(path)
         }
-        if paths.count > Limits.pathsPerKind { reader.report(document, from, "at most \(Limits.pathsPerKind) places a kind") }
+        if paths.count > Limits.pathsPerKind {
+            reader.report(document, from, "at most \(Limits.pathsPerKind) places a kind")
+        }
         return paths
     }
 
@@ -225,7 +244,9 @@ public struct IdentifierPlan {
     ) -> [[UInt8]] {
         var blocked: [[UInt8]] = []
         guard let list = document.member(node, "block") else { return blocked }
-        if document.kind(list) != .array { reader.report(document, list, "block must be a list of values that are nobody's") }
+        if document.kind(list) != .array {
+            reader.report(document, list, "block must be a list of values that are nobody's")
+        }
         var next = document.firstChild(list)
         while let value = next {
             switch document.kind(value) {
@@ -280,8 +301,10 @@ enum NobodysValues {
 
     private static let words: [StaticString] = [
         "null", "nil", "none", "undefined", "unknown", "n/a", "na", "nan", "anonymous", "anon", "guest", "user", "test",
-        "tester", "true", "false", "[object object]", "(null)", "(not set)", "not set", "not_set", "xxx", "asdf", "email",
-        "customer", "default", "empty", "void", "test@example.com", "test@test.com", "test@test.de", "email@example.com",
+        "tester", "true", "false", "[object object]", "(null)", "(not set)", "not set", "not_set", "xxx", "asdf",
+        "email",
+        "customer", "default", "empty", "void", "test@example.com", "test@test.com", "test@test.de",
+        "email@example.com",
         "user@example.com", "name@example.com", "example@example.com", "no@email.com", "noemail@noemail.com",
         "none@none.com", "null@null.com", "a@a.com", "a@b.com", "asdf@asdf.com", "1234567890", "+1234567890",
         "123456789", "ffffffff-ffff-ffff-ffff-ffffffffffff", "9774d56d682e549c", "02:00:00:00:00:00",

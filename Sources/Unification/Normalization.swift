@@ -128,7 +128,8 @@ public struct Normalizer {
         switch profile {
         case .plain, .meta: return false
         case .uid2: return hasSuffix(address, "gmail.com", from: start)
-        case .google: return hasSuffix(address, "gmail.com", from: start) || hasSuffix(address, "googlemail.com", from: start)
+        case .google:
+            return hasSuffix(address, "gmail.com", from: start) || hasSuffix(address, "googlemail.com", from: start)
         }
     }
 
@@ -256,7 +257,8 @@ public struct Normalizer {
     private func dropPrefix(_ packed: UInt32, _ digits: inout [UInt8]) -> Bool {
         let length = (32 - packed.leadingZeroBitCount + 7) / 8
         if length == 0 || digits.count <= length { return false }
-        for index in 0..<length where digits[index] != UInt8(truncatingIfNeeded: packed >> UInt32(8 * (length - 1 - index))) {
+        for index in 0..<length
+        where digits[index] != UInt8(truncatingIfNeeded: packed >> UInt32(8 * (length - 1 - index))) {
             return false
         }
         digits.removeFirst(length)

@@ -1,6 +1,8 @@
 // What a telephone number written for one country needs to become an international one (ITU-T E.164). It need not
 // know why a number is normalised, nor which numbers exist: that would take a table a hundred times as large.
 
+import Formats
+
 /// A country's calling code and the digits that people dial before national and international numbers.
 ///
 /// Sources: ITU-T E.164 list of assigned country codes; ITU Operational Bulletin, "Dialling procedures" (trunk and

@@ -62,7 +62,8 @@ struct PlanReader {
             if !isKnown {
                 var list = ""
                 for name in known { list += list.isEmpty ? "\(name)" : ", \(name)" }
-                report(document, node, "unknown setting \(document.string(node) ?? "") of \(what); it may have: \(list)")
+                report(
+                    document, node, "unknown setting \(document.string(node) ?? "") of \(what); it may have: \(list)")
             }
             key = document.next(node).flatMap { value in document.next(value) }
         }

@@ -55,12 +55,15 @@ private func hmac(_ kind: String, _ value: String) -> String {
     }
 
     @Test func listsHoldSeveral() throws {
-        let result = try process(#"{"traits": {"email": ["a1@example.com", "a2@example.com", null, {"x": "a3@example.com"}]}}"#)
+        let result = try process(
+            #"{"traits": {"email": ["a1@example.com", "a2@example.com", null, {"x": "a3@example.com"}]}}"#)
         #expect(result.found == [hmac("email", "a1@example.com"), hmac("email", "a2@example.com")])
         #expect(result.kept == #"{"traits":{}}"#)
     }
 
-    @Test(arguments: ["", " ", "null", "NULL", "0000", "00000000-0000-0000-0000-000000000000", "Anonymous", "staff", "99999", "-"])
+    @Test(arguments: [
+        "", " ", "null", "NULL", "0000", "00000000-0000-0000-0000-000000000000", "Anonymous", "staff", "99999", "-",
+    ])
     func valuesOfNobodyAreBlocked(value: String) throws {
         let result = try process(#"{"userId": "\#(value)", "properties": {"note": "nothing"}}"#)
         #expect(result.found == [])
@@ -90,7 +93,8 @@ private func hmac(_ kind: String, _ value: String) -> String {
     }
 
     @Test func numbersAreRedactedWhenTheyAreTheIdentifier() throws {
-        let result = try process(#"{"userId": 471100, "properties": {"customer": 471100, "revenue": 471100.5, "n": 4711001}}"#)
+        let result = try process(
+            #"{"userId": 471100, "properties": {"customer": 471100, "revenue": 471100.5, "n": 4711001}}"#)
         #expect(result.kept == #"{"properties":{"customer":"[redacted]","revenue":471100.5,"n":4711001}}"#)
     }
 
@@ -192,7 +196,8 @@ private func hmac(_ kind: String, _ value: String) -> String {
                 "1: unknown setting form of ", "1: from is missing: the pla", "2: a kind's name has letter",
                 "3: normalize must be email,", "3: region must be a country", "3: unique must be true or f",
                 "3: send must be hmac or sha", "3: from has names joined by", "3: from has names joined by",
-                "4: profile must be plain, u", "4: unique and shared exclud", "4: from names no place", "4: block must be a list of ",
+                "4: profile must be plain, u", "4: unique and shared exclud", "4: from names no place",
+                "4: block must be a list of ",
                 "5: a kind is a mapping, suc",
             ])
     }

@@ -1,7 +1,7 @@
 // Making identifiers alike: the published vectors of the partners, and the rules that those leave untested.
 import Cryptography
-import Foundation
 import Formats
+import Foundation
 import Testing
 
 @testable import Unification
@@ -18,7 +18,9 @@ private let vectorsFile = URL(fileURLWithPath: #filePath).deletingLastPathCompon
         #expect(lines.count >= 60)
         for line in lines {
             let vector = json(String(line))
-            func field(_ name: StaticString) -> String? { vector.member(vector.root, name).flatMap { vector.string($0) } }
+            func field(_ name: StaticString) -> String? {
+                vector.member(vector.root, name).flatMap { vector.string($0) }
+            }
             let profile = try #require(profileNamed(field("profile")!))
             let form: Normalizer.Form = field("kind") == "email" ? .email : .e164
             let region = field("region").flatMap { phoneRegion($0) }
@@ -37,27 +39,30 @@ private let vectorsFile = URL(fileURLWithPath: #filePath).deletingLastPathCompon
     }
 
     /// The four profiles disagree about dots, plus signs and white space.
-    @Test(arguments: [
-        (" Jane.Doe+news@Gmail.com\t", NormalizationProfile.plain, "jane.doe+news@gmail.com"),
-        ("Jane.Doe+news@Gmail.com ", .uid2, "janedoe@gmail.com"),
-        ("Jane.Doe+news@Gmail.com", .google, "janedoe@gmail.com"),
-        ("Jane.Doe+news@Gmail.com", .meta, "jane.doe+news@gmail.com"),
-        ("jane.doe@googlemail.com", .uid2, "jane.doe@googlemail.com"),
-        ("jane.doe@googlemail.com", .google, "janedoe@googlemail.com"),
-        ("cloudy.sanfrancisco+shopping@gmail.com", .google, "cloudysanfrancisco@gmail.com"),
-        ("user.name+NYC@Example.com", .google, "user.name+nyc@example.com"),
-        (" ja ne@example. com ", .google, "jane@example.com"),
-        ("jane@mygmail.com", .uid2, "jane@mygmail.com"),
-        ("j.ane@gmail.com.au", .google, "j.ane@gmail.com.au"),
-        ("\u{A0}JÜRGEN@Example.com\u{FEFF}", .plain, "jürgen@example.com"),
-        ("JÜRGEN@example.com", .uid2, "jÜrgen@example.com"),
-        ("ΑΛΕΞ@example.com", .meta, "αλεξ@example.com"),
-    ] as [(String, NormalizationProfile, String)])
+    @Test(
+        arguments: [
+            (" Jane.Doe+news@Gmail.com\t", NormalizationProfile.plain, "jane.doe+news@gmail.com"),
+            ("Jane.Doe+news@Gmail.com ", .uid2, "janedoe@gmail.com"),
+            ("Jane.Doe+news@Gmail.com", .google, "janedoe@gmail.com"),
+            ("Jane.Doe+news@Gmail.com", .meta, "jane.doe+news@gmail.com"),
+            ("jane.doe@googlemail.com", .uid2, "jane.doe@googlemail.com"),
+            ("jane.doe@googlemail.com", .google, "janedoe@googlemail.com"),
+            ("cloudy.sanfrancisco+shopping@gmail.com", .google, "cloudysanfrancisco@gmail.com"),
+            ("user.name+NYC@Example.com", .google, "user.name+nyc@example.com"),
+            (" ja ne@example. com ", .google, "jane@example.com"),
+            ("jane@mygmail.com", .uid2, "jane@mygmail.com"),
+            ("j.ane@gmail.com.au", .google, "j.ane@gmail.com.au"),
+            ("\u{A0}JÜRGEN@Example.com\u{FEFF}", .plain, "jürgen@example.com"),
+            ("JÜRGEN@example.com", .uid2, "jÜrgen@example.com"),
+            ("ΑΛΕΞ@example.com", .meta, "αλεξ@example.com"),
+        ] as [(String, NormalizationProfile, String)])
     func makesAddressesAlike(raw: String, profile: NormalizationProfile, expected: String) {
         #expect(normalized(raw, Normalizer(.email, profile: profile)) == expected)
     }
 
-    @Test(arguments: ["", "@", "a@", "@b", "a", "a@b@c", "a b@c.de", " \t ", String(repeating: "a", count: 600) + "@b.de"])
+    @Test(arguments: [
+        "", "@", "a@", "@b", "a", "a@b@c", "a b@c.de", " \t ", String(repeating: "a", count: 600) + "@b.de",
+    ])
     func refusesWhatIsNoAddress(raw: String) {
         for profile in [NormalizationProfile.plain, .meta] {
             #expect(normalized(raw, Normalizer(.email, profile: profile)) == nil)
@@ -87,7 +92,9 @@ private let vectorsFile = URL(fileURLWithPath: #filePath).deletingLastPathCompon
         #expect(normalized(raw, Normalizer(.e164, profile: .meta, region: region)) == String(expected.dropFirst()))
     }
 
-    @Test(arguments: ["", "+", "abc", "0151 234x", "++49 30 123456", "49+30123456", "+0 30 1234567", "+49 30", "+1234567890123456"])
+    @Test(arguments: [
+        "", "+", "abc", "0151 234x", "++49 30 123456", "49+30123456", "+0 30 1234567", "+49 30", "+1234567890123456",
+    ])
     func refusesWhatIsNoTelephoneNumber(raw: String) {
         #expect(normalized(raw, Normalizer(.e164, region: phoneRegion("DE"))) == nil)
     }
