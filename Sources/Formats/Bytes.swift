@@ -57,6 +57,33 @@ public func equal(_ left: Span<UInt8>, _ right: Span<UInt8>) -> Bool {
     return true
 }
 
+/// The offset, from `start` on, of the first byte that JSON treats specially inside a string (a quote, a backslash, a
+/// control character, a byte above 0x7F), or the end of the text. Eight bytes at a time: most strings are plain.
+@inline(__always)
+func endOfPlainText(_ text: Span<UInt8>, from start: Int) -> Int {
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    let high: UInt64 = 0x8080_8080_8080_8080
+    var offset = start
+    while offset + 8 <= text.count {
+        // Any eight bytes are a UInt64, and the load checks its bounds.
+        let word = unsafe UInt64(
+            littleEndian: text.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        let quote = word ^ (ones &* 0x22)
+        let backslash = word ^ (ones &* 0x5C)
+        // A byte's high bit says that it is special; a borrow can only raise a false one above a true one.
+        let special =
+            ((quote &- ones) & ~quote | (backslash &- ones) & ~backslash | (word &- ones &* 0x20) & ~word | word) & high
+        if special != 0 { return offset + special.trailingZeroBitCount / 8 }
+        offset += 8
+    }
+    while offset < text.count {
+        let byte = text[offset]
+        if byte < 0x20 || byte >= 0x80 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { break }
+        offset += 1
+    }
+    return offset
+}
+
 extension Array where Element == UInt8 {
     /// Appends borrowed bytes; allocates only when the capacity is used up.
     @inlinable

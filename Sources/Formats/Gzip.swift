@@ -185,9 +185,9 @@ private func runStep(
     unsafe data.extracting(consumed..<data.count).withUnsafeBufferPointer { input in
         unsafe chunk.withUnsafeMutableBufferPointer { output in
             // zlib's interface is not const-correct; it does not write to its input.
-            unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(mutating: input.baseAddress)
+            unsafe stream.pointee.next_in = UnsafeMutablePointer(mutating: input.baseAddress)
             unsafe stream.pointee.avail_in = UInt32(input.count)
-            unsafe stream.pointee.next_out = unsafe output.baseAddress
+            unsafe stream.pointee.next_out = output.baseAddress
             unsafe stream.pointee.avail_out = UInt32(output.count)
             let code = unsafe call(stream)
             let taken = unsafe input.count - Int(stream.pointee.avail_in)

@@ -247,6 +247,7 @@ extension JSONDocument {
         var offset = start + 1
         var hasEscapes = false
         while true {
+            offset = endOfPlainText(input, from: offset)
             if offset >= input.count { throw JSONError(.unexpectedEnd, input.count, input) }
             let byte = input[offset]
             if byte == UInt8(ascii: "\"") { break }
@@ -255,8 +256,6 @@ extension JSONDocument {
                 offset += 2
             } else if byte < 0x20 {
                 throw JSONError(.controlCharacter, offset, input)
-            } else if byte < 0x80 {
-                offset += 1
             } else {
                 let length = UTF8Text.sequenceLength(input, offset)
                 if length == 0 { throw JSONError(.invalidUTF8, offset, input) }
@@ -288,9 +287,8 @@ extension JSONDocument {
     ) throws(JSONError) {
         var offset = start
         while offset < end {
-            let byte = input[offset]
-            if byte != UInt8(ascii: "\\") {
-                text.append(byte)
+            if input[offset] != UInt8(ascii: "\\") {
+                text.append(input[offset])
                 offset += 1
                 continue
             }

@@ -143,7 +143,9 @@ public struct JSONWriter: Sendable {
         bytes.append(UInt8(ascii: "\""))
         var start = 0
         var index = 0
-        while index < text.count {
+        while true {
+            index = endOfPlainText(text, from: index)
+            if index == text.count { break }
             let byte = text[index]
             if byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
                 bytes.append(contentsOf: text.extracting(start..<index))
