@@ -57,11 +57,11 @@ let package = Package(
         room("CEL", ["Formats"]),
 
         room("Monitoring", ["Platform", "Formats"]),
-        room("Collection", base + ["Monitoring"]),
+        room("Collection", base + ["Monitoring", "Governance"]),
         room("Governance", base + ["Monitoring"]),
         room("Unification", base + ["Monitoring", "Governance"]),
         room("Activation", base + ["Monitoring", "Governance", "Unification"]),
-        room("Delivery", base + ["Monitoring"]),
+        room("Delivery", base + ["Monitoring", "Governance"]),
 
         room("Serving", base + ["Monitoring", "Collection", "Governance", "Unification", "Activation"]),
         room(

@@ -1,0 +1,56 @@
+// Which message ids were seen: a repeat is answered like the first and counted, not processed again. Bounded: the oldest
+// are forgotten first. It works inside the caller's transaction, so that a repeat after a crash is known too.
+
+import Cryptography
+import Formats
+import Store
+
+/// The window of remembered message ids. One, owned by the writer.
+public struct RecentMessages {
+    private var next: UInt64
+    private let limit: UInt64
+
+    /// Reads where the window stands.
+    public init(_ transaction: borrowing WriteTransaction, limit: UInt64 = Limits.rememberedMessages) throws(StoreError) {
+        next = (try transaction.lastNumber(transaction.tables.messageOrder) ?? 0) + 1
+        self.limit = limit
+    }
+
+    /// Remembers a message id.
+    /// - Returns: false when it was there already.
+    public mutating func remember(
+        _ messageID: Span<UInt8>, in transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let tables = transaction.tables
+        let digest = SHA256.hash(messageID)
+        // 128 bits: a chance of 10⁻²⁷ that two of the window's ids meet.
+        let key = InlineArray<16, UInt8> { digest[$0] }
+        let order = NumberKey(next)
+        guard try transaction.insert(tables.messages, key.span, order.bytes.span) else { return false }
+        try transaction.put(tables.messageOrder, order.bytes.span, key.span, appending: true)
+        next += 1
+        if next > limit { try forgetOldest(&transaction) }
+        return true
+    }
+
+    /// After a transaction that did not happen: the numbers given out in it are given out again.
+    public mutating func restore(to mark: UInt64) { next = mark }
+    public var mark: UInt64 { next }
+
+    private func forgetOldest(_ transaction: inout WriteTransaction) throws(StoreError) {
+        let tables = transaction.tables
+        let order = NumberKey(next - limit)
+        guard let key = try hash(at: order, transaction) else { return }
+        try transaction.delete(tables.messages, key.span)
+        try transaction.delete(tables.messageOrder, order.bytes.span)
+    }
+
+    private func hash(
+        at order: NumberKey, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> InlineArray<16, UInt8>? {
+        guard let value = try transaction.get(transaction.tables.messageOrder, order.bytes.span), value.count == 16 else {
+            return nil
+        }
+        return InlineArray<16, UInt8> { value[$0] }
+    }
+}
