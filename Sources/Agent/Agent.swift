@@ -1,1 +1,0 @@
-// Puts the rooms together: configuration, threads, life cycle and the pipeline of one event.

@@ -1,0 +1,228 @@
+// The device configuration (DESIGN section 6): what one device needs to know about itself. Everything has a default.
+
+import Cryptography
+import Formats
+import Governance
+import Platform
+
+/// Where the local API or the hub listens.
+public struct ListenAddress: Equatable, Sendable {
+    public var host = "127.0.0.1"
+    public var port: UInt16 = 8470
+
+    public var isLoopback: Bool { host.utf8.starts(with: "127.".utf8) || host == "::1" }
+}
+
+/// When an accepted event is synced to the disk.
+public enum Durability: Equatable, Sendable {
+    /// Before it is answered.
+    case commit
+    /// At most this many milliseconds after it was answered: spares flash, risks that much at a power cut.
+    case interval(Int64)
+}
+
+/// A device's settings.
+public struct Configuration {
+    /// This device's name upstream; made at first start when it is not set.
+    public var device: String?
+    public var listen = ListenAddress()
+    /// A Unix socket beside the TCP address; none when nil.
+    public var socket: String?
+    /// The folder of the store.
+    public var data = "gatehouse-data"
+    /// The file of the HMAC secret; in the data folder when nil.
+    public var pepper: String?
+    /// The bundle's file.
+    public var bundle: String?
+    public var durability = Durability.commit
+    /// Bytes that the store may take.
+    public var diskBytes: Int64?
+    /// Bytes of a request's body.
+    public var bodyBytes: Int64?
+    public var connections: Int64?
+    /// Serving threads; one a core when nil.
+    public var threads: Int64?
+    public var certificateAuthority: String?
+    public var certificate: String?
+    public var privateKey: String?
+    public var tokens: [Token] = []
+    public var logLevel = Log.Level.info
+
+    public init() {}
+
+    /// Reads a configuration file.
+    /// - Returns: the configuration, fit for use only if no problem but warnings came with it.
+    public static func read(_ text: Span<UInt8>) -> (Configuration, [PlanProblem]) {
+        var configuration = Configuration()
+        var reader = PlanReader()
+        let document: JSONDocument
+        do throws(YAMLError) { document = try YAML.parse(text) } catch {
+            reader.problems.append(PlanProblem(position: error.position, message: error.message))
+            return (configuration, reader.problems)
+        }
+        if document.isNull(document.root) { return (configuration, []) }
+        guard document.kind(document.root) == .object else {
+            reader.report(document, document.root, "a configuration is a map of settings, such as listen: 127.0.0.1:8470")
+            return (configuration, reader.problems)
+        }
+        configuration.read(document, &reader)
+        return (configuration, reader.problems)
+    }
+
+    private mutating func read(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        let root = document.root
+        reader.refuseOthers(
+            document, root,
+            [
+                "device", "listen", "socket", "data", "pepper", "bundle", "durability", "limits", "tls", "tokens", "log",
+                "threads",
+            ], of: "the configuration")
+        if let node = reader.text(document, root, "device") {
+            if Configuration.isDeviceName(document.bytes(node)) {
+                device = document.string(node)
+            } else {
+                reader.report(document, node, "device must be 1 to 64 letters, digits, - . or _")
+            }
+        }
+        if let node = reader.text(document, root, "listen") {
+            if let address = ListenAddress(document.bytes(node)) {
+                listen = address
+            } else {
+                reader.report(document, node, "listen must be a numeric address and a port, such as 127.0.0.1:8470 or [::1]:8470")
+            }
+        }
+        socket = reader.string(document, root, "socket")
+        data = reader.string(document, root, "data") ?? data
+        pepper = reader.string(document, root, "pepper")
+        if let node = reader.object(document, root, "bundle") {
+            for name in ["url", "key", "poll"] as [StaticString] {
+                if let member = document.member(node, name) {
+                    reader.report(document, member, "bundle: \(name) is not supported yet; give the bundle as file:")
+                }
+            }
+            reader.refuseOthers(document, node, ["file", "url", "key", "poll"], of: "bundle")
+            bundle = reader.string(document, node, "file")
+        }
+        readDurability(document, &reader)
+        readLimits(document, &reader)
+        if let node = reader.object(document, root, "tls") {
+            reader.refuseOthers(document, node, ["ca", "cert", "key"], of: "tls")
+            certificateAuthority = reader.string(document, node, "ca")
+            certificate = reader.string(document, node, "cert")
+            privateKey = reader.string(document, node, "key")
+            if (certificate == nil) != (privateKey == nil) {
+                reader.report(document, node, "cert and key go together: give both or neither")
+            }
+        }
+        readTokens(document, &reader)
+        if let node = reader.text(document, root, "log") {
+            let levels: [(StaticString, Log.Level)] = [
+                ("debug", .debug), ("info", .info), ("warning", .warning), ("error", .error),
+            ]
+            var level: Log.Level?
+            for (name, value) in levels where document.equals(node, name) { level = value }
+            if let level { logLevel = level } else { reader.report(document, node, "log must be debug, info, warning or error") }
+        }
+        if !listen.isLoopback && tokens.isEmpty, let node = document.member(root, "listen") {
+            reader.report(
+                document, node,
+                "listening beyond this device needs tokens: add tokens:, or listen on 127.0.0.1")
+        }
+    }
+
+    private mutating func readDurability(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        guard let node = reader.text(document, document.root, "durability") else { return }
+        if document.equals(node, "commit") { return }
+        if let interval = DurationText.parse(document.bytes(node)), interval > 0, interval <= 60_000 {
+            durability = .interval(interval)
+            reader.report(document, node, "durability: an interval is not supported yet; use commit")
+        } else {
+            reader.report(document, node, "durability must be commit")
+        }
+    }
+
+    private mutating func readLimits(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        let root = document.root
+        threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
+        guard let node = reader.object(document, root, "limits") else { return }
+        for name in ["memory", "profiles"] as [StaticString] {
+            if let member = document.member(node, name) {
+                reader.warn(document, member, "limits: \(name) is not enforced yet")
+            }
+        }
+        reader.refuseOthers(document, node, ["disk", "memory", "profiles", "body", "connections"], of: "limits")
+        diskBytes = reader.size(document, node, "disk", 1 << 20...1 << 40)
+        bodyBytes = reader.size(document, node, "body", 1024...16 << 20)
+        connections = reader.integer(document, node, "connections", 1...10_000)
+    }
+
+    private mutating func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        guard let list = document.member(document.root, "tokens"), !document.isNull(list) else { return }
+        guard document.kind(list) == .array else {
+            reader.report(document, list, "tokens must be a list of { sha256: …, roles: […] }")
+            return
+        }
+        var element = document.firstChild(list)
+        while let node = element {
+            element = document.next(node)
+            guard document.kind(node) == .object else {
+                reader.report(document, node, "a token is { sha256: …, roles: […] }")
+                continue
+            }
+            reader.refuseOthers(document, node, ["sha256", "roles"], of: "a token")
+            guard let hash = document.member(node, "sha256"), document.kind(hash) == .string,
+                let digest = Digest256(hexadecimal: document.bytes(hash))
+            else {
+                reader.report(
+                    document, node,
+                    "a token is given by its hash: sha256: 64 hex digits (printf %s TOKEN | sha256sum)")
+                continue
+            }
+            var roles: Roles = []
+            let names: [(StaticString, Roles)] = [
+                ("collect", .collect), ("decide", .decide), ("privacy", .privacy), ("operate", .operate),
+            ]
+            var role = document.member(node, "roles").flatMap { document.firstChild($0) }
+            while let word = role {
+                role = document.next(word)
+                let before = roles
+                if document.kind(word) == .string {
+                    for (name, value) in names where document.equals(word, name) { roles.insert(value) }
+                }
+                if roles == before { reader.report(document, word, "a role is collect, decide, privacy or operate") }
+            }
+            if roles.isEmpty { reader.report(document, node, "this token needs roles: [collect, …]") }
+            tokens.append(Token(digest: digest, roles: roles))
+        }
+    }
+
+    static func isDeviceName(_ name: Span<UInt8>) -> Bool {
+        if name.isEmpty || name.count > 64 { return false }
+        for index in name.indices {
+            let byte = name[index]
+            let isLetter = (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7A
+            if !isLetter && !(byte >= 0x30 && byte <= 0x39) && byte != 0x2D && byte != 0x2E && byte != 0x5F { return false }
+        }
+        return true
+    }
+}
+
+extension ListenAddress {
+    /// Reads `127.0.0.1:8470`, `[::1]:8470`, or a port alone.
+    public init?(_ text: Span<UInt8>) {
+        var colon: Int?
+        for index in text.indices where text[index] == UInt8(ascii: ":") { colon = index }
+        var digits = text
+        if let colon {
+            digits = text.extracting(colon + 1..<text.count)
+            var name = text.extracting(0..<colon)
+            if name.count >= 2, name[0] == UInt8(ascii: "["), name[name.count - 1] == UInt8(ascii: "]") {
+                name = name.extracting(1..<name.count - 1)
+            }
+            if name.isEmpty { return nil }
+            host = String(copying: name)
+        }
+        guard let number = parseUInt64(digits), number <= 65_535 else { return nil }
+        port = UInt16(number)
+    }
+}

@@ -1,0 +1,25 @@
+// Every limit of the agent as a whole, with its unit in its name and its reason beside it.
+
+public enum Limits {
+    /// A device configuration: settings, no data.
+    public static let configurationBytes = 256 * 1024
+    /// A bundle: ten thousand rules and the tables that they look up.
+    public static let bundleBytes = 4 * 1024 * 1024
+    /// Events that one transaction takes: each dirties up to six pages of 4 KiB, which LMDB holds in memory until the
+    /// commit. 192 events keep that under 2 MiB or so.
+    public static let eventsPerCommit = 192
+    /// Entries removed from the log by one transaction, for the same reason.
+    public static let trimmedPerCommit = 512
+    /// Serving threads: decisions are short, and more threads only cost memory.
+    public static let servingThreads = 4
+    /// Destinations of a bundle, each with a thread of its own.
+    public static let destinations = 16
+    /// How long the writer waits for work before it looks at the clock, milliseconds.
+    public static let writerIdleMilliseconds: Int64 = 1000
+    /// How long a stopping agent gives its destinations to finish a request, milliseconds.
+    public static let stopMilliseconds: Int64 = 3000
+    /// A certificate, key or CA file.
+    public static let certificateBytes = 1024 * 1024
+    /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
+    public static let pepperBytes = 32
+}

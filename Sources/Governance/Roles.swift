@@ -1,0 +1,77 @@
+// Who may do what at the local API: tokens, of which only hashes are known, and the roles that they carry.
+
+import Cryptography
+import Formats
+
+/// What a caller may do.
+public struct Roles: OptionSet, Sendable {
+    public let rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// Send events.
+    public static let collect = Roles(rawValue: 1)
+    /// Ask for decisions.
+    public static let decide = Roles(rawValue: 2)
+    /// Read, change and erase personal records.
+    public static let privacy = Roles(rawValue: 4)
+    /// See metrics and state.
+    public static let operate = Roles(rawValue: 8)
+    public static let all: Roles = [.collect, .decide, .privacy, .operate]
+}
+
+/// A token as it is kept: its hash and what it allows.
+public struct Token: @unchecked Sendable {
+    // A digest is 32 plain bytes.
+    public let digest: Digest256
+    public let roles: Roles
+
+    public init(digest: Digest256, roles: Roles) {
+        self.digest = digest
+        self.roles = roles
+    }
+}
+
+/// All tokens of a device.
+public struct AccessList: Sendable {
+    private let tokens: [Token]
+
+    public init(_ tokens: [Token]) { self.tokens = tokens }
+
+    /// Without tokens everybody who can reach the API may do everything; the agent then listens on loopback only.
+    public var isOpen: Bool { tokens.isEmpty }
+
+    /// The roles that an `Authorization` header carries: `Bearer TOKEN` (RFC 6750), or `Basic` with the token as user
+    /// name (RFC 7617), as the Segment SDKs send their write key. None for an unknown token or a malformed header.
+    /// - Parameter scratch: overwritten.
+    public func roles(_ authorization: Span<UInt8>, _ scratch: inout [UInt8]) -> Roles {
+        if tokens.isEmpty { return .all }
+        if let credentials = AccessList.credentials(authorization, scheme: "bearer") {
+            return roles(ofToken: credentials)
+        }
+        guard let credentials = AccessList.credentials(authorization, scheme: "basic") else { return [] }
+        scratch.removeAll(keepingCapacity: true)
+        guard Base64.appendDecoded(credentials, to: &scratch) else { return [] }
+        var end = 0
+        while end < scratch.count, scratch[end] != UInt8(ascii: ":") { end += 1 }
+        return roles(ofToken: scratch.span.extracting(0..<end))
+    }
+
+    /// The roles of a token given as text. Compares hashes, so that the time taken says nothing about the tokens.
+    public func roles(ofToken text: Span<UInt8>) -> Roles {
+        if tokens.isEmpty { return .all }
+        let digest = SHA256.hash(text)
+        var roles: Roles = []
+        for token in tokens where Digest256.areEqualInConstantTime(token.digest, digest) { roles.formUnion(token.roles) }
+        return roles
+    }
+
+    /// What follows the scheme's name (any case) and spaces; nil for another scheme.
+    @_lifetime(copy header)
+    private static func credentials(_ header: Span<UInt8>, scheme: StaticString) -> Span<UInt8>? {
+        let name = scheme.bytes
+        guard header.count > name.count, header[name.count] == 0x20 else { return nil }
+        for index in name.indices where header[index] | 0x20 != name[index] { return nil }
+        var start = name.count
+        while start < header.count, header[start] == 0x20 { start += 1 }
+        return header.extracting(start..<header.count)
+    }
+}
