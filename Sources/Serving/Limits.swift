@@ -1,0 +1,54 @@
+// The bounds of the local HTTP server: time, connections and bytes. What a message may look like is bounded in HTTP.
+
+/// Every limit of this room, with its unit in the name and its reason beside it.
+public enum Limits {
+    /// One read(2) takes at most this. Larger bodies come in several reads; each serving thread has one such buffer.
+    public static let readBytes = 32 * 1024
+
+    /// From the first byte of a request, or from the connection's opening, to the end of its head. Slower than this is
+    /// no client but an attempt to hold a connection (slowloris), or a device that has died.
+    public static let headNanoseconds: Int64 = 10 * second
+
+    /// A body gets this long, and then must have come at no less than `bodyBytesPerSecond`.
+    public static let bodyGraceNanoseconds: Int64 = 10 * second
+    /// 2 KiB/s is less than the slowest mobile network gives; 500 KiB take 4 minutes at the very worst.
+    public static let bodyBytesPerSecond: Int64 = 2048
+
+    /// An open connection without a request. Longer than the minute after which most client pools let go, so that
+    /// mostly the client closes and no request meets a closing connection.
+    public static let idleNanoseconds: Int64 = 75 * second
+
+    /// A client that takes no byte of its answer for this long has gone.
+    public static let writeStallNanoseconds: Int64 = 20 * second
+
+    /// After an answer that came before the request's end (413, 431), what still arrives is thrown away for so long,
+    /// so that the closing does not overtake the answer (RFC 9112 section 9.6).
+    public static let lingerNanoseconds: Int64 = 1 * second
+
+    /// When stopping, requests that are under way get this long.
+    public static let stopNanoseconds: Int64 = 10 * second
+
+    /// How long a listener rests when the process has no descriptor left.
+    public static let acceptPauseNanoseconds: Int64 = 1 * second
+
+    /// Time-outs are looked at no more often than this; each is up to so much late.
+    public static let timerNanoseconds: Int64 = second / 2
+
+    /// Connections that are taken in one turn of the loop, so that a storm of them does not starve those who are in.
+    public static let acceptsPerTurn = 64
+
+    /// Answers that are gathered for one write while a client pipelines its requests.
+    public static let outputBytes = 64 * 1024
+
+    /// Connections of all threads by default. An idle one costs about 300 bytes here and 2 KiB in the kernel.
+    public static let connections = 1024
+
+    /// A body by default: the 500 KiB of a Segment batch, with room for what stands around it.
+    public static let bodyBytes = 512 * 1024
+
+    /// Bytes of unfinished requests and unsent answers of all connections together by default: with it the whole
+    /// stays under 8 MiB of anonymous memory. Beyond it: 503.
+    public static let bufferedBytes = 3 * 1024 * 1024
+
+    private static let second: Int64 = 1_000_000_000
+}
