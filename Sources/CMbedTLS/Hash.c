@@ -1,4 +1,4 @@
-// The one file that includes mbedTLS. Compiles against 2.28 (Debian 12) and 3.6 (Debian 13).
+// SHA-256 and what secrets need, over mbedTLS 2.28 (Debian 12) or 3.6 (Debian 13). Knows nothing of TLS.
 #include "CMbedTLS.h"
 
 #include <string.h>
