@@ -3,7 +3,6 @@
 Standard library only. A process is ended by its own handle, never by its name.
 """
 
-import http.client
 import json
 import os
 import pathlib
@@ -102,44 +101,89 @@ class Agent:
 
 
 class Connection:
-    """One keep-alive connection that opens itself again after it was closed."""
+    """One keep-alive connection that opens itself again after it was closed. A client of its own, because http.client
+    takes longer for a request than the agent does, and it is the agent that is measured."""
 
     def __init__(self, url, timeout=10.0, ca=None):
         parts = urllib.parse.urlsplit(url)
         self.timeout = timeout
-        self.host, self.port = parts.hostname, parts.port
+        self.host, self.port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
         self.prefix = parts.path.rstrip("/")
-        self.tls = None
-        if parts.scheme == "https":
-            self.tls = ssl.create_default_context(cafile=ca)
-        self.inner = None
+        self.tls = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
+        self.socket = None
+        self.rest = b""
 
-    def _open(self):
-        if self.tls:
-            inner = http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=self.tls)
-        else:
-            inner = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
-        inner.connect()
-        inner.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return inner
+    def open(self):
+        """Connects, if it is not connected; raises OSError."""
+        if self.socket is None:
+            plain = socket.create_connection((self.host, self.port), timeout=self.timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket = self.tls.wrap_socket(plain, server_hostname=self.host) if self.tls else plain
+            self.rest = b""
 
     def ask(self, method, path, body=None, headers=None):
-        """Returns (status, headers, body bytes); raises OSError when the connection fails."""
+        """Returns (status, headers with lower-case names, body bytes); raises OSError when the connection fails."""
+        lines = [f"{method} {self.prefix}{path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        request = "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
         try:
-            if self.inner is None:
-                self.inner = self._open()
-            self.inner.request(method, self.prefix + path, body=body, headers=headers or {})
-            response = self.inner.getresponse()
-            content = response.read()
-            if response.will_close:
-                self.close()
-            return response.status, response.headers, content
-        except http.client.HTTPException as error:
-            self.close()
-            raise ConnectionError(f"{type(error).__name__}: {error}") from error
-        except OSError:
+            self.open()
+            self.socket.sendall(request)
+            return self._response(method)
+        except BaseException:
             self.close()
             raise
+
+    def _response(self, method):
+        while True:
+            head = self._until(b"\r\n\r\n")
+            first, *fields = head.decode("latin-1").split("\r\n")
+            status = int(first.split(" ", 2)[1])
+            if status >= 200:
+                break
+        headers = {}
+        for field in fields:
+            name, _, value = field.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        if method == "HEAD" or status in (204, 304):
+            content = b""
+        elif "chunked" in headers.get("transfer-encoding", ""):
+            content = b""
+            while size := int(self._until(b"\r\n").split(b";")[0], 16):
+                content += self._exactly(size)
+                self._exactly(2)
+            while self._until(b"\r\n"):
+                pass
+        elif "content-length" in headers:
+            content = self._exactly(int(headers["content-length"]))
+        else:
+            content = self.rest
+            while part := self.socket.recv(65536):
+                content += part
+            self.close()
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return status, headers, content
+
+    def _more(self):
+        part = self.socket.recv(65536)
+        if not part:
+            raise ConnectionError("the connection was closed before the answer was complete")
+        self.rest += part
+
+    def _until(self, mark):
+        while (end := self.rest.find(mark)) < 0:
+            self._more()
+        found, self.rest = self.rest[:end], self.rest[end + len(mark):]
+        return found
+
+    def _exactly(self, count):
+        while len(self.rest) < count:
+            self._more()
+        found, self.rest = self.rest[:count], self.rest[count:]
+        return found
 
     def ask_json(self, method, path, value=None, headers=None):
         """The same with JSON both ways; the body is None where it is empty or no JSON."""
@@ -155,9 +199,9 @@ class Connection:
             return status, fields, None
 
     def close(self):
-        if self.inner is not None:
-            self.inner.close()
-            self.inner = None
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
 
 def process_memory_kib(pid):
