@@ -36,6 +36,8 @@ final class Connection {
     var unsent: [UInt8] = []
     var unsentStart = 0
     var interest = Poller.Interest.read
+    /// Reading can only go on when the socket can be written (a TLS handshake).
+    var waitsForWrite = false
     /// Bytes, or their end, have come that it does not want yet: the poller must stop telling of them.
     var hasUnwantedInput = false
 
@@ -89,10 +91,12 @@ final class Connection {
         lingersAfterOutput = false
         hasInputEnded = false
         hasUnwantedInput = false
+        waitsForWrite = false
     }
 
     /// Closes the socket and gives back all memory.
     func close() {
+        if isSecure { transport!.end() }
         transport = nil
         input = []
         unsent = []

@@ -40,6 +40,9 @@ public enum Limits {
     /// Answers that are gathered for one write while a client pipelines its requests.
     public static let outputBytes = 64 * 1024
 
+    /// What one TLS record carries at most (RFC 5246 section 6.2.1).
+    public static let recordBytes = 16 * 1024
+
     /// Connections of all threads by default. An idle one costs about 300 bytes here and 2 KiB in the kernel.
     public static let connections = 1024
 

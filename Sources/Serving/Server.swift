@@ -1,5 +1,6 @@
 // The local HTTP server: listeners, threads, life cycle. What is answered is the handler's affair.
 
+import Cryptography
 import Platform
 import Synchronization
 
@@ -7,8 +8,8 @@ import Synchronization
 public struct ServerConfiguration {
     /// Where to listen.
     public enum Address {
-        /// A numeric address; port 0 lets the kernel choose.
-        case tcp(address: String, port: UInt16)
+        /// A numeric address; port 0 lets the kernel choose. With `tls`, only through TLS.
+        case tcp(address: String, port: UInt16, tls: TLSServerConfiguration? = nil)
         /// A socket in the file system, with these permission bits.
         case unix(path: String, mode: UInt32)
     }
@@ -43,10 +44,15 @@ public final class ServerStatistics: Sendable {
     public init() {}
 }
 
-/// A listening socket.
+/// A listening socket, and who it is to those who come through TLS.
 final class ServerListener {
     let descriptor: Descriptor
-    init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+    let tls: TLSServerConfiguration?
+
+    init(_ descriptor: consuming Descriptor, tls: TLSServerConfiguration? = nil) {
+        self.descriptor = descriptor
+        self.tls = tls
+    }
 }
 
 /// An HTTP/1.1 server: as many threads as `Completions` has queues, each with a poller, a listening socket for each TCP
@@ -85,10 +91,10 @@ public final class Server<Handler: RequestHandler & ~Copyable, Time: Clock> {
         var listeners: [ServerListener] = []
         for address in configuration.addresses {
             switch address {
-            case .tcp(let host, let wanted):
+            case .tcp(let host, let wanted, let tls):
                 // All threads share the port that the kernel chose for the first.
                 let listener = ServerListener(
-                    try Socket.listen(address: host, port: wanted == 0 ? port : wanted, sharesPort: true))
+                    try Socket.listen(address: host, port: wanted == 0 ? port : wanted, sharesPort: true), tls: tls)
                 if port == 0 { port = Socket.port(of: listener.descriptor.raw) }
                 listeners.append(listener)
             case .unix(let path, let mode):

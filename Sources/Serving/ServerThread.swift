@@ -1,6 +1,7 @@
 // One serving thread: waits for readiness, reads, lets the handler answer, writes. One read(2) and one write(2) for a
 // request, or for a whole group of pipelined ones. Nothing here is shared with another thread but counters.
 
+import Cryptography
 import Formats
 import HTTP
 import Platform
@@ -93,7 +94,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         if token.slot == ConnectionToken.wakeSlot {
             wake()
         } else if token.slot >= ConnectionToken.firstReservedSlot {
-            accept(from: listeners[token.slot - ConnectionToken.firstReservedSlot].descriptor.raw)
+            accept(from: listeners[token.slot - ConnectionToken.firstReservedSlot])
         } else {
             let connection = connections[token.slot]
             guard connection.isOpen && connection.generation == token.generation else { return }
@@ -104,7 +105,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     private func handle(_ event: Poller.Event, of connection: Connection) {
         if connection.hasUnsent && event.isWritable {
             sendUnsent(connection)
-        } else if connection.wantsInput && event.isReadable {
+        } else if connection.wantsInput && (event.isReadable || connection.waitsForWrite) {
             read(connection)
         } else if connection.interest != .read && event.isHangup {
             // Nothing was asked for that could be said of a half-closed connection: it is gone altogether.
@@ -155,11 +156,11 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         for listener in listeners { poller.remove(listener.descriptor.raw) }
     }
 
-    private func accept(from listener: Int32) {
+    private func accept(from listener: ServerListener) {
         for _ in 0..<Limits.acceptsPerTurn {
             do {
-                guard let descriptor = try Socket.accept(listener) else { return }
-                admit(descriptor)
+                guard let descriptor = try Socket.accept(listener.descriptor.raw) else { return }
+                admit(descriptor, listener.tls)
             } catch {
                 Log.warning("cannot accept connections for a moment") { $0.field("error", error.message) }
                 ignoreListeners()
@@ -171,32 +172,47 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     }
 
     /// Gives a new connection its slot, or tells it that there is none.
-    private func admit(_ descriptor: consuming Descriptor) {
+    private func admit(_ descriptor: consuming Descriptor, _ tls: TLSServerConfiguration?) {
         let open = shared.statistics.openConnections.wrappingAdd(1, ordering: .relaxed).newValue
         if open > configuration.maximumConnections {
             shared.statistics.openConnections.wrappingSubtract(1, ordering: .relaxed)
             shared.statistics.refusedConnections.wrappingAdd(1, ordering: .relaxed)
-            response.begin(toHead: false, minorVersion: 1, keepsAlive: false)
-            response.header("Retry-After", 1)
-            response.sendProblem(503, "Too many connections are open. Try again in a second.")
-            _ = transmit(descriptor.raw, response.output.span)
-            response.output.removeAll(keepingCapacity: true)
+            if tls == nil { turnAway(descriptor) }
             return
         }
-        let connection = takeSlot()
-        let peer = Socket.peerKind(descriptor.raw)
-        if peer != .unixSocket { Socket.setNoDelay(descriptor.raw) }
         let raw = descriptor.raw
-        connection.open(
-            ConnectionTransport(plain: descriptor), peer: peer, deadline: now + Limits.headNanoseconds)
+        let peer = Socket.peerKind(raw)
+        if peer != .unixSocket { Socket.setNoDelay(raw) }
+        let connection = takeSlot()
         openCount += 1
         shared.statistics.acceptedConnections.wrappingAdd(1, ordering: .relaxed)
-        wantScan(at: connection.deadline)
         do {
+            let deadline = now + Limits.headNanoseconds
+            connection.open(try transport(descriptor, tls), peer: peer, deadline: deadline)
+            wantScan(at: deadline)
             try poller.add(raw, token: token(connection).packed, interest: .read)
         } catch {
             close(connection)
         }
+    }
+
+    private func transport(
+        _ descriptor: consuming Descriptor, _ tls: TLSServerConfiguration?
+    ) throws(SystemError) -> ConnectionTransport {
+        guard let tls else { return ConnectionTransport(plain: descriptor) }
+        do {
+            return try ConnectionTransport(securing: descriptor, tls)
+        } catch {
+            throw SystemError("tls", code: error.systemError)
+        }
+    }
+
+    private func turnAway(_ descriptor: consuming Descriptor) {
+        response.begin(toHead: false, minorVersion: 1, keepsAlive: false)
+        response.header("Retry-After", 1)
+        response.sendProblem(503, "Too many connections are open. Try again in a second.")
+        _ = transmit(descriptor.raw, response.output.span)
+        response.output.removeAll(keepingCapacity: true)
     }
 
     private func takeSlot() -> Connection {
@@ -227,6 +243,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         var buffer: [UInt8] = []
         swap(&buffer, &readBuffer)
         let result = connection.transport!.receive(into: &buffer)
+        if connection.isSecure { connection.waitsForWrite = connection.transport!.waitsForWrite() }
         switch result {
         case .moved(let count): take(connection, &buffer, count)
         case .ended: endInput(connection)
@@ -596,7 +613,9 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         }
         account(connection)
         var interest = Poller.Interest()
-        if connection.hasUnsent { interest = .write } else if connection.wantsInput { interest = .read }
+        if connection.hasUnsent { interest = .write } else if connection.wantsInput {
+            interest = connection.waitsForWrite ? .write : .read
+        }
         // A pending request mostly has its answer before the client says anything: the interest stays until it does.
         if connection.isPending && !connection.hasUnsent && !connection.hasUnwantedInput { return }
         if interest == connection.interest { return }

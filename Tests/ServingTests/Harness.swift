@@ -1,5 +1,6 @@
 // A server with a trivial handler, a clock that stands still unless told, and a client over real loopback sockets.
 import Foundation
+import Glibc
 import HTTP
 import Platform
 import Serving
@@ -53,6 +54,10 @@ struct TestHandler: RequestHandler {
         if path.equals("/silent") { return .answered }
         if path.equals("/empty") {
             response.send(204)
+            return .answered
+        }
+        if path.equals("/peer") {
+            response.send(200, "text/plain", Array("\(request.peer)".utf8))
             return .answered
         }
         if path.equals("/headers") {
@@ -143,6 +148,21 @@ final class Client {
     init(port: UInt16) throws {
         descriptor = try Socket.connect(host: "127.0.0.1", port: port)
         _ = try Socket.wait(descriptor.raw, toWrite: true, milliseconds: 2000)
+    }
+
+    /// Connects to a Unix socket.
+    init(path: String) throws {
+        let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        descriptor = Descriptor(owning: raw)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(raw, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard status == 0 else { throw ClientError(what: "connect: \(errno)") }
     }
 
     func send(_ text: String) throws { try send(Array(text.utf8)) }

@@ -213,14 +213,6 @@ import Testing
         #expect(try client.isClosed())
         #expect(fixture.statistics.openConnections.load(ordering: .relaxed) == 0)
     }
-
-    @Test func unixSocketsAreServed() throws {
-        let path = "/tmp/gatehouse-serving-test-\(Platform.Process.identifier).socket"
-        defer { Files.remove(path) }
-        let fixture = try Fixture(threads: 2) { $0.addresses.append(.unix(path: path, mode: 0o600)) }
-        #expect(Files.exists(path))
-        #expect(try fixture.client().get("/echo").status == 200)
-    }
 }
 
 @Suite struct ServerLimitTests {
