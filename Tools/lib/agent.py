@@ -38,15 +38,18 @@ class Agent:
         settings.update(config or {})
         self.settings = settings
         self.config_file.write_text(json.dumps(settings, indent=1))
+        # Its own session: an interrupt at the terminal reaches the tool, which then ends the agent in good order.
         self.command = [*runner, str(binary), command, "--config", str(self.config_file)]
         self.ready = ready
+        self.is_tls = command == "hub" and "cert" in (settings.get("tls") or {})
         self.process = None
 
     def start(self, timeout=20.0):
         """Starts the process; returns the seconds until it answered."""
         begin = time.monotonic()
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         while time.monotonic() - begin < timeout:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{' '.join(self.command)} ended with {self.process.returncode}:\n{self.log_tail()}")
@@ -61,10 +64,6 @@ class Agent:
                 pass
             time.sleep(0.01)
         raise RuntimeError(f"{' '.join(self.command)} did not answer within {timeout:.0f} s:\n{self.log_tail()}")
-
-    @property
-    def is_tls(self):
-        return "cert" in (self.settings.get("tls") or {})
 
     @property
     def url(self):
