@@ -19,7 +19,7 @@ public enum Limits {
     public static let yamlNodes = 1 << 18
 
     /// Anchors of one YAML text; each alias looks through all of them.
-    public static let yamlAnchors = 1000
+    public static let yamlAnchors = 256
 
     /// Up to here duplicate keys are sought by comparing pairs; above, by sorting, so that no input costs its square.
     static let pairwiseKeys = 16
