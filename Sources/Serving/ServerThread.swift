@@ -550,6 +550,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         swap(&output, &response.output)
         if connection.hasUnsent {
             connection.unsent.append(contentsOf: output)
+            connection.deadline = min(connection.deadline, now + Limits.writeStallNanoseconds)
         } else {
             switch connection.transport!.transmit(output.span) {
             case .moved(let count):
