@@ -74,37 +74,27 @@ public struct IdentifierPlan {
     /// A plan without kinds: still strips the well-known fields.
     public init() { kinds = [] }
 
-    /// Reads the `identifiers` section. `node` is its value (nil: the bundle has none). What is wrong is appended to
-    /// `problems`; the plan is fit for use only if nothing was.
-    public init(_ document: borrowing JSONDocument, _ node: JSONNode?, problems: inout [PlanProblem]) {
-        var reader = PlanReader()
+    /// Reads the `identifiers` section of a bundle, whose root is `bundle`. What is wrong is remembered by `reader`;
+    /// the plan is fit for use only if nothing is.
+    public init(_ document: borrowing JSONDocument, _ bundle: JSONNode, _ reader: inout PlanReader) {
         var kinds: [IdentifierKind] = []
-        if let node {
-            if document.kind(node) != .object {
-                reader.report(
-                    document, node,
-                    "identifiers must be a mapping of kinds, such as email: { from: [traits.email], normalize: email }")
-            }
-            var key = document.firstChild(node)
-            while let name = key {
-                let value = document.next(name)
-                if document.kind(node) == .object, let value {
-                    if let kind = IdentifierPlan.readKind(document, name, value, &reader) {
-                        if kinds.contains(where: { $0.tag == kind.tag }) {
-                            reader.report(
-                                document, name, "this name cannot be told apart from an earlier one; choose another")
-                        }
-                        kinds.append(kind)
+        if let section = reader.object(document, bundle, "identifiers") {
+            var key = document.firstChild(section)
+            while let name = key, let value = document.next(name) {
+                if let kind = IdentifierPlan.readKind(document, name, value, &reader) {
+                    for earlier in kinds where earlier.tag == kind.tag {
+                        reader.report(
+                            document, name, "this name cannot be told apart from an earlier one; choose another")
                     }
+                    kinds.append(kind)
                 }
-                key = value.flatMap { document.next($0) }
+                key = document.next(value)
             }
             if kinds.count > Limits.identifierKinds {
-                reader.report(document, node, "at most \(Limits.identifierKinds) kinds of identifiers")
+                reader.report(document, section, "at most \(Limits.identifierKinds) kinds of identifiers")
             }
         }
         self.kinds = kinds
-        problems.append(contentsOf: reader.problems)
     }
 
     /// The place of a kind, or nil for an unknown name.
@@ -156,8 +146,8 @@ public struct IdentifierPlan {
             document, node, ["from", "normalize", "profile", "region", "send", "unique", "shared", "block"],
             of: "an identifier")
         let normalizer = readNormalizer(document, node, &reader)
-        let isUnique = reader.flag(document, node, "unique")
-        let isShared = reader.flag(document, node, "shared")
+        let isUnique = reader.flag(document, node, "unique") ?? false
+        let isShared = reader.flag(document, node, "shared") ?? false
         if isUnique, isShared {
             reader.report(
                 document, node,
@@ -174,7 +164,7 @@ public struct IdentifierPlan {
             }
         }
         return IdentifierKind(
-            name: bytes, tag: FNV1a.hash(bytes.span), normalizer: normalizer, form: form, isUnique: isUnique,
+            name: bytes, tag: NameTag.of(bytes.span), normalizer: normalizer, form: form, isUnique: isUnique,
             isShared: isShared, paths: readPaths(document, node, &reader),
             blocked: readBlocked(document, node, normalizer, &reader))
     }

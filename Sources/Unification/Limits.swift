@@ -45,4 +45,7 @@ public enum Limits {
 
     /// The longest window and time to live, in milliseconds: ten years.
     static let longestSpanMilliseconds: Int64 = 3_660 * 86_400_000
+
+    /// How long a state is kept that the bundle in force does not know: a bundle may be taken back.
+    static let unknownAttributeMilliseconds: Int64 = 30 * 86_400_000
 }

@@ -78,7 +78,8 @@ private func hmac(_ kind: String, _ value: String) -> String {
     @Test func stripsTheValueWhereverElseItStands() throws {
         let result = try process(
             """
-            {"type": "track", "event": "Hello Customer-4711", "userId": "customer-4711", "messageId": "m-CUSTOMER-4711-1",
+            {"type": "track", "event": "Hello Customer-4711", "userId": "customer-4711",
+             "messageId": "m-CUSTOMER-4711-1",
              "context": {"page": {"url": "https://shop.example/?u=customer-4711&e=anna%2Btag%40example.com"},
                          "campaign": {"name": "spring", "customer-4711": true}},
              "traits": {"email": "anna+tag@example.com", "phone": "0151 23456789"},
@@ -111,7 +112,8 @@ private func hmac(_ kind: String, _ value: String) -> String {
             """
             {"userId": "u-12345", "previousId": "old-98765", "context": {"ip": "203.0.113.77", "locale": "de",
               "device": {"id": "dev-55555", "advertisingId": "ad-66666", "token": "tok-77777", "model": "X"},
-              "traits": {"email": "b@example.com", "phone": "+49301234567", "age": 3}, "externalIds": [{"id": "ext-88888"}]},
+              "traits": {"email": "b@example.com", "phone": "+49301234567", "age": 3},
+              "externalIds": [{"id": "ext-88888"}]},
              "properties": {"a": "from 203.0.113.77", "b": "old-98765", "c": "ext-88888", "d": "x tok-77777"}}
             """, plan: IdentifierPlan())
         #expect(result.found == [])
@@ -182,15 +184,15 @@ private func hmac(_ kind: String, _ value: String) -> String {
     @Test func saysWhatIsWrongWithAPlanAndWhere() {
         let document = json(
             """
-            {"email": {"form": ["traits.email"]},
+            {"identifiers": {"email": {"form": ["traits.email"]},
              "pho ne": {"from": "a"},
              "c": {"from": ["a..b", 7], "normalize": "e146", "region": "XX", "send": "raw", "unique": 1},
              "d": {"from": [], "unique": true, "shared": true, "profile": "tiktok", "block": "x"},
-             "e": 5}
+             "e": 5}}
             """)
-        var problems: [PlanProblem] = []
-        _ = IdentifierPlan(document, document.root, problems: &problems)
-        let lines = problems.map { "\($0.position.line): \($0.message.prefix(24))" }
+        var reader = PlanReader()
+        _ = IdentifierPlan(document, document.root, &reader)
+        let lines = reader.problems.map { "\($0.position.line): \($0.message.prefix(24))" }
         #expect(
             lines == [
                 "1: unknown setting form of ", "1: from is missing: the pla", "2: a kind's name has letter",

@@ -34,12 +34,12 @@ func profileNamed(_ name: String) -> NormalizationProfile? {
     return Normalizer.profile(named: bytes.span)
 }
 
-/// Fails the test when the section is wrong.
+/// The plan of an `identifiers` section; stops the test run when the section is wrong.
 func identifierPlan(_ section: String) -> IdentifierPlan {
-    var problems: [PlanProblem] = []
-    let document = json(section)
-    let plan = IdentifierPlan(document, document.root, problems: &problems)
-    if let problem = problems.first { fatalError("the test's plan is wrong: \(problem.message)") }
+    var reader = PlanReader()
+    let document = json("{\"identifiers\": \(section)}")
+    let plan = IdentifierPlan(document, document.root, &reader)
+    if let problem = reader.problems.first { fatalError("the test's plan is wrong: \(problem.message)") }
     return plan
 }
 
