@@ -1,1 +1,0 @@
-// The Common Expression Language: lexer, parser, checker, compiler and evaluator. Usable on its own.

@@ -1,0 +1,392 @@
+// Source to program: parse, check, emit, fold what is constant. It need not know values of bindings.
+
+import Formats
+
+/// What the value of an expression must be.
+public enum Expectation: Sendable {
+    case anything
+    /// `bool`, or `dyn` that evaluation must find to be one: `when:` of rules, filters, audiences.
+    case condition
+}
+
+/// Compiles expressions into one program.
+///
+/// ```swift
+/// var compiler = Compiler()
+/// let rule = try compiler.add("profile.orders > 3", in: environment, expecting: .condition)
+/// let program = compiler.finish()
+/// ```
+public struct Compiler {
+    private var program = Program()
+    private var tree = Tree()
+    private var resolutions: [Resolution] = []
+    private var stack = 0
+    private var deepest = 0
+
+    public init() {}
+
+    /// Compiles a single expression.
+    public static func compile(
+        _ source: String, in environment: Environment, expecting: Expectation = .anything
+    ) throws(CompileError) -> Program {
+        var compiler = Compiler()
+        _ = try compiler.add(source, in: environment, expecting: expecting)
+        return compiler.finish()
+    }
+
+    /// Adds an expression; see the other `add`.
+    public mutating func add(
+        _ source: String, in environment: Environment, expecting: Expectation = .anything
+    ) throws(CompileError) -> Expression {
+        try add(Array(source.utf8), in: environment, expecting: expecting)
+    }
+
+    /// Adds an expression.
+    ///
+    /// - Parameters:
+    ///   - source: UTF-8, at most `Limits.sourceBytes`.
+    ///   - environment: the names in scope; environments of one program may differ, but must number slots alike.
+    /// - Returns: its number, counted from 0 in the order of adding, and its static type.
+    /// - Throws: `CompileError` with line, column, caret and, for a misspelt name, a suggestion. The program is then as
+    ///   before.
+    public mutating func add(
+        _ source: [UInt8], in environment: Environment, expecting: Expectation = .anything
+    ) throws(CompileError) -> Expression {
+        tree = try Parser.parse(source, expandsMacros: !environment.disablesMacros)
+        var checker = Checker(tree, environment, source)
+        let type = try checker.run()
+        if expecting == .condition, type != .bool, type != .dyn {
+            throw CompileError(
+                source, at: Int(tree.nodes[Int(tree.root)].offset),
+                "a condition must be bool, not " + type.description)
+        }
+        resolutions = checker.resolutions
+        let start = UInt32(program.code.count)
+        stack = 0
+        deepest = 0
+        emit(tree.root)
+        append(.end, at: tree.root)
+        program.entries.append(
+            Program.Entry(
+                start: start, stack: UInt16(min(deepest, 65_535)), locals: UInt16(checker.localCount),
+                condition: Program.none, source: UInt32(program.sources.count)))
+        program.sources.append(source)
+        program.types.append(type)
+        program.stackSize = max(program.stackSize, deepest)
+        program.localCount = max(program.localCount, checker.localCount)
+        return Expression(number: program.entries.count - 1, type: type)
+    }
+
+    /// The program of everything added.
+    public consuming func finish() -> Program { program }
+
+    // MARK: Emission
+
+    private mutating func append(
+        _ code: Opcode, _ a: UInt8 = 0, _ b: UInt16 = 0, _ c: Int = 0, at node: UInt32
+    ) {
+        program.code.append(Instruction(code: code, a: a, b: b, c: UInt32(c)))
+        program.offsets.append(tree.nodes[Int(node)].offset)
+    }
+
+    private mutating func pushed(_ count: Int = 1) {
+        stack += count
+        deepest = max(deepest, stack)
+    }
+
+    private func child(_ node: UInt32, _ index: Int) -> UInt32 { tree.child(node, index) }
+
+    /// Emits code that leaves the node's value on the stack; a constant subexpression becomes one constant.
+    private mutating func emit(_ node: UInt32) {
+        let start = program.code.count
+        let kind = tree.nodes[Int(node)].kind
+        if kind != .literal, isConstant(node) {
+            let (stackBefore, patterns) = (stack, program.patterns.count)
+            emitNode(node)
+            append(.end, at: node)
+            if let value = fold(start) {
+                program.code.removeLast(program.code.count - start)
+                program.offsets.removeLast(program.offsets.count - start)
+                program.patterns.removeLast(program.patterns.count - patterns)
+                stack = stackBefore
+                pushConstant(value, at: node)
+            } else {
+                program.code.removeLast()
+                program.offsets.removeLast()
+            }
+            return
+        }
+        emitNode(node)
+    }
+
+    /// Whether nothing outside the expression decides the node's value.
+    private func isConstant(_ node: UInt32) -> Bool {
+        let here = tree.nodes[Int(node)]
+        switch here.kind {
+        case .literal: return true
+        case .name, .select, .has, .index:
+            switch resolutions[Int(node)] {
+            case .typeValue: return true
+            case .none: return here.kind != .name && childrenAreConstant(node)
+            default: return false
+            }
+        case .call, .memberCall:
+            guard case .function(let function, let skipsTarget) = resolutions[Int(node)] else { return false }
+            if function == .dyn { return false }
+            return childrenAreConstant(node, from: skipsTarget ? 1 : 0)
+        case .loop, .bind, .optionalMap: return false
+        default: return childrenAreConstant(node)
+        }
+    }
+
+    private func childrenAreConstant(_ node: UInt32, from first: Int = 0) -> Bool {
+        for index in first..<Int(tree.nodes[Int(node)].childCount) where !isConstant(child(node, index)) { return false }
+        return true
+    }
+
+    /// Runs the code from `start` on, and copies its value among the constants; nil if it fails.
+    private mutating func fold(_ start: Int) -> Value? {
+        var machine = Machine(zones: TimeZones())
+        program.stackSize = max(program.stackSize, deepest)
+        machine.prepare(program)
+        let outcome = machine.start(UInt32(start), Context(program, Span()))
+        guard outcome == .done, !machine.result.isError else { return nil }
+        return keep(machine.result, machine, 0)
+    }
+
+    /// Copies a value of the machine's memory among the constants.
+    private mutating func keep(_ value: Value, _ machine: borrowing Machine, _ depth: Int) -> Value? {
+        guard depth < Limits.valueNesting else { return nil }
+        guard value.region == Region.arena else { return value }
+        var kept = value
+        kept.region = Region.constants
+        switch value.kind {
+        case .string, .bytes, .ip, .cidr:
+            let start = Int(value.bits)
+            kept.bits = UInt64(program.pool.count)
+            program.pool += machine.heap.bytes[start..<start + MachineLimits.byteCount(value)]
+        case .list, .map, .optional:
+            let count = Int(value.extra) * (value.kind == .map ? 2 : 1)
+            var elements: [Value] = []
+            for index in 0..<count {
+                guard let element = keep(machine.heap.values[Int(value.bits) + index], machine, depth + 1) else {
+                    return nil
+                }
+                elements.append(element)
+            }
+            kept.bits = UInt64(program.values.count)
+            program.values += elements
+        default: break
+        }
+        return kept
+    }
+
+    private mutating func constant(_ value: Value) -> Int {
+        for (index, known) in program.constants.enumerated()
+        where known.kind == value.kind && known.bits == value.bits && known.extra == value.extra
+            && known.region == value.region
+        {
+            return index
+        }
+        program.constants.append(value)
+        return program.constants.count - 1
+    }
+
+    private mutating func pushConstant(_ value: Value, at node: UInt32) {
+        append(.constant, 0, 0, constant(value), at: node)
+        pushed()
+    }
+
+    /// The constant of a text, which lies in the pool once.
+    private mutating func text(_ bytes: [UInt8], _ kind: Kind = .string) -> Value {
+        for known in program.constants where known.kind == kind && Int(known.extra) == bytes.count {
+            let start = Int(known.bits)
+            if Array(program.pool[start..<start + bytes.count]) == bytes { return known }
+        }
+        let value = Value(kind, bits: UInt64(program.pool.count), extra: UInt32(bytes.count))
+        program.pool += bytes
+        return value
+    }
+
+
+    private mutating func patch(_ instruction: Int) {
+        program.code[instruction].c = UInt32(program.code.count)
+    }
+
+    private mutating func useSlot(_ slot: Int) -> Int {
+        program.slotCount = max(program.slotCount, slot + 1)
+        return slot
+    }
+
+    private mutating func emitNode(_ node: UInt32) {
+        let here = tree.nodes[Int(node)]
+        switch resolutions[Int(node)] {
+        case .failing(let reason):
+            append(.fail, 0, 0, Int(reason.rawValue), at: node)
+            return pushed()
+        case .slot(let slot):
+            append(here.kind == .has ? .slotIsSet : .slot, here.flag & (here.kind == .name ? 0 : 1), 0, useSlot(slot), at: node)
+            return pushed()
+        case .document(let number):
+            append(.document, 0, 0, number, at: node)
+            return pushed()
+        case .typeValue(let kind): return pushConstant(Value(.type, bits: UInt64(kind.rawValue)), at: node)
+        default: break
+        }
+        switch here.kind {
+        case .literal:
+            var value = tree.literals[Int(here.payload)]
+            if value.kind == .string || value.kind == .bytes {
+                let start = Int(value.bits)
+                value = text(Array(tree.pool[start..<start + Int(value.extra)]), value.kind)
+            }
+            pushConstant(value, at: node)
+        case .name:
+            if case .local(let place) = resolutions[Int(node)] { append(.local, 0, 0, place, at: node) }
+            pushed()
+        case .select, .has:
+            emit(child(node, 0))
+            let key = constant(text(tree.name(node)))
+            append(here.kind == .has ? .has : .select, here.flag, 0, key, at: node)
+        case .index:
+            emit(child(node, 0))
+            emit(child(node, 1))
+            append(.index, here.flag, 0, 0, at: node)
+            stack -= 1
+        case .call, .memberCall: emitCall(node)
+        case .operation: emitOperation(node)
+        case .list:
+            emitChildren(node)
+            append(.list, 0, 0, Int(here.childCount), at: node)
+            stack -= Int(here.childCount)
+            pushed()
+        case .map:
+            emitChildren(node)
+            append(.map, 0, 0, Int(here.childCount) / 2, at: node)
+            stack -= Int(here.childCount)
+            pushed()
+        case .optionalElement:
+            emit(child(node, 0))
+            append(.unwrap, at: node)
+        case .and, .or: emitLogic(node)
+        case .conditional: emitConditional(node)
+        case .loop: emitLoop(node)
+        case .bind:
+            guard case .local(let place) = resolutions[Int(node)] else { return }
+            emit(child(node, 0))
+            append(.setLocal, 0, 0, place, at: node)
+            stack -= 1
+            emit(child(node, 1))
+        case .optionalMap:
+            guard case .local(let place) = resolutions[Int(node)] else { return }
+            emit(child(node, 0))
+            let branch = program.code.count
+            append(.optionalValue, at: node)
+            append(.setLocal, 0, 0, place, at: node)
+            stack -= 1
+            emit(child(node, 1))
+            append(.optionalWrap, here.flag, at: node)
+            patch(branch)
+        }
+    }
+
+    private mutating func emitChildren(_ node: UInt32, from first: Int = 0) {
+        for index in first..<Int(tree.nodes[Int(node)].childCount) { emit(child(node, index)) }
+    }
+
+    private mutating func emitCall(_ node: UInt32) {
+        guard case .function(let function, let skipsTarget) = resolutions[Int(node)] else {
+            append(.fail, 0, 0, Int(EvaluationError.Reason.unknownFunction.rawValue), at: node)
+            return pushed()
+        }
+        let first = skipsTarget ? 1 : 0
+        let count = Int(tree.nodes[Int(node)].childCount) - first
+        if function == .matches, count == 2, emitMatches(node, first) { return }
+        if function == .dyn, count == 1 { return emit(child(node, first)) }
+        if count > 255 {
+            append(.fail, 0, 0, Int(EvaluationError.Reason.noOverload.rawValue), at: node)
+            return pushed()
+        }
+        emitChildren(node, from: first)
+        append(.call, UInt8(count), UInt16(function.rawValue), 0, at: node)
+        stack -= count
+        pushed()
+    }
+
+    /// `matches` with a literal pattern: compiled once. A pattern that is wrong stays a call, which says so.
+    private mutating func emitMatches(_ node: UInt32, _ first: Int) -> Bool {
+        let patternNode = tree.nodes[Int(child(node, first + 1))]
+        guard patternNode.kind == .literal else { return false }
+        let literal = tree.literals[Int(patternNode.payload)]
+        let start = Int(literal.bits)
+        guard literal.kind == .string,
+            let pattern = RegularExpression.compile(
+                Array(tree.pool[start..<start + Int(literal.extra)]), isLasting: true)
+        else { return false }
+        emit(child(node, first))
+        append(.matches, 0, 0, program.patterns.count, at: node)
+        program.patterns.append(pattern)
+        return true
+    }
+
+    private mutating func emitOperation(_ node: UInt32) {
+        let here = tree.nodes[Int(node)]
+        emitChildren(node)
+        let code = Opcode(rawValue: Opcode.add.rawValue + UInt8(here.payload)) ?? .add
+        append(code, at: node)
+        stack -= Int(here.childCount)
+        pushed()
+    }
+
+    private mutating func emitLogic(_ node: UInt32) {
+        let here = tree.nodes[Int(node)]
+        emit(child(node, 0))
+        var jumps: [Int] = []
+        for index in 1..<Int(here.childCount) {
+            jumps.append(program.code.count)
+            append(here.kind == .and ? .jumpIfFalse : .jumpIfTrue, at: node)
+            emit(child(node, index))
+            append(here.kind == .and ? .and : .or, at: node)
+            stack -= 1
+        }
+        for jump in jumps { patch(jump) }
+    }
+
+    private mutating func emitConditional(_ node: UInt32) {
+        emit(child(node, 0))
+        let choice = program.code.count
+        append(.choose, at: node)
+        let failure = program.code.count
+        append(.jump, at: node)
+        stack -= 1
+        emit(child(node, 1))
+        let done = program.code.count
+        append(.jump, at: node)
+        patch(choice)
+        stack -= 1
+        emit(child(node, 2))
+        patch(done)
+        patch(failure)
+    }
+
+    private mutating func emitLoop(_ node: UInt32) {
+        guard case .local(let place) = resolutions[Int(node)] else { return }
+        let here = tree.nodes[Int(node)]
+        emit(child(node, 0))
+        let start = program.code.count
+        append(.loop, here.flag | (here.second == Node.none ? 0 : 0x80), UInt16(place), 0, at: node)
+        stack -= 1
+        let step = program.code.count
+        append(.loopStep, at: node)
+        if here.childCount == 3 {
+            emit(child(node, 1))
+            append(.loopFilter, 0, 0, step, at: node)
+            stack -= 1
+        }
+        emit(child(node, Int(here.childCount) - 1))
+        append(.loopCollect, 0, 0, step, at: node)
+        stack -= 1
+        patch(start)
+        pushed()
+    }
+}
