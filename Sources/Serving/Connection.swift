@@ -47,6 +47,8 @@ final class Connection {
     var closesAfterOutput = false
     var lingersAfterOutput = false
     var hasInputEnded = false
+    /// The number of the configured origin whose page sent the request under way; -1 for any other caller.
+    var origin = -1
     /// What this connection adds to the server's count of buffered bytes.
     var accountedBytes = 0
 

@@ -13,6 +13,14 @@ struct Refusal {
     var isMoreComing = false
 }
 
+/// What the policy says of a request.
+enum Admission {
+    case granted
+    /// It comes from a page of the configured origin of this number, whose browser wants to read that it may.
+    case grantedToOrigin(Int)
+    case refused(Refusal)
+}
+
 /// Which hosts and origins are taken.
 ///
 /// A rebound page still sends its own name as Host, so a name must be known here; an address as Host cannot come from a
@@ -32,16 +40,16 @@ struct ServerPolicy {
     }
 
     /// - Parameters:
-    ///   - isFromBrowserNetwork: false for a Unix socket, which no browser reaches.
+    ///   - isUnixSocket: no browser reaches one.
     ///   - isSecure: TLS has proved the name already.
     func check(
         _ head: RequestHead, _ input: Span<UInt8>, isUnixSocket: Bool, isSecure: Bool
-    ) -> Refusal? {
-        if isUnixSocket { return nil }
+    ) -> Admission {
+        if isUnixSocket { return .granted }
         if checksHost && !isSecure && head.hasHost && !isKnown(hostName(of: input.bytes(head.host))) {
-            return Refusal(
-                status: 421,
-                detail: "The Host header names another server. Use the address, localhost or a configured name.")
+            let detail: StaticString =
+                "The Host header names another server. Use the address, localhost or a configured name."
+            return .refused(Refusal(status: 421, detail: detail))
         }
         return checkOrigin(head, input)
     }
@@ -64,34 +72,51 @@ struct ServerPolicy {
         return dots == 3
     }
 
-    private func checkOrigin(_ head: RequestHead, _ input: Span<UInt8>) -> Refusal? {
+    private func checkOrigin(_ head: RequestHead, _ input: Span<UInt8>) -> Admission {
+        var admission = Admission.granted
+        var hasOrigin = false
         for index in 0..<head.fields.count {
             let field = head.fields[index]
-            switch field.name.length {
-            case 6 where input.bytes(field.name).equalsIgnoringCase("origin"):
-                if !isAllowed(input.bytes(field.value), host: input.bytes(head.host)) {
-                    return Refusal(
-                        status: 403, detail: "Calls from pages of another origin are refused unless it is configured.")
+            if field.name.length == 6 && input.bytes(field.name).equalsIgnoringCase("origin") {
+                let detail: StaticString = "Calls from pages of another origin are refused unless it is configured."
+                if hasOrigin { return .refused(Refusal(status: 403, detail: detail)) }
+                hasOrigin = true
+                let origin = input.bytes(field.value)
+                if let number = configured(origin) {
+                    admission = .grantedToOrigin(number)
+                } else if !isOwn(origin, host: input.bytes(head.host)) {
+                    return .refused(Refusal(status: 403, detail: detail))
                 }
-            case 14 where input.bytes(field.name).equalsIgnoringCase("sec-fetch-site"):
-                let site = input.bytes(field.value)
-                guard site.equalsIgnoringCase("cross-site") || site.equalsIgnoringCase("same-site") else { continue }
-                // A configured origin has its Origin looked at, and following a link to the console is no call.
-                if head.fields.range(of: "origin", in: input) != nil { continue }
-                let mode = input.bytes(head.fields.range(of: "sec-fetch-mode", in: input) ?? ByteRange())
-                if head.method == .get && mode.equalsIgnoringCase("navigate") { continue }
-                return Refusal(status: 403, detail: "Calls from pages of another site are refused.")
-            default: continue
+            } else if field.name.length == 14 && input.bytes(field.name).equalsIgnoringCase("sec-fetch-site")
+                && isForeign(input.bytes(field.value), head, input)
+            {
+                return .refused(Refusal(status: 403, detail: "Calls from pages of another site are refused."))
             }
+        }
+        return admission
+    }
+
+    private func configured(_ origin: Span<UInt8>) -> Int? {
+        for index in origins.indices {
+            let allowed = origins[index]
+            if origin.equalsIgnoringCase(allowed.span) { return index }
         }
         return nil
     }
 
-    /// The server's own page (the same host and port), or one of the configured origins.
-    private func isAllowed(_ origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
-        for allowed in origins where origin.equalsIgnoringCase(allowed.span) { return true }
+    /// Whether it is the server's own page: the same host and port.
+    private func isOwn(_ origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
         var start = 0
         if origin.starts(with: "http://") { start = 7 } else if origin.starts(with: "https://") { start = 8 }
         return start > 0 && host.count > 0 && origin.extracting(start..<origin.count).equalsIgnoringCase(host)
+    }
+
+    /// Whether a browser says that the call is another page's and it has no Origin to look at instead. Following a
+    /// link to the console is no call.
+    private func isForeign(_ site: Span<UInt8>, _ head: RequestHead, _ input: Span<UInt8>) -> Bool {
+        guard site.equalsIgnoringCase("cross-site") || site.equalsIgnoringCase("same-site") else { return false }
+        if head.fields.range(of: "origin", in: input) != nil { return false }
+        let mode = input.bytes(head.fields.range(of: "sec-fetch-mode", in: input) ?? ByteRange())
+        return head.method != .get || !mode.equalsIgnoringCase("navigate")
     }
 }

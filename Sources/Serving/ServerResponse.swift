@@ -40,6 +40,8 @@ public struct Response {
         fields.append(0x0A)
     }
 
+    public mutating func header(_ name: StaticString, _ value: [UInt8]) { header(name, value.span) }
+
     public mutating func header(_ name: StaticString, _ value: StaticString) { header(name, value.bytes) }
 
     public mutating func header(_ name: StaticString, _ value: Int64) {

@@ -335,10 +335,13 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     private func takeBody(
         _ connection: Connection, _ buffer: inout [UInt8], headLength: Int, _ start: inout Int, _ end: inout Int
     ) -> Bool {
-        let refusal = policy.check(
+        let admission = policy.check(
             head, buffer.span.extracting(start..<end), isUnixSocket: connection.peer == .unixSocket,
             isSecure: connection.isSecure)
-        if var refusal {
+        switch admission {
+        case .granted: connection.origin = -1
+        case .grantedToOrigin(let number): connection.origin = number
+        case .refused(var refusal):
             refusal.isMoreComing = head.framing != .none
             refuse(connection, refusal)
             return false
@@ -416,6 +419,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         beginGroup()
         let keepsAlive = head.keepsAlive && !isStopping
         response.begin(toHead: head.method == .head, minorVersion: head.minorVersion, keepsAlive: keepsAlive)
+        if connection.origin >= 0 && admitOrigin(connection, request) { return requestEnds(connection) }
         let borrowed = Request(
             request, head: head, body: body, peer: connection.peer, isSecure: connection.isSecure,
             token: token(connection))
@@ -431,6 +435,27 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
             connection.pendingMinorVersion = head.minorVersion
             connection.pendingKeepsAlive = keepsAlive
         }
+    }
+
+    /// Tells the browser of a configured origin's page that it may call (the Fetch standard's CORS protocol).
+    /// - Returns: whether that was all that was asked.
+    private func admitOrigin(_ connection: Connection, _ request: Span<UInt8>) -> Bool {
+        response.header("Access-Control-Allow-Origin", policy.origins[connection.origin])
+        response.header("Vary", "Origin")
+        guard head.method == .options,
+            head.fields.range(of: "access-control-request-method", in: request) != nil
+        else {
+            response.header("Access-Control-Expose-Headers", "ETag, Retry-After")
+            return false
+        }
+        response.header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
+        response.header("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, If-None-Match")
+        response.header("Access-Control-Max-Age", 600)
+        if head.fields.range(of: "access-control-request-private-network", in: request) != nil {
+            response.header("Access-Control-Allow-Private-Network", "true")
+        }
+        response.send(204)
+        return true
     }
 
     private func requestEnds(_ connection: Connection) {
@@ -457,6 +482,10 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         response.begin(
             toHead: connection.isPendingToHead, minorVersion: connection.pendingMinorVersion,
             keepsAlive: connection.pendingKeepsAlive && !isStopping)
+        if connection.origin >= 0 {
+            response.header("Access-Control-Allow-Origin", policy.origins[connection.origin])
+            response.header("Vary", "Origin")
+        }
         response.headerLines(completion.headerLines)
         response.send(completion.status, completion.contentType, completion.body)
         requestEnds(connection)

@@ -384,4 +384,22 @@ import Testing
         try client.send("GET /echo HTTP/1.1\r\nHost: \(host)\r\n\(fields)\r\n")
         #expect(try client.response().status == status)
     }
+
+    /// The page of a configured origin may ask first, and read the answers, also those that come later.
+    @Test func configuredOriginsMayRead() throws {
+        let fixture = try Fixture { $0.origins = ["https://shop.example"] }
+        let client = try fixture.client()
+        let call = "Host: localhost\r\nOrigin: https://Shop.example\r\n"
+        try client.send("OPTIONS /echo HTTP/1.1\r\n\(call)Access-Control-Request-Method: POST\r\n\r\n")
+        let preflight = try client.response()
+        #expect(preflight.status == 204 && preflight.headers.contains("Access-Control-Allow-Methods: GET, POST"))
+        #expect(preflight.headers.contains("Access-Control-Allow-Origin: https://shop.example\r\n"))
+        try client.send("POST /echo HTTP/1.1\r\n\(call)Content-Length: 1\r\n\r\nx")
+        let answer = try client.response()
+        #expect(answer.body == "post /echo x" && answer.headers.contains("Allow-Origin: https://shop.example\r\n"))
+        try client.send("POST /later HTTP/1.1\r\n\(call)\r\n")
+        fixture.answer(fixture.mailbox.wait(for: 1)[0], "late")
+        #expect(try client.response().headers.contains("Allow-Origin: https://shop.example\r\n"))
+        #expect(try !client.get("/echo").headers.contains("Access-Control"))
+    }
 }
