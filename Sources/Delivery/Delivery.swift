@@ -1,1 +1,0 @@
-// The fifth layer: batches of the log go to destinations over TLS until they are acknowledged.

@@ -1,0 +1,444 @@
+// The way to one destination: POST over a kept connection, HTTPS with verified certificates, plain HTTP to this device
+// only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again.
+
+import Cryptography
+import Formats
+import HTTP
+import Platform
+import Synchronization
+
+/// Tells the network waits of one agent to end. Any thread may set it.
+public final class Cancellation: Sendable {
+    private let flag = Atomic<Bool>(false)
+    public init() {}
+    public func cancel() { flag.store(true, ordering: .relaxed) }
+    public var isCancelled: Bool { flag.load(ordering: .relaxed) }
+}
+
+/// How long the parts of a request may take, milliseconds.
+public struct RequestTimes: Sendable {
+    public var connect = Limits.connectMilliseconds
+    public var handshake = Limits.handshakeMilliseconds
+    public var sendStall = Limits.sendStallMilliseconds
+    public var firstByte = Limits.firstByteMilliseconds
+    public var whole = Limits.requestMilliseconds
+    public init() {}
+}
+
+/// A client of one URL. Used by one thread at a time.
+public final class HTTPSClient<Time: Clock>: Transport {
+    private let url: DestinationURL
+    private let authorities: TLSClientConfiguration
+    private let times: RequestTimes
+    private let cancellation: Cancellation
+    private let clock: Time
+    /// The request's head up to the content length, which differs.
+    private let headStart: [UInt8]
+    /// What the certificate must be for, and what messages call the other side.
+    private var host: String { url.host }
+
+    private var connection: Connection?
+    private var resumption: TLSResumption?
+    private var request: [UInt8] = []
+    private var answer: [UInt8] = []
+    private var head = ResponseHead()
+
+    /// What it has done, for tests and metrics.
+    public private(set) var connectionsOpened = 0
+    public private(set) var handshakesResumed = 0
+
+    /// - Parameters:
+    ///   - token: sent as the user name of Basic authentication.
+    ///   - authorities: whom to trust, and our own certificate.
+    ///   - version: for User-Agent.
+    public init(
+        url: DestinationURL, token: [UInt8]?, authorities: TLSClientConfiguration, version: StaticString,
+        times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
+    ) {
+        self.url = url
+        self.authorities = authorities
+        self.times = times
+        self.cancellation = cancellation
+        self.clock = clock
+        headStart = makeHeadStart(url, token, version)
+    }
+
+    public func post(_ body: Span<UInt8>, format: WireFormat) -> DeliveryResult {
+        let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
+        writeRequest(body, format)
+        while true {
+            let isReused = isConnectionUsable()
+            if !isReused, let failure = open(deadline) {
+                close()
+                return .unreachable(failure)
+            }
+            guard let connection else { return .unreachable(cancelled) }  // open() has made one
+            switch exchange(connection, deadline) {
+            case .answered(let result): return result
+            case .failed(let failure):
+                close()
+                return .unreachable(failure)
+            case .lostBeforeAnswer(let failure):
+                // The server closed a kept connection just as we used it (RFC 9112 section 9.3.1). Repeating is right
+                // for any POST here: the receiver drops repeats by messageId.
+                close()
+                if !isReused { return .unreachable(failure) }
+            }
+        }
+    }
+
+    public func rest() {
+        close()
+        if request.capacity > Limits.idleBufferBytes { request = [] }
+        answer = []
+    }
+
+    // MARK: The connection
+
+    /// Whether there is one that the server has not closed or written to since.
+    private func isConnectionUsable() -> Bool {
+        guard let connection else { return false }
+        let isQuiet = (try? Socket.wait(connection.raw, toWrite: false, milliseconds: 0)) == false
+        if !isQuiet { close() }
+        return isQuiet
+    }
+
+    private func close() {
+        connection?.close()
+        connection = nil
+    }
+
+    /// Connects, to each of the host's addresses in turn, and shakes hands.
+    private func open(_ deadline: Int64) -> TransportFailure? {
+        var failure: TransportFailure?
+        for address in addresses {
+            failure = connect(address, deadline)
+            if failure == nil { break }
+        }
+        if let failure { return failure }
+        guard let connection, url.isSecure else { return nil }
+        return shakeHands(connection, deadline)
+    }
+
+    /// RFC 6761 section 6.3: "localhost" is this device, and no resolver is asked; it may serve on either loopback address.
+    private var addresses: [String] { host == "localhost" ? ["127.0.0.1", "::1"] : [host] }
+
+    private func connect(_ address: String, _ deadline: Int64) -> TransportFailure? {
+        do { return finishConnecting(try Socket.connect(host: address, port: url.port), deadline) } catch {
+            switch error {
+            case .unresolved(let words):
+                return TransportFailure(stage: .resolve, message: "\(host) cannot be resolved: \(words)")
+            case .system(let error):
+                return TransportFailure(stage: .connect, message: "no connection to \(host): \(error.message)")
+            }
+        }
+    }
+
+    private func finishConnecting(_ descriptor: consuming Descriptor, _ deadline: Int64) -> TransportFailure? {
+        let raw = descriptor.raw
+        let until = min(deadline, clock.monotonicNanoseconds() + times.connect * 1_000_000)
+        switch wait(raw, toWrite: true, until: until) {
+        case .ready: break
+        case .timedOut:
+            return TransportFailure(stage: .connect, message: "no connection to \(host) port \(url.port) within the time")
+        case .cancelled: return cancelled
+        }
+        let code = Socket.connectionError(raw)
+        if code != 0 {
+            return TransportFailure(
+                stage: .connect, message: "no connection to \(host) port \(url.port): \(SystemError.text(code))")
+        }
+        if !url.isSecure && Socket.peerKind(raw) != .loopback {
+            return TransportFailure(stage: .connect, message: "\(host) is not this device: use https:")
+        }
+        Socket.setNoDelay(raw)
+        connection = Connection(descriptor)
+        connectionsOpened += 1
+        return nil
+    }
+
+    private func shakeHands(_ connection: Connection, _ deadline: Int64) -> TransportFailure? {
+        let until = min(deadline, clock.monotonicNanoseconds() + times.handshake * 1_000_000)
+        do {
+            var session = try TLSSession(
+                connectingTo: host, descriptor: connection.raw, configuration: authorities, resuming: resumption)
+            while true {
+                switch session.handshake() {
+                case .done:
+                    if session.wasResumed { handshakesResumed += 1 }
+                    resumption = session.resumption()
+                    connection.session = consume session
+                    return nil
+                case .wantRead: if let failure = waitInHandshake(connection, toWrite: false, until) { return failure }
+                case .wantWrite: if let failure = waitInHandshake(connection, toWrite: true, until) { return failure }
+                case .closed: return TransportFailure(stage: .handshake, message: "\(host) ended the handshake")
+                case .failed(let error):
+                    resumption = nil
+                    return TransportFailure(stage: .handshake, message: error.message)
+                }
+            }
+        } catch { return TransportFailure(stage: .handshake, message: error.message) }
+    }
+
+    private func waitInHandshake(_ connection: Connection, toWrite: Bool, _ until: Int64) -> TransportFailure? {
+        switch wait(connection.raw, toWrite: toWrite, until: until) {
+        case .ready: return nil
+        case .timedOut: return TransportFailure(stage: .handshake, message: "no TLS handshake with \(host) within the time")
+        case .cancelled: return cancelled
+        }
+    }
+
+    private var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
+
+    private enum Readiness { case ready, timedOut, cancelled }
+
+    /// Waits in short pieces, so that a stop request is noticed.
+    private func wait(_ descriptor: Int32, toWrite: Bool, until: Int64) -> Readiness {
+        while true {
+            if cancellation.isCancelled { return .cancelled }
+            let left = (until - clock.monotonicNanoseconds()) / 1_000_000
+            if left <= 0 { return .timedOut }
+            let piece = min(left, Limits.cancellationMilliseconds)
+            // An error of poll(2) itself comes up in the read or write that follows.
+            if (try? Socket.wait(descriptor, toWrite: toWrite, milliseconds: piece)) != false { return .ready }
+        }
+    }
+
+    // MARK: The exchange
+
+    private enum Exchange {
+        case answered(DeliveryResult)
+        case failed(TransportFailure)
+        /// The connection broke before a byte of the answer came.
+        case lostBeforeAnswer(TransportFailure)
+    }
+
+    private func writeRequest(_ body: Span<UInt8>, _ format: WireFormat) {
+        request.removeAll(keepingCapacity: true)
+        request.reserveCapacity(headStart.count + 128 + body.count)
+        request.append(contentsOf: headStart)
+        switch format {
+        case .segment: append("Content-Type: application/json\r\n")
+        case .cloudEvents: append("Content-Type: application/cloudevents-batch+json\r\n")
+        }
+        append("Content-Encoding: gzip\r\nContent-Length: ")
+        appendInteger(UInt64(body.count), to: &request)
+        append("\r\n\r\n")
+        request.append(contentsOf: body)
+    }
+
+    private func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
+
+    private func exchange(_ connection: Connection, _ deadline: Int64) -> Exchange {
+        if let failure = send(connection, deadline) { return failure }
+        if answer.isEmpty { answer = [UInt8](repeating: 0, count: Limits.readBytes) }
+        let sentAt = clock.monotonicNanoseconds()
+        var progress = HeadProgress()
+        var received = 0
+        while true {
+            let until = received == 0 ? min(deadline, sentAt + times.firstByte * 1_000_000) : deadline
+            switch receive(connection, at: received, until) {
+            case .moved(let count): received += count
+            case .ended, .broken:
+                let failure = TransportFailure(stage: .receive, message: "\(host) closed the connection without an answer")
+                return received == 0 ? .lostBeforeAnswer(failure) : .failed(failure)
+            case .gaveUp(let failure): return .failed(failure)
+            }
+            switch parse(received, &progress) {
+            case .incomplete: continue
+            case .invalid:
+                return .failed(TransportFailure(stage: .receive, message: "\(host) answers with something that is not HTTP/1.1"))
+            case .complete(let length): return .answered(finish(connection, length, received, deadline))
+            }
+        }
+    }
+
+    private func parse(_ received: Int, _ progress: inout HeadProgress) -> HeadOutcome {
+        let bytes = answer
+        let span = bytes.span
+        return ResponseParser.parse(span.extracting(0..<received), into: &head, progress: &progress)
+    }
+
+    private func send(_ connection: Connection, _ deadline: Int64) -> Exchange? {
+        var sent = 0
+        while sent < request.count {
+            let toWrite: Bool
+            switch connection.write(request, from: sent) {
+            case .moved(let count):
+                sent += count
+                continue
+            case .wantRead: toWrite = false
+            case .wantWrite: toWrite = true
+            case .ended, .failed:
+                // Perhaps the server answered early (413) and closed: the answer is read below, or its absence noticed.
+                return nil
+            }
+            let until = min(deadline, clock.monotonicNanoseconds() + times.sendStall * 1_000_000)
+            switch wait(connection.raw, toWrite: toWrite, until: until) {
+            case .ready: break
+            case .timedOut:
+                return .failed(TransportFailure(stage: .send, message: "\(host) takes no more bytes"))
+            case .cancelled: return .failed(cancelled)
+            }
+        }
+        return nil
+    }
+
+    private enum Receipt {
+        case moved(Int), ended, broken, gaveUp(TransportFailure)
+    }
+
+    private func receive(_ connection: Connection, at offset: Int, _ until: Int64) -> Receipt {
+        while true {
+            let toWrite: Bool
+            switch connection.read(into: &answer, from: offset) {
+            case .moved(let count): return .moved(count)
+            case .ended: return .ended
+            case .failed: return .broken
+            case .wantRead: toWrite = false
+            case .wantWrite: toWrite = true
+            }
+            switch wait(connection.raw, toWrite: toWrite, until: until) {
+            case .ready: break
+            case .timedOut: return .gaveUp(TransportFailure(stage: .receive, message: "no answer from \(host) within the time"))
+            case .cancelled: return .gaveUp(cancelled)
+            }
+        }
+    }
+
+    /// The answer's head is there: what it says, and the rest of the answer out of the way of the next one.
+    private func finish(
+        _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64
+    ) -> DeliveryResult {
+        let result = DeliveryResult(status: head.status, retryAfterMilliseconds: retryAfter)
+        if !head.keepsAlive || !skipBody(connection, headLength, received, deadline) { close() }
+        return result
+    }
+
+    private var retryAfter: Int64? {
+        let bytes = answer
+        let span = bytes.span
+        guard let range = head.fields.range(of: "retry-after", in: span) else { return nil }
+        return retryAfterSeconds(span.bytes(range), now: clock.wallMilliseconds() / 1000).map { $0 * 1000 }
+    }
+
+    /// Reads the answer's body and throws it away. False: the connection cannot be used again.
+    private func skipBody(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
+        switch head.framing {
+        case .none: return received == headLength
+        case .untilClose: return false
+        case .length(let length):
+            guard length <= UInt64(Limits.answerBodyBytes) else { return false }
+            var left = Int(length) - (received - headLength)
+            while left > 0 {
+                guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
+                left -= count
+            }
+            return left == 0
+        case .chunked: return skipChunks(connection, headLength, received, deadline)
+        }
+    }
+
+    private func skipChunks(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
+        var decoder = ChunkedDecoder(maximumBodyBytes: Limits.answerBodyBytes)
+        var start = headLength
+        var end = received
+        while true {
+            var buffer = answer.mutableSpan
+            // The body itself is not wanted: each piece is decoded over the one before.
+            switch decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end) {
+            case .complete(_, let next): return next == end
+            case .invalid: return false
+            case .incomplete: break
+            }
+            guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
+            start = 0
+            end = count
+        }
+    }
+}
+
+/// The request up to its content type: everything that is the same each time.
+private func makeHeadStart(_ url: DestinationURL, _ token: [UInt8]?, _ version: StaticString) -> [UInt8] {
+    var head: [UInt8] = []
+    func append(_ text: StaticString) { head.append(contentsOf: text.bytes) }
+    append("POST ")
+    head.append(contentsOf: url.target.span)
+    append(" HTTP/1.1\r\nHost: ")
+    let isAddressWithColons = url.host.utf8.contains(UInt8(ascii: ":"))
+    if isAddressWithColons { append("[") }
+    head.append(contentsOf: Array(url.host.utf8).span)
+    if isAddressWithColons { append("]") }
+    if url.port != (url.isSecure ? 443 : 80) {
+        append(":")
+        appendInteger(UInt64(url.port), to: &head)
+    }
+    append("\r\nUser-Agent: gatehouse/")
+    append(version)
+    append("\r\n")
+    if let token {
+        append("Authorization: Basic ")
+        let credentials = token + [UInt8(ascii: ":")]
+        Base64.append(credentials.span, to: &head)
+        append("\r\n")
+    }
+    return head
+}
+
+/// A connected socket, with TLS or without.
+private final class Connection {
+    private let descriptor: Descriptor
+    var session: TLSSession?
+    let raw: Int32
+
+    enum Step {
+        case moved(Int), wantRead, wantWrite, ended, failed
+    }
+
+    init(_ descriptor: consuming Descriptor) {
+        raw = descriptor.raw
+        self.descriptor = descriptor
+        session = nil
+    }
+
+    func write(_ bytes: [UInt8], from offset: Int) -> Step {
+        let rest = bytes.span.extracting(offset..<bytes.count)
+        guard session != nil else {
+            switch transmit(raw, rest) {
+            case .moved(let count): return .moved(count)
+            case .wouldBlock: return .wantWrite
+            case .ended, .failed: return .failed
+            }
+        }
+        return Connection.step(session!.write(rest))
+    }
+
+    func read(into buffer: inout [UInt8], from offset: Int) -> Step {
+        guard session != nil else {
+            switch receive(raw, into: &buffer, from: offset) {
+            case .moved(let count): return .moved(count)
+            case .ended: return .ended
+            case .wouldBlock: return .wantRead
+            case .failed: return .failed
+            }
+        }
+        var whole = buffer.mutableSpan
+        var rest = whole._mutatingExtracting(offset..<whole.count)
+        return Connection.step(session!.read(into: &rest))
+    }
+
+    /// Says goodbye as far as that goes without waiting.
+    func close() {
+        if session != nil { _ = session!.close() }
+    }
+
+    private static func step(_ progress: TLSProgress) -> Step {
+        switch progress {
+        case .done(let count): return .moved(count)
+        case .wantRead: return .wantRead
+        case .wantWrite: return .wantWrite
+        case .closed: return .ended
+        case .failed: return .failed
+        }
+    }
+}

@@ -1,0 +1,409 @@
+// One destination's loop: wait for enough events, send them, and go on in log order, whatever the network does. It need
+// not know the store, HTTP or TLS: those come in as `OutboxSource` and `Transport`, time and chance as `Clock` and
+// `RandomSource`, so that a test can be all of them.
+
+import Formats
+import Monitoring
+import Platform
+
+/// What a destination's part of the log looks like, without reading the events.
+public struct OutboxOutlook {
+    /// Entries from the cursor to the log's end (filtered ones included).
+    public var count: UInt64
+    /// When the first of them was received, milliseconds since the epoch.
+    public var oldestAt: Int64
+    /// Whether one of tier `realtime` is among them.
+    public var isUrgent: Bool
+
+    public init(count: UInt64, oldestAt: Int64, isUrgent: Bool) {
+        self.count = count
+        self.oldestAt = oldestAt
+        self.isUrgent = isUrgent
+    }
+}
+
+/// Why an event can never be delivered to a destination.
+public enum QuarantineReason: Equatable, Sendable {
+    /// The destination refuses it with this HTTP status.
+    case rejected(UInt16)
+    /// It is too large for the destination by itself (413).
+    case tooLarge
+}
+
+/// A destination's view of the log. One thread, the sender's, calls it.
+public protocol OutboxSource: AnyObject {
+    /// What waits. Cheap: called before each batch.
+    func outlook() -> OutboxOutlook
+    /// Adds events from the cursor on, in order, by `batch.append` or `batch.pass`, until one of them says false or the
+    /// log ends. Consent, filters and denied fields are applied here, each time anew: a revocation stops what was queued.
+    func fill(_ batch: inout Batch)
+    /// Moves the cursor behind `batch.lastSequence`, durably, and counts: the batch's messages are delivered, its passed
+    /// entries are settled.
+    func acknowledge(_ batch: borrowing Batch)
+    /// Sets one event aside and moves the cursor behind `batch.lastSequence` (the batch holds just this event).
+    func quarantine(_ batch: borrowing Batch, reason: QuarantineReason)
+    /// Rests until there are at least `count` entries or an urgent one, or the time is up, or a stop is requested. May
+    /// return early for no reason. `count` nil: events do not wake it (a pause).
+    func wait(forCount count: UInt64?, milliseconds: Int64)
+    /// Whether the sender should return as soon as it can.
+    var isStopRequested: Bool { get }
+}
+
+/// Why a request came to nothing.
+public struct TransportFailure: Equatable, Sendable {
+    public enum Stage: UInt8, Sendable {
+        case resolve, connect, handshake, send, receive, cancelled
+    }
+    public let stage: Stage
+    /// For a person: what failed and what to do, without personal data.
+    public let message: String
+
+    public init(stage: Stage, message: String) {
+        self.stage = stage
+        self.message = message
+    }
+}
+
+/// What became of one request.
+public enum DeliveryResult: Equatable, Sendable {
+    /// The destination has it (2xx).
+    case delivered(UInt16)
+    /// Not now (429, 5xx) or not as things are configured (401, 404, …); milliseconds that the server asked to wait.
+    case retry(status: UInt16, afterMilliseconds: Int64?)
+    /// Too much at once (413).
+    case tooLarge
+    /// Something in it is malformed (400, 422).
+    case rejected(UInt16)
+    /// No answer.
+    case unreachable(TransportFailure)
+
+    /// What an HTTP status means (DESIGN section 7).
+    public init(status: UInt16, retryAfterMilliseconds: Int64?) {
+        switch status {
+        case 200...299: self = .delivered(status)
+        case 413: self = .tooLarge
+        case 400, 422: self = .rejected(status)
+        default: self = .retry(status: status, afterMilliseconds: retryAfterMilliseconds)
+        }
+    }
+
+    /// Whether the server itself is at fault: what the breaker counts. A 429 comes from a server that is well.
+    var isFailure: Bool {
+        switch self {
+        case .delivered, .tooLarge, .rejected: return false
+        case .retry(let status, _): return status != 429
+        case .unreachable(let failure): return failure.stage != .cancelled
+        }
+    }
+}
+
+/// The way to one destination. One thread, the sender's, calls it.
+public protocol Transport: AnyObject {
+    /// Sends one body (gzip) and waits for the answer, as long as the transport's time-outs allow.
+    func post(_ body: Span<UInt8>, format: WireFormat) -> DeliveryResult
+    /// Nothing will be sent for a while: idle connections may be closed.
+    func rest()
+}
+
+/// What a sender counts since it started. Read by any thread.
+public final class SenderMeters: Sendable {
+    public let batches = Counter()
+    public let events = Counter()
+    /// Bytes of bodies that were delivered, as sent (compressed) and before.
+    public let bytesSent = Counter()
+    public let bytesBeforeCompression = Counter()
+    /// Requests that came to nothing and will be repeated.
+    public let retries = Counter()
+    /// Events set aside because the destination will not take them.
+    public let quarantined = Counter()
+    /// Events that the fallback took.
+    public let eventsByFallback = Counter()
+    /// HTTP status of the last answer; 0: there was none.
+    public let lastStatus = Gauge()
+    /// 1 while the breaker keeps requests away from the destination.
+    public let isBreakerOpen = Gauge()
+    /// When something was last delivered, milliseconds since the epoch.
+    public let lastDeliveryAt = Gauge()
+
+    public init() {}
+}
+
+/// A transport with what is known of its health.
+struct Route<Way: Transport> {
+    let transport: Way
+    var breaker = Breaker()
+    var backoff = Backoff()
+    /// No request before this moment, milliseconds of the monotonic clock.
+    var notBefore: Int64 = 0
+    var isWell = true
+}
+
+/// Sends one destination's events in log order, at least once each.
+public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: RandomSource> {
+    /// What the step came to; for tests.
+    public enum Step: Equatable {
+        case stopped, waited, passed, delivered, quarantined, halved, paused
+    }
+
+    public let meters: SenderMeters
+    private let source: Source
+    private var primary: Route<Way>
+    private var fallback: Route<Way>?
+    private let clock: Time
+    private var random: Chance
+    private let name: String
+    private let format: WireFormat
+    private let maximumBytes: Int
+    private let maximumEvents: Int
+    private let delayMilliseconds: Int64
+
+    private var sizer: BatchSizer
+    private var batch = Batch()
+    private let encoder = BodyEncoder()
+    private var averageBytes = 512
+    /// Since when nothing has been sent, milliseconds of the monotonic clock; nil: the transport rests already.
+    private var idleSince: Int64?
+
+    public init(
+        destination: Destination, source: Source, transport: Way, fallback: Way? = nil, meters: SenderMeters,
+        clock: Time, random: Chance
+    ) {
+        self.source = source
+        primary = Route(transport: transport)
+        if let fallback { self.fallback = Route(transport: fallback) }
+        self.meters = meters
+        self.clock = clock
+        self.random = random
+        name = String(decoding: destination.name, as: UTF8.self)
+        format = destination.format
+        maximumBytes = destination.maximumBytes
+        maximumEvents = destination.maximumEvents
+        delayMilliseconds = destination.delayMilliseconds
+        sizer = BatchSizer(maximum: destination.maximumEvents)
+    }
+
+    /// Sends until a stop is requested. What is on its way then is finished or will be repeated after the next start.
+    public mutating func run() {
+        while step() != .stopped {}
+    }
+
+    /// One turn of the loop.
+    public mutating func step() -> Step {
+        if source.isStopRequested { return .stopped }
+        if !sizer.isSearching, let pause = millisecondsUntilReady() {
+            restWhenIdle()
+            source.wait(forCount: readyCount, milliseconds: pause)
+            return .waited
+        }
+        guard let isPrimary = chooseRoute() else { return .paused }
+        batch.begin(maximumEvents: sizer.next, maximumBytes: maximumBytes)
+        source.fill(&batch)
+        if batch.count == 0 {
+            forgive(isPrimary)
+            guard batch.lastSequence != nil else {
+                // The outlook promised something that is gone (erased); look again, but not in a tight loop.
+                sizer.forget()
+                source.wait(forCount: nil, milliseconds: 10)
+                return .waited
+            }
+            source.acknowledge(batch)
+            return .passed
+        }
+        averageBytes = max(1, batch.messages.count / batch.count)
+        let result = transmit(isPrimary)
+        idleSince = monotonicMilliseconds
+        return settle(result, isPrimary)
+    }
+
+    // MARK: When
+
+    private var monotonicMilliseconds: Int64 { clock.monotonicNanoseconds() / 1_000_000 }
+
+    /// So many entries fill a batch, as far as one can tell before reading them.
+    private var readyCount: UInt64 { UInt64(max(1, min(maximumEvents, maximumBytes / averageBytes))) }
+
+    /// How long to wait for the batch to fill; nil: it should go now.
+    private func millisecondsUntilReady() -> Int64? {
+        let outlook = source.outlook()
+        if outlook.count == 0 { return Limits.idleMilliseconds }
+        if outlook.isUrgent || outlook.count >= readyCount { return nil }
+        // The wall clock may have been set meanwhile: an age below zero or beyond the delay sends at once.
+        let age = clock.wallMilliseconds() - outlook.oldestAt
+        if age < 0 || age >= delayMilliseconds { return nil }
+        return min(Limits.idleMilliseconds, delayMilliseconds - age)
+    }
+
+    private mutating func restWhenIdle() {
+        guard let since = idleSince, monotonicMilliseconds - since >= Limits.keepAliveMilliseconds else { return }
+        idleSince = nil
+        primary.transport.rest()
+        fallback?.transport.rest()
+        batch.shrink()
+        encoder.shrink()
+    }
+
+    // MARK: Where
+
+    /// The primary if its breaker permits, else the fallback if that one's does; nil after a pause.
+    private mutating func chooseRoute() -> Bool? {
+        let now = monotonicMilliseconds
+        if now >= primary.notBefore, primary.breaker.permits(now: now) {
+            meters.isBreakerOpen.set(0)
+            return true
+        }
+        var wakeAt = primary.notBefore
+        if case .open(let until) = primary.breaker.state {
+            meters.isBreakerOpen.set(1)
+            wakeAt = max(wakeAt, until)
+            if var other = fallback {
+                if now >= other.notBefore, other.breaker.permits(now: now) {
+                    fallback = other
+                    return false
+                }
+                var otherAt = other.notBefore
+                if case .open(let until) = other.breaker.state { otherAt = max(otherAt, until) }
+                wakeAt = min(wakeAt, otherAt)
+            }
+        }
+        source.wait(forCount: nil, milliseconds: max(1, min(wakeAt - now, Limits.longestRetryAfterMilliseconds)))
+        return nil
+    }
+
+    private mutating func forgive(_ isPrimary: Bool) {
+        let now = monotonicMilliseconds
+        if isPrimary { primary.breaker.forgive(now: now) } else { fallback?.breaker.forgive(now: now) }
+    }
+
+    // MARK: What
+
+    private mutating func transmit(_ isPrimary: Bool) -> DeliveryResult {
+        guard encoder.encode(batch, format, now: clock.wallMilliseconds()) else {
+            return .unreachable(TransportFailure(stage: .send, message: "no memory to compress a batch"))
+        }
+        let way = isPrimary ? primary.transport : (fallback ?? primary).transport
+        let bytes = encoder.packed
+        return way.post(bytes.span, format: format)
+    }
+
+    /// Draws the consequences of an answer, or of none.
+    private mutating func settle(_ result: DeliveryResult, _ isPrimary: Bool) -> Step {
+        noteHealth(result, isPrimary)
+        switch result {
+        case .delivered(let status):
+            meters.lastStatus.set(Int64(status))
+            source.acknowledge(batch)
+            sizer.succeeded(batch.count)
+            meters.batches.add()
+            meters.events.add(UInt64(batch.count))
+            if !isPrimary { meters.eventsByFallback.add(UInt64(batch.count)) }
+            meters.bytesSent.add(UInt64(encoder.packed.count))
+            meters.bytesBeforeCompression.add(UInt64(encoder.bodyBytes))
+            meters.lastDeliveryAt.set(clock.wallMilliseconds())
+            return .delivered
+        case .rejected(let status):
+            meters.lastStatus.set(Int64(status))
+            return sizer.refused(batch.count) ? setAside(.rejected(status)) : .halved
+        case .tooLarge:
+            meters.lastStatus.set(413)
+            return sizer.tooLarge(batch.count) ? setAside(.tooLarge) : .halved
+        case .retry(let status, let after):
+            meters.lastStatus.set(Int64(status))
+            postpone(isPrimary, after)
+            return .paused
+        case .unreachable:
+            meters.lastStatus.set(0)
+            postpone(isPrimary, nil)
+            return .paused
+        }
+    }
+
+    private mutating func setAside(_ reason: QuarantineReason) -> Step {
+        source.quarantine(batch, reason: reason)
+        meters.quarantined.add()
+        Log.warning("an event was refused by its destination and set aside") { line in
+            line.field("destination", name)
+            line.field("seq", Int64(bitPattern: batch.sequence(0)))
+            if case .rejected(let status) = reason { line.field("status", Int64(status)) } else { line.field("status", 413) }
+        }
+        return .quarantined
+    }
+
+    /// The next attempt on this way is later; the events are read anew then.
+    private mutating func postpone(_ isPrimary: Bool, _ retryAfter: Int64?) {
+        meters.retries.add()
+        let now = monotonicMilliseconds
+        if isPrimary {
+            primary.notBefore = now + primary.backoff.pause(retryAfter: retryAfter, random: &random)
+        } else if let pause = fallback?.backoff.pause(retryAfter: retryAfter, random: &random) {
+            fallback?.notBefore = now + pause
+        }
+    }
+
+    /// Breaker, back-off, and one line in the log when a way goes bad or comes back.
+    private mutating func noteHealth(_ result: DeliveryResult, _ isPrimary: Bool) {
+        let now = monotonicMilliseconds
+        var route = isPrimary ? primary : (fallback ?? primary)
+        let isFailure = result.isFailure
+        if case .unreachable(let failure) = result, failure.stage == .cancelled {
+            route.breaker.forgive(now: now)
+        } else {
+            route.breaker.record(isFailure: isFailure, now: now)
+        }
+        switch result {
+        case .delivered, .tooLarge, .rejected:
+            route.backoff.reset()
+            route.notBefore = 0
+            if !route.isWell {
+                route.isWell = true
+                Log.info("destination answers again") { $0.field("destination", name); $0.field("fallback", isPrimary ? 0 : 1) }
+            }
+        case .retry(let status, _):
+            if route.isWell && isFailure {
+                route.isWell = false
+                Log.warning("destination does not take events now") { line in
+                    line.field("destination", name)
+                    line.field("fallback", isPrimary ? 0 : 1)
+                    line.field("status", Int64(status))
+                }
+            }
+        case .unreachable(let failure):
+            if route.isWell && isFailure {
+                route.isWell = false
+                Log.warning("destination cannot be reached") { line in
+                    line.field("destination", name)
+                    line.field("fallback", isPrimary ? 0 : 1)
+                    line.field("reason", failure.message)
+                }
+            }
+        }
+        if isPrimary { primary = route } else { fallback = route }
+        if case .open = primary.breaker.state { meters.isBreakerOpen.set(1) } else { meters.isBreakerOpen.set(0) }
+    }
+}
+
+/// Makes a request's body out of a batch; keeps its buffers. A class, since the compressor cannot be copied and a
+/// sender's other parts can.
+private final class BodyEncoder {
+    private var deflater = Deflater()
+    private var body: [UInt8] = []
+    /// The body as it is sent.
+    private(set) var packed: [UInt8] = []
+    var bodyBytes: Int { body.count }
+
+    /// - Returns: false when there is no memory for it.
+    func encode(_ batch: borrowing Batch, _ format: WireFormat, now: Int64) -> Bool {
+        batch.write(format, now: now, into: &body)
+        packed.removeAll(keepingCapacity: true)
+        let text = body
+        do {
+            try deflater.deflate(text.span, appendingTo: &packed)
+            return true
+        } catch { return false }
+    }
+
+    /// Gives memory back that a large batch has taken.
+    func shrink() {
+        if body.capacity > Limits.idleBufferBytes { body = [] }
+        if packed.capacity > Limits.idleBufferBytes { packed = [] }
+    }
+}

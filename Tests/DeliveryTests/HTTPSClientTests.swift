@@ -1,0 +1,282 @@
+// Shows that the client speaks HTTP/1.1 over kept connections, with TLS and without, and that every way in which a server
+// can fail ends within its time with a result that says what it was.
+
+import Cryptography
+import Delivery
+import Formats
+import Foundation
+import Glibc
+import Platform
+import Testing
+
+private func client(
+    _ url: String, token: String? = nil, trust: TLSClientConfiguration = TLSClientConfiguration(),
+    times: RequestTimes = RequestTimes(), cancellation: Cancellation = Cancellation()
+) -> HTTPSClient<SystemClock> {
+    HTTPSClient(
+        url: try! DestinationURL(Array(url.utf8).span), token: token.map { Array($0.utf8) }, authorities: trust,
+        version: "test", times: times, cancellation: cancellation, clock: SystemClock())
+}
+
+private func post(
+    _ client: HTTPSClient<SystemClock>, _ body: [UInt8] = Array("body".utf8), format: WireFormat = .segment
+) -> DeliveryResult { client.post(body.span, format: format) }
+
+private func stage(_ result: DeliveryResult) -> TransportFailure.Stage? {
+    if case .unreachable(let failure) = result { return failure.stage }
+    return nil
+}
+
+private func message(_ result: DeliveryResult) -> String {
+    if case .unreachable(let failure) = result { return failure.message }
+    return ""
+}
+
+private var shortTimes: RequestTimes {
+    var times = RequestTimes()
+    times.connect = 300
+    times.handshake = 300
+    times.sendStall = 300
+    times.firstByte = 300
+    times.whole = 600
+    return times
+}
+
+@Suite struct HTTPSClientTests {
+    @Test("A request carries what a collector needs, and a connection carries many requests")
+    func request() {
+        let hub = TestHub()
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/v1/batch?x=1", token: "key")
+        #expect(post(client) == .delivered(200))
+        #expect(post(client, Array("again".utf8), format: .cloudEvents) == .delivered(200))
+        #expect(
+            hub.requests[0].head
+                == "POST /v1/batch?x=1 HTTP/1.1\r\nHost: 127.0.0.1:\(hub.port)\r\nUser-Agent: gatehouse/test\r\n"
+                + "Authorization: Basic a2V5Og==\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+                + "Content-Length: 4\r\n\r\n")
+        #expect(hub.requests[0].body == Array("body".utf8))
+        #expect(hub.requests[1].head.contains("Content-Type: application/cloudevents-batch+json\r\n"))
+        #expect(hub.connections == 1)
+        client.rest()
+        #expect(post(client) == .delivered(200))
+        #expect(hub.connections == 2)
+    }
+
+    @Test("localhost is found on whichever loopback address serves it")
+    func localhost() {
+        let hub = TestHub()
+        defer { hub.stop() }
+        #expect(post(client("http://localhost:\(hub.port)/")) == .delivered(200))
+    }
+
+    @Test("Answers are understood, whatever their framing, and the connection is kept where it can be", arguments: [
+        (ok(), DeliveryResult.delivered(200), 1),
+        ("HTTP/1.1 204 No Content\r\n\r\n", .delivered(204), 1),
+        ("HTTP/1.1 100 Continue\r\n\r\n" + ok(body: "{\"success\":true}"), .delivered(200), 1),
+        ("HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", .delivered(202), 1),
+        (ok(body: String(repeating: "x", count: 60_000)), .delivered(200), 1),
+        (ok(body: String(repeating: "x", count: 70_000)), .delivered(200), 2),
+        (ok("Connection: close\r\n"), .delivered(200), 2),
+        ("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", .tooLarge, 1),
+        ("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", .rejected(400), 1),
+        ("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", .retry(status: 401, afterMilliseconds: nil), 1),
+        ("HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", .retry(status: 301, afterMilliseconds: nil), 1),
+        (
+            "HTTP/1.1 429 Slow\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n",
+            .retry(status: 429, afterMilliseconds: 17_000), 1
+        ),
+        (
+            "HTTP/1.1 503 Busy\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n",
+            .retry(status: 503, afterMilliseconds: 0), 1
+        ),
+        (
+            "HTTP/1.1 503 Busy\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n",
+            .retry(status: 503, afterMilliseconds: nil), 1
+        ),
+    ])
+    func answers(text: String, expected: DeliveryResult, connections: Int) {
+        let hub = TestHub([.answer(text)])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        #expect(post(client) == expected)
+        #expect(post(client) == .delivered(200))
+        #expect(client.connectionsOpened == connections)
+    }
+
+    @Test("A body that ends with the connection is an answer too")
+    func untilClose() {
+        let hub = TestHub([.answerAndClose("HTTP/1.0 200 OK\r\n\r\nfine")])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        #expect(post(client) == .delivered(200))
+        #expect(post(client) == .delivered(200))
+    }
+
+    @Test("A kept connection that the server closes meanwhile is replaced without a failure")
+    func closedBetween() {
+        let hub = TestHub([.answerAndClose(ok()), .answer(ok()), .close, .answer(ok())])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        #expect(post(client) == .delivered(200))
+        #expect(post(client) == .delivered(200))
+        #expect(post(client) == .delivered(200), "closed on receipt: repeated once on a new connection")
+        #expect(hub.requests.count == 4)
+        #expect(client.connectionsOpened == 3)
+    }
+
+    @Test("What is no HTTP, cut short, or more than was asked for is no delivery", arguments: [
+        HubAction.answerAndClose("HTTP/1.1 200 O"), .answerAndClose("SSH-2.0-x\r\n\r\n"),
+        .answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"), .close,
+        .answerAndClose("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+    ])
+    func broken(action: HubAction) {
+        let hub = TestHub([action])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        #expect(stage(post(client)) == .receive)
+        #expect(post(client) == .delivered(200), "the next request is not disturbed")
+    }
+
+    @Test("Bytes behind an answer cost the connection: they must not become the next answer")
+    func surplus() {
+        let hub = TestHub([.answer(ok() + "HTTP/1.1 413 Evil\r\nContent-Length: 0\r\n\r\n")])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        #expect(post(client) == .delivered(200))
+        #expect(post(client) == .delivered(200))
+        #expect(client.connectionsOpened == 2)
+    }
+
+    @Test("Nobody there, no such name, a silent server, one that takes no bytes: each ends in its time")
+    func timeOuts() {
+        let closed = TestHub()
+        closed.stop()
+        #expect(stage(post(client("http://127.0.0.1:\(closed.port)/"))) == .connect)
+        #expect(stage(post(client("https://no-such-host.invalid/"))) == .resolve)
+
+        let silent = TestHub([.stall])
+        defer { silent.stop() }
+        var before = Date()
+        #expect(stage(post(client("http://127.0.0.1:\(silent.port)/", times: shortTimes))) == .receive)
+        #expect(Date().timeIntervalSince(before) > 0.25 && Date().timeIntervalSince(before) < 3)
+
+        let deaf = TestHub(isDeaf: true)
+        defer { deaf.stop() }
+        before = Date()
+        let large = [UInt8](repeating: 1, count: 8 << 20)
+        #expect(stage(post(client("http://127.0.0.1:\(deaf.port)/", times: shortTimes), large)) == .send)
+        #expect(stage(post(client("https://127.0.0.1:\(deaf.port)/", times: shortTimes))) == .handshake)
+        #expect(Date().timeIntervalSince(before) < 6)
+    }
+
+    @Test("A stop request ends a wait at once")
+    func cancellation() {
+        let silent = TestHub([.stall])
+        defer { silent.stop() }
+        let cancellation = Cancellation()
+        Foundation.Thread.detachNewThread { usleep(100_000); cancellation.cancel() }
+        let before = Date()
+        #expect(stage(post(client("http://127.0.0.1:\(silent.port)/", cancellation: cancellation))) == .cancelled)
+        #expect(Date().timeIntervalSince(before) < 2)
+    }
+}
+
+@Suite(.serialized, .enabled(if: HubCertificate.isOpenSSLThere, "the openssl command is not installed"))
+struct HTTPSClientTLSTests {
+    @Test("Over TLS: large bodies arrive whole, connections are kept, and later ones resume the session")
+    func overTLS() {
+        let hub = TestHub(tls: HubCertificate.server)
+        defer { hub.stop() }
+        let client = client("https://localhost:\(hub.port)/v1/batch", trust: HubCertificate.trust)
+        var random = SeededRandom(seed: 3)
+        let body = random.bytes(300_000)
+        #expect(post(client, body) == .delivered(200))
+        #expect(hub.requests[0].body == body)
+        #expect(post(client) == .delivered(200))
+        #expect(hub.connections == 1)
+        for _ in 0..<3 {
+            client.rest()
+            #expect(post(client) == .delivered(200))
+        }
+        #expect(client.connectionsOpened == 4 && client.handshakesResumed == 3)
+    }
+
+    @Test("A hub whose certificate is not trusted gets nothing, and the message says why")
+    func untrusted() {
+        let hub = TestHub(tls: HubCertificate.server)
+        defer { hub.stop() }
+        let result = post(client("https://127.0.0.1:\(hub.port)/"))
+        #expect(stage(result) == .handshake)
+        #expect(message(result).contains("not signed by an authority that is trusted here") || message(result).contains("no authorities"))
+        let other = post(client("https://127.0.0.1:\(hub.port)/", trust: TLSClientConfiguration(authorities: .bytes([1]))))
+        #expect(message(other).contains("no authorities can be read"))
+        #expect(hub.requests.isEmpty)
+    }
+
+    @Test("A sender over the real client: 3,000 events over TLS through cuts, lost answers and 500s, in order")
+    func together() throws {
+        var script: [HubAction] = []
+        var random = SeededRandom(seed: 11)
+        for _ in 0..<60 {
+            switch random.next(below: 5) {
+            case 0: script.append(.close)
+            case 1: script.append(.answerAndClose("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"))
+            case 2: script.append(.answerAndClose(ok()))
+            default: script.append(.answer(ok()))
+            }
+        }
+        let hub = TestHub(script, tls: HubCertificate.server)
+        defer { hub.stop() }
+        let text = Array("destinations: { hub: { url: 'https://localhost:\(hub.port)/', purpose: p, batch: { events: 50 } } }".utf8)
+        let document = try YAML.parse(text.span)
+        var reader = PlanReader()
+        let plan = DestinationPlan(document, document.root, purposes: [Array("p".utf8)], identifiers: [], &reader)
+        let outbox = CountingOutbox(events: 3_000)
+        var sender = Sender(
+            destination: plan.destinations[0], source: outbox,
+            transport: client("https://localhost:\(hub.port)/", trust: HubCertificate.trust), meters: SenderMeters(),
+            clock: FastClock(), random: SeededRandom(seed: 12))
+        for _ in 0..<2_000 where outbox.cursor < 3_000 { _ = sender.step() }
+        #expect(outbox.cursor == 3_000)
+        var seen = Set<Int64>()
+        var first: [Int64] = []
+        for request in hub.requests {
+            let body = try Gzip.inflate(request.body.span, limit: 1 << 20)
+            var document = JSONDocument()
+            try document.parse(body.span)
+            document.forEachElement(document.member(document.root, "batch")!) {
+                let number = document.int64(document.member($0, "seq")!)!
+                if seen.insert(number).inserted { first.append(number) }
+            }
+        }
+        #expect(first == Array(1...3_000))
+    }
+}
+
+/// Real time for the network, an hour more at each look for pauses.
+private final class FastClock: Clock {
+    private var hours: Int64 = 0
+    func wallMilliseconds() -> Int64 { SystemClock().wallMilliseconds() }
+    func monotonicNanoseconds() -> Int64 {
+        hours += 1
+        return SystemClock().monotonicNanoseconds() + hours * 3_600_000_000_000
+    }
+}
+
+private final class CountingOutbox: OutboxSource {
+    let events: Int
+    var cursor = 0
+    let isStopRequested = false
+
+    init(events: Int) { self.events = events }
+    func outlook() -> OutboxOutlook { OutboxOutlook(count: UInt64(events - cursor), oldestAt: 0, isUrgent: false) }
+    func fill(_ batch: inout Batch) {
+        for number in cursor..<events {
+            if !batch.append(sequence: UInt64(number), Array("{\"seq\":\(number + 1)}".utf8).span) { return }
+        }
+    }
+    func acknowledge(_ batch: borrowing Batch) { cursor = Int(batch.lastSequence!) + 1 }
+    func quarantine(_ batch: borrowing Batch, reason: QuarantineReason) { cursor = Int(batch.lastSequence!) + 1 }
+    func wait(forCount count: UInt64?, milliseconds: Int64) {}
+}
