@@ -203,6 +203,19 @@ class Connection:
             self.socket = None
 
 
+def arrivals(hub, headers=None):
+    """Yields every message that a hub has, in the order of arrival; `hub` is a Connection to it."""
+    last = 0
+    while True:
+        status, _, answer = hub.ask_json("GET", f"/v1/arrivals?after={last}&limit=500", headers=headers)
+        if status != 200:
+            raise RuntimeError(f"the hub answers {status} to GET /v1/arrivals")
+        if not answer["arrivals"]:
+            return
+        yield from answer["arrivals"]
+        last = answer["last"]
+
+
 def process_memory_kib(pid):
     """Anonymous memory (RssAnon) of a process in KiB, or None where the kernel does not say."""
     try:

@@ -1,0 +1,275 @@
+// Gives rules their values: those of a profile straight from its record, where it lies in the store's memory map, the
+// rest from what surrounds the decision. It need not know which rules there are.
+
+import CEL
+import Formats
+import Governance
+
+/// One bit for each audience of the bundle.
+public struct AudienceSet: Equatable, Sendable {
+    private var words: [UInt64]
+
+    /// - Parameter count: audiences of the bundle.
+    public init(count: Int) { words = [UInt64](repeating: 0, count: (count + 63) / 64) }
+
+    /// Whether the person is in an audience, 0 ..< count.
+    public subscript(_ audience: Int) -> Bool {
+        get { words[audience >> 6] >> UInt64(audience & 63) & 1 == 1 }
+        set {
+            let bit = UInt64(1) << UInt64(audience & 63)
+            if newValue { words[audience >> 6] |= bit } else { words[audience >> 6] &= ~bit }
+        }
+    }
+
+    public mutating func removeAll() {
+        for index in words.indices { words[index] = 0 }
+    }
+}
+
+/// What rules may ask for besides the profile. Kept by a thread and changed from decision to decision.
+///
+/// Set `event` and `context` back to nil before their documents parse the next text, and let the evaluator `end()`:
+/// a document that is referred to from here is copied when it changes.
+public struct Surroundings {
+    /// `now`, milliseconds since the epoch.
+    public var now: Int64
+    /// `event.timestamp`, milliseconds since the epoch; nil: not set.
+    public var eventTimestamp: Int64?
+    /// `age.profile` and `age.bundle`, milliseconds; nil: never fresh, `has()` is false.
+    public var profileAge: Int64?
+    public var bundleAge: Int64?
+    /// The members of `device` as UTF-8, in the order given to `Slots.environment`.
+    public var device: [[UInt8]] = []
+    /// `consent`: the purposes that the person has granted.
+    public var consent: PurposeSet = []
+    /// `audience`: the audiences that the person is in.
+    public var audiences: AudienceSet
+    /// `event`; nil: an empty object. When attributes are computed this must be the event as `EventSanitizer` wrote it:
+    /// an attribute keeps what a rule makes of an event, and a rule that cannot see a raw identifier cannot keep a part
+    /// of it.
+    public var event: JSONDocument?
+    /// `context`; nil: an empty object.
+    public var context: JSONDocument?
+
+    public init(now: Int64, audienceCount: Int = 0) {
+        self.now = now
+        audiences = AudienceSet(count: audienceCount)
+    }
+}
+
+/// The values of all names that rules use, for one evaluation. Lives as long as the record that it reads from.
+public struct DecisionBindings: Bindings, ~Escapable {
+    private let record: Span<UInt8>
+    private let index: ProfileIndex
+    private let plan: AttributePlan
+    private let slots: Slots
+    private let surroundings: Surroundings
+
+    /// - Parameters:
+    ///   - record: `ProfileView.bytes`; empty for a person who is not known, or may not be.
+    ///   - index: filled from that record, or cleared.
+    @_lifetime(copy record)
+    public init(
+        record: Span<UInt8>, index: ProfileIndex, plan: AttributePlan, slots: Slots, surroundings: Surroundings
+    ) {
+        self.record = record
+        self.index = index
+        self.plan = plan
+        self.slots = slots
+        self.surroundings = surroundings
+    }
+
+    public var region: Span<UInt8> {
+        @_lifetime(copy self)
+        get { record }
+    }
+
+    public borrowing func document(_ number: Int) -> JSONDocument? {
+        number == Slots.eventDocument ? surroundings.event : surroundings.context
+    }
+
+    public borrowing func load(_ slot: Int, into heap: inout Heap) -> Value? {
+        if slot >= slots.firstAttribute {
+            let attribute = slot - slots.firstAttribute
+            if attribute < plan.attributes.count {
+                return AttributeReader(record, index, plan, surroundings.now).value(attribute, &heap)
+            }
+            let favorite = attribute - plan.attributes.count
+            if favorite >= plan.favorites.count { return nil }
+            return AttributeReader(record, index, plan, surroundings.now).favorite(plan.favorites[favorite])
+        }
+        if slot >= slots.firstAudience { return .bool(surroundings.audiences[slot - slots.firstAudience]) }
+        if slot >= slots.firstConsent {
+            return .bool(surroundings.consent.contains(PurposeSet(purpose: slot - slots.firstConsent)))
+        }
+        if slot >= Slots.firstDevice {
+            let field = slot - Slots.firstDevice
+            if field >= surroundings.device.count { return nil }
+            let text = surroundings.device[field]
+            return heap.string(text.span)
+        }
+        switch slot {
+        case Slots.now: return .timestamp(milliseconds: surroundings.now)
+        case Slots.eventTimestamp: return surroundings.eventTimestamp.map { .timestamp(milliseconds: $0) }
+        case Slots.profileAge: return surroundings.profileAge.map { .duration(milliseconds: $0) }
+        case Slots.bundleAge: return surroundings.bundleAge.map { .duration(milliseconds: $0) }
+        default: return nil
+        }
+    }
+}
+
+/// Reads what an attribute's state means at a moment.
+struct AttributeReader: ~Escapable {
+    private let record: Span<UInt8>
+    private let index: ProfileIndex
+    private let plan: AttributePlan
+    private let now: Int64
+
+    @_lifetime(copy record)
+    init(_ record: Span<UInt8>, _ index: ProfileIndex, _ plan: AttributePlan, _ now: Int64) {
+        self.record = record
+        self.index = index
+        self.plan = plan
+        self.now = now
+    }
+
+    /// The value of an attribute; nil: not set. Text refers to the record.
+    func value(_ number: Int, _ heap: inout Heap) -> Value? {
+        let attribute = plan.attributes[number]
+        guard let entry = entry(number) else {
+            switch attribute.type {
+            case .counter: return .int(0)
+            case .sum: return .double(0)
+            case .badge: return .bool(false)
+            case .set, .timeline:
+                heap.beginList()
+                return heap.endList()
+            case .tally:
+                heap.beginMap()
+                return heap.endMap()
+            default: return nil
+            }
+        }
+        switch attribute.form {
+        case .counter, .windowedCounter: return .int(count(entry, attribute))
+        case .sum, .mean, .minimum, .maximum, .windowedSum, .windowedMean, .windowedMinimum, .windowedMaximum:
+            if let result = self.number(entry, attribute) { return .double(result) }
+            return attribute.type == .sum ? .double(0) : nil
+        case .first, .last: return Scalar.value(record, entry.payload)
+        case .badge: return .bool(true)
+        case .set, .timeline: return elements(entry, attribute, &heap)
+        case .tally: return tally(entry, &heap)
+        }
+    }
+
+    /// The most frequent value of a tally; nil for an empty one.
+    func favorite(_ number: Int) -> Value? {
+        guard let entry = entry(number), entry.length > 0 else { return nil }
+        return Scalar.value(record, entry.payload + AttributeState.tallyHeadBytes)
+    }
+
+    /// The state of an attribute, or nil: unset, or at its end.
+    func entry(_ number: Int) -> RecordEntry? {
+        if record.isEmpty { return nil }
+        guard let entry = index.entry(number, in: record) else { return nil }
+        return plan.attributes[number].hasEnded(entry.time, now: now) ? nil : entry
+    }
+
+    // MARK: Numbers
+
+    func count(_ entry: RecordEntry, _ attribute: Attribute) -> Int64 {
+        if attribute.form == .counter { return Int64(bitPattern: load64(record, entry.payload)) }
+        var total: Int64 = 0
+        var bucket = firstBucket(entry)
+        while let place = currentBucket(entry, attribute, bucket) {
+            total += Int64(load32(record, place))
+            bucket += 1 + attribute.form.bucketBytes
+        }
+        return total
+    }
+
+    /// A sum, mean, minimum or maximum; nil when nothing is in the window.
+    func number(_ entry: RecordEntry, _ attribute: Attribute) -> Double? {
+        switch attribute.form {
+        case .sum, .minimum, .maximum: return loadDouble(record, entry.payload)
+        case .mean: return loadDouble(record, entry.payload) / Double(load64(record, entry.payload + 16))
+        default: break
+        }
+        var result: Double?
+        var weight: Double = 0
+        var bucket = firstBucket(entry)
+        while let place = currentBucket(entry, attribute, bucket) {
+            let content = loadDouble(record, place)
+            switch attribute.form {
+            case .windowedMinimum: result = min(result ?? content, content)
+            case .windowedMaximum: result = max(result ?? content, content)
+            default: result = (result ?? 0) + content
+            }
+            if attribute.form == .windowedMean { weight += Double(load32(record, place + 8)) }
+            bucket += 1 + attribute.form.bucketBytes
+        }
+        return attribute.form == .windowedMean ? result.map { $0 / weight } : result
+    }
+
+    private func firstBucket(_ entry: RecordEntry) -> Int { entry.payload + AttributeState.windowHeadBytes }
+
+    /// The content of the bucket at `place`, or nil: there is none, or it lies wholly before the window. A bucket that
+    /// the window's beginning cuts counts in full: that is the resolution.
+    private func currentBucket(_ entry: RecordEntry, _ attribute: Attribute, _ place: Int) -> Int? {
+        if place >= entry.end { return nil }
+        let newest = Int64(bitPattern: load64(record, entry.payload))
+        let end = (newest - Int64(record[place]) + 1) * attribute.bucketWidth
+        return end > now - attribute.window ? place + 1 : nil
+    }
+
+    // MARK: Elements
+
+    private func elements(_ entry: RecordEntry, _ attribute: Attribute, _ heap: inout Heap) -> Value {
+        heap.beginList()
+        forEachElement(entry, attribute) { time, scalar in
+            if attribute.type == .set {
+                heap.append(Scalar.value(record, scalar))
+            } else if attribute.value == nil {
+                heap.append(.timestamp(milliseconds: time))
+            } else {
+                heap.beginMap()
+                heap.append(heap.string("at"))
+                heap.append(.timestamp(milliseconds: time))
+                heap.append(heap.string("value"))
+                heap.append(Scalar.value(record, scalar))
+                heap.append(heap.endMap())
+            }
+        }
+        return heap.endList()
+    }
+
+    /// Calls `body` with the time and the scalar's place of each element that is left, newest first.
+    func forEachElement(_ entry: RecordEntry, _ attribute: Attribute, _ body: (Int64, Int) -> Void) {
+        var element = entry.payload
+        while element < entry.end {
+            let time = load48(record, element)
+            if attribute.hasEnded(time, now: now) { return }
+            body(time, element + 6)
+            element += 6 + Scalar.size(record, element + 6)
+        }
+    }
+
+    private func tally(_ entry: RecordEntry, _ heap: inout Heap) -> Value {
+        heap.beginMap()
+        forEachKey(entry) { count, scalar in
+            heap.append(Scalar.value(record, scalar))
+            heap.append(.int(Int64(count)))
+        }
+        return heap.endMap()
+    }
+
+    /// Calls `body` with the count and the scalar's place of each key, the most frequent first.
+    func forEachKey(_ entry: RecordEntry, _ body: (UInt32, Int) -> Void) {
+        var key = entry.payload
+        while key < entry.end {
+            let scalar = key + AttributeState.tallyHeadBytes
+            body(load32(record, key), scalar)
+            key = scalar + Scalar.size(record, scalar)
+        }
+    }
+}

@@ -1,0 +1,245 @@
+// A profile as bytes that are read where they lie, in the store's memory map: no decoding step, no allocation. How the
+// values of an attribute are made is in `AttributeState`; this file need not know.
+//
+//     0  checksum of all that follows (4)    8  number of entries (2), 0 (6)     32  created, ms (8)
+//     4  magic "GP" (2), format (1), 0 (1)   16 profile id (16)                  40  last seen, ms (8)
+//     48 entries by ascending tag: tag (4), form (1), 0 (1), payload bytes (2), time of the newest event (8), payload
+//
+// Numbers are little-endian at any alignment. A tag names an attribute by name, type and window, so that a record says
+// itself what it knows: attributes that a bundle has added are unset, those that it has dropped are kept for a month (a
+// bundle may be taken back) and otherwise ignored. No record is ever rewritten because a bundle changed.
+
+import Formats
+import Store
+
+/// The places in a record.
+enum RecordLayout {
+    static let magic: UInt16 = 0x5047
+    static let format: UInt8 = 1
+    static let magicOffset = 4
+    static let countOffset = 8
+    static let idOffset = 16
+    static let createdOffset = 32
+    static let lastSeenOffset = 40
+    static let headerBytes = 48
+    static let entryHeaderBytes = 16
+}
+
+/// One attribute's state in a record: where its payload lies.
+struct RecordEntry {
+    let tag: UInt32
+    let form: UInt8
+    /// Of the entry's own header.
+    let start: Int
+    let length: Int
+    /// Milliseconds: of the newest event that went in (of `first`: of the oldest).
+    let time: Int64
+
+    var payload: Int { start + RecordLayout.entryHeaderBytes }
+    var end: Int { payload + length }
+
+    /// Reads the header at `start`, which must lie within `bytes`.
+    @inline(__always)
+    init(_ bytes: Span<UInt8>, at start: Int) {
+        let head = load64(bytes, start)
+        tag = UInt32(truncatingIfNeeded: head)
+        form = UInt8(truncatingIfNeeded: head >> 32)
+        length = Int(UInt16(truncatingIfNeeded: head >> 48))
+        time = Int64(bitPattern: load64(bytes, start + 8))
+        self.start = start
+    }
+}
+
+/// Why a record is not served.
+public enum RecordDamage: Error, Equatable {
+    /// Shorter than its own header, or its checksum is another: set it aside and count it.
+    case corrupt
+    /// Written by a later version of the agent: leave it alone.
+    case laterFormat
+}
+
+/// A profile record, checked and borrowed for as long as the transaction that it was read in.
+public struct ProfileView: ~Escapable {
+    /// The whole record.
+    public let bytes: Span<UInt8>
+
+    /// Checks the record once; after that, reading it cannot fail.
+    @_lifetime(copy bytes)
+    public init(_ bytes: Span<UInt8>) throws(RecordDamage) {
+        self.bytes = bytes
+        if bytes.count < RecordLayout.headerBytes || bytes.count > Limits.profileRecordBytes { throw .corrupt }
+        if RecordChecksum.of(bytes) != load32(bytes, 0) { throw .corrupt }
+        if load16(bytes, RecordLayout.magicOffset) != RecordLayout.magic { throw .corrupt }
+        if bytes[RecordLayout.magicOffset + 2] != RecordLayout.format { throw .laterFormat }
+    }
+
+    public var id: ProfileID {
+        ProfileID(bytes.extracting(RecordLayout.idOffset..<RecordLayout.createdOffset)) ?? ProfileID(high: 0, low: 0)
+    }
+    /// When the profile began, milliseconds since the epoch.
+    public var created: Int64 { Int64(bitPattern: load64(bytes, RecordLayout.createdOffset)) }
+    /// The time of its newest event, milliseconds since the epoch.
+    public var lastSeen: Int64 { Int64(bitPattern: load64(bytes, RecordLayout.lastSeenOffset)) }
+    public var entryCount: Int { Int(load16(bytes, RecordLayout.countOffset)) }
+}
+
+/// Where each attribute of the plan lies in one record. Reused: filling a warm one allocates nothing.
+public struct ProfileIndex {
+    /// By attribute: the offset of its entry, 0 for unset.
+    private(set) var starts: [UInt32] = []
+
+    public init() {}
+
+    /// For a person without a record: everything is unset.
+    public mutating func clear(_ plan: borrowing AttributePlan) {
+        for index in starts.indices { starts[index] = 0 }
+        while starts.count < plan.attributes.count { starts.append(0) }
+    }
+
+    /// Finds the plan's attributes in a record: both are sorted by tag, so that one walk over both is enough.
+    public mutating func fill(_ view: borrowing ProfileView, _ plan: borrowing AttributePlan) {
+        clear(plan)
+        fill(view.bytes, from: RecordLayout.headerBytes, count: view.entryCount, plan)
+    }
+
+    mutating func fill(_ bytes: Span<UInt8>, from first: Int, count: Int, _ plan: borrowing AttributePlan) {
+        var start = first
+        var next = 0
+        for _ in 0..<count {
+            if start + RecordLayout.entryHeaderBytes > bytes.count { return }
+            let entry = RecordEntry(bytes, at: start)
+            if entry.end > bytes.count { return }
+            while next < plan.order.count, plan.order[next].tag < entry.tag { next += 1 }
+            if next == plan.order.count { return }
+            let known = plan.order[next]
+            if known.tag == entry.tag, plan.attributes[known.attribute].form.rawValue == entry.form {
+                starts[known.attribute] = UInt32(start)
+            }
+            start = entry.end
+        }
+    }
+
+    /// The entry of an attribute, or nil: unset.
+    @inline(__always)
+    func entry(_ attribute: Int, in bytes: Span<UInt8>) -> RecordEntry? {
+        let start = attribute < starts.count ? starts[attribute] : 0
+        return start == 0 ? nil : RecordEntry(bytes, at: Int(start))
+    }
+
+    mutating func set(_ attribute: Int, to start: Int) { starts[attribute] = UInt32(start) }
+}
+
+/// Finds damage in a record: LMDB's pages carry no checksum of their own. Eight bytes a step, so that checking a
+/// typical record costs well under a microsecond; it is no defence against an attacker.
+///
+/// Each step maps the 64-bit state one to one for a given word, so that a record with one damaged word ends in another
+/// state for certain; folding it to 32 bits misses one damage in four thousand million, and no single flipped bit.
+enum RecordChecksum {
+    /// Of all bytes of a record but the first four, where it is kept.
+    static func of(_ record: Span<UInt8>) -> UInt32 {
+        var state = mix(UInt64(record.count) ^ 0x9E37_79B9_7F4A_7C15)
+        var offset = 4
+        while offset + 8 <= record.count {
+            state = mix(state ^ load64(record, offset))
+            offset += 8
+        }
+        var last: UInt64 = 0
+        while offset < record.count {
+            last = last << 8 | UInt64(record[offset])
+            offset += 1
+        }
+        return UInt32(truncatingIfNeeded: mix(state ^ last))
+    }
+
+    /// The low half of the result depends on all bits of the argument.
+    @inline(__always)
+    private static func mix(_ value: UInt64) -> UInt64 {
+        let product = value &* 0xFF51_AFD7_ED55_8CCD
+        return product ^ (product >> 32)
+    }
+}
+
+// MARK: Bytes at any alignment
+
+// `unsafeLoadUnaligned(fromByteOffset:as:)` checks the bounds; it is called unsafe because any bits become the number,
+// which for integers is just what is wanted. It compiles to one load where the processor allows unaligned ones, and to
+// byte loads where it does not.
+
+@inline(__always)
+func load16(_ bytes: Span<UInt8>, _ offset: Int) -> UInt16 {
+    UInt16(littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt16.self))
+}
+
+@inline(__always)
+func load32(_ bytes: Span<UInt8>, _ offset: Int) -> UInt32 {
+    UInt32(littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
+}
+
+@inline(__always)
+func load64(_ bytes: Span<UInt8>, _ offset: Int) -> UInt64 {
+    UInt64(littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+}
+
+/// The 48 bits that times of elements are kept in: milliseconds, good for 8,900 years.
+@inline(__always)
+func load48(_ bytes: Span<UInt8>, _ offset: Int) -> Int64 {
+    Int64(load32(bytes, offset)) | Int64(load16(bytes, offset + 4)) << 32
+}
+
+@inline(__always)
+func loadDouble(_ bytes: Span<UInt8>, _ offset: Int) -> Double { Double(bitPattern: load64(bytes, offset)) }
+
+extension Array where Element == UInt8 {
+    mutating func append16(_ value: UInt16) {
+        append(UInt8(truncatingIfNeeded: value))
+        append(UInt8(truncatingIfNeeded: value >> 8))
+    }
+
+    mutating func append32(_ value: UInt32) {
+        append16(UInt16(truncatingIfNeeded: value))
+        append16(UInt16(truncatingIfNeeded: value >> 16))
+    }
+
+    mutating func append64(_ value: UInt64) {
+        append32(UInt32(truncatingIfNeeded: value))
+        append32(UInt32(truncatingIfNeeded: value >> 32))
+    }
+
+    mutating func append48(_ time: Int64) {
+        let value = UInt64(Swift.min(Swift.max(time, 0), 1 << 48 - 1))
+        append32(UInt32(truncatingIfNeeded: value))
+        append16(UInt16(truncatingIfNeeded: value >> 32))
+    }
+
+    mutating func appendDouble(_ value: Double) { append64(value.bitPattern) }
+
+    mutating func store16(_ value: UInt16, at offset: Int) {
+        self[offset] = UInt8(truncatingIfNeeded: value)
+        self[offset + 1] = UInt8(truncatingIfNeeded: value >> 8)
+    }
+
+    mutating func store32(_ value: UInt32, at offset: Int) {
+        store16(UInt16(truncatingIfNeeded: value), at: offset)
+        store16(UInt16(truncatingIfNeeded: value >> 16), at: offset + 2)
+    }
+
+    /// Appends a copy of bytes that lie further front in the same array.
+    mutating func appendCopy(of range: Range<Int>) {
+        var index = range.lowerBound
+        while index < range.upperBound {
+            append(self[index])
+            index += 1
+        }
+    }
+
+    /// Moves the end of the array, from `start` on, down to `target`, and drops what stood between.
+    mutating func moveDown(from start: Int, to target: Int) {
+        if start == target { return }
+        var index = start
+        while index < count {
+            self[target + index - start] = self[index]
+            index += 1
+        }
+        removeLast(start - target)
+    }
+}

@@ -1,0 +1,435 @@
+// Makes a new record of an old one and an event, or of two people's records. The rules are the plan's, the arithmetic
+// is `AttributeState`'s, the places are `RecordLayout`'s; what is left here is to bring them together in reused memory.
+
+import CEL
+import Formats
+import Store
+
+/// Applies events to profile records. One a thread; a warm one allocates nothing.
+public struct ProfileUpdater: ~Copyable {
+    /// The new record after `apply`, ready for the store.
+    public private(set) var record: [UInt8] = []
+    /// Rules that failed at the last event for another reason than a missing field: for a counter.
+    public private(set) var failedRules = 0
+    /// Values that were not kept at the last event: too long, or the record was full. For a counter.
+    public private(set) var refusedValues = 0
+
+    /// The old record, and behind it each new state as it comes to be; `index` points at the latest of each attribute.
+    private var working: [UInt8] = []
+    private var index = ProfileIndex()
+    /// The scalars of one attribute's `value`.
+    private var scalars: [UInt8] = []
+    private var starts: [Int] = []
+    private var recordBytes = 0
+
+    public init() {}
+
+    /// Applies one event: for each attribute in the bundle's order evaluates `when` and `value` and merges the result
+    /// in.
+    ///
+    /// `profile` in a rule is the profile with all attributes before that one already changed by this event, so that a
+    /// badge can be granted by the very order that lifts `lifetime_value` over its bound; attributes after it are as
+    /// they were. Reads of `now` are the time of processing, `event.timestamp` orders what is ordered.
+    ///
+    /// - Parameters:
+    ///   - old: the record, or an empty span for a person without one.
+    ///   - id: the person's, written to the record.
+    ///   - surroundings: with `event` (as `EventSanitizer` wrote it), `eventTimestamp` and `now` set.
+    ///   - program: finished by the compiler that the plan was read with.
+    /// - Returns: whether any attribute changed. `record` holds the new record in any case (last seen moves on).
+    /// - Throws: `RecordDamage`; nothing is changed.
+    public mutating func apply(
+        to old: Span<UInt8>, id: ProfileID, plan: borrowing AttributePlan, slots: Slots, program: borrowing Program,
+        surroundings: borrowing Surroundings, evaluator: inout Evaluator
+    ) throws(RecordDamage) -> Bool {
+        let time = surroundings.eventTimestamp ?? surroundings.now
+        var created = time
+        var lastSeen = time
+        var oldCount = 0
+        working.removeAll(keepingCapacity: true)
+        index.clear(plan)
+        failedRules = 0
+        refusedValues = 0
+        if old.isEmpty {
+            for _ in 0..<RecordLayout.headerBytes { working.append(0) }
+        } else {
+            let view = try ProfileView(old)
+            working.append(contentsOf: old)
+            index.fill(view, plan)
+            created = min(view.created, time)
+            lastSeen = max(view.lastSeen, time)
+            oldCount = view.entryCount
+        }
+        recordBytes = working.count
+        let hasChanged = applyRules(plan, slots, program, surroundings, time, &evaluator)
+        collectEntries(plan, oldCount, lastSeen: lastSeen, now: surroundings.now)
+        var written: [UInt8] = []
+        swap(&written, &record)
+        RecordWriter.write(working.span, starts, id, created: created, lastSeen: lastSeen, to: &written)
+        swap(&written, &record)
+        return hasChanged
+    }
+
+    private mutating func applyRules(
+        _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
+        _ surroundings: borrowing Surroundings, _ time: Int64, _ evaluator: inout Evaluator
+    ) -> Bool {
+        var scalars: [UInt8] = []
+        swap(&scalars, &self.scalars)
+        defer { swap(&scalars, &self.scalars) }
+        var hasChanged = false
+        // The evaluator remembers what it has read; after a change, rules about the profile have to read anew.
+        var isStale = false
+        evaluator.begin()
+        for number in plan.attributes.indices {
+            let attribute = plan.attributes[number]
+            if isStale, attribute.readsProfile {
+                evaluator.begin()
+                isStale = false
+            }
+            scalars.removeAll(keepingCapacity: true)
+            let result = evaluate(attribute, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            if result.outcome == .failed { failedRules += 1 }
+            refusedValues += result.refusedValues
+            if result.outcome == .matched, merge(number, attribute, time, scalars) {
+                hasChanged = true
+                isStale = true
+            }
+        }
+        evaluator.end()
+        return hasChanged
+    }
+
+    private borrowing func evaluate(
+        _ attribute: Attribute, _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
+        _ surroundings: borrowing Surroundings, _ evaluator: inout Evaluator, into scalars: inout [UInt8]
+    ) -> (outcome: ScalarCollector.Outcome, refusedValues: Int) {
+        let bindings = DecisionBindings(
+            record: working.span, index: index, plan: copy plan, slots: slots, surroundings: copy surroundings)
+        var collector = ScalarCollector(attribute)
+        let outcome = collector.collect(program, bindings, &evaluator, into: &scalars)
+        return (outcome, collector.refusedValues)
+    }
+
+    /// Merges the values in `scalars` into an attribute; false when nothing came of it.
+    private mutating func merge(_ number: Int, _ attribute: Attribute, _ time: Int64, _ scalars: [UInt8]) -> Bool {
+        var hasChanged = false
+        var scalar = 0
+        repeat {
+            let base = working.count
+            Contribution.append(attribute, time, scalars.span, scalar, to: &working)
+            var start = base
+            if let current = index.entry(number, in: working.span) {
+                start = AttributeState.merge(&working, current.start, base, attribute.policy, isEvent: true)
+            }
+            working.moveDown(from: start, to: base)
+            if take(number, base) { hasChanged = true } else { working.removeLast(working.count - base) }
+            if scalar < scalars.count { scalar += Scalar.size(scalars.span, scalar) }
+        } while scalar < scalars.count
+        return hasChanged
+    }
+
+    /// Makes the entry at `start` the attribute's, if the record has room for it.
+    private mutating func take(_ number: Int, _ start: Int) -> Bool {
+        let entry = RecordEntry(working.span, at: start)
+        var size = recordBytes + entry.end - entry.start
+        if let current = index.entry(number, in: working.span) {
+            if areSame(current, entry) { return false }
+            size -= current.end - current.start
+        }
+        if size > Limits.profileRecordBytes {
+            refusedValues += 1
+            return false
+        }
+        recordBytes = size
+        index.set(number, to: start)
+        return true
+    }
+
+    private func areSame(_ a: RecordEntry, _ b: RecordEntry) -> Bool {
+        if a.length != b.length { return false }
+        for offset in 0..<a.end - a.start where working[a.start + offset] != working[b.start + offset] { return false }
+        return true
+    }
+
+    /// The new record's entries by ascending tag: those of the plan as they now are, and those that it does not know.
+    private mutating func collectEntries(
+        _ plan: borrowing AttributePlan, _ oldCount: Int, lastSeen: Int64, now: Int64
+    ) {
+        starts.removeAll(keepingCapacity: true)
+        var old = RecordLayout.headerBytes
+        var left = oldCount
+        for known in plan.order {
+            while left > 0 {
+                let entry = RecordEntry(working.span, at: old)
+                if entry.tag > known.tag { break }
+                if entry.tag < known.tag, RecordWriter.isKept(entry, lastSeen: lastSeen) { starts.append(old) }
+                old = entry.end
+                left -= 1
+            }
+            if let entry = index.entry(known.attribute, in: working.span),
+                !plan.attributes[known.attribute].hasEnded(entry.time, now: now)
+            {
+                starts.append(entry.start)
+            }
+        }
+        while left > 0 {
+            let entry = RecordEntry(working.span, at: old)
+            if RecordWriter.isKept(entry, lastSeen: lastSeen) { starts.append(old) }
+            old = entry.end
+            left -= 1
+        }
+    }
+}
+
+/// Merges the records of two people who turned out to be one.
+public struct ProfileMerger: ~Copyable {
+    /// The joint record after `merge`, ready for the store.
+    public private(set) var record: [UInt8] = []
+
+    private var working: [UInt8] = []
+    private var starts: [Int] = []
+
+    public init() {}
+
+    /// Merges two records attribute by attribute (see `AttributeState` for each type's rule): the result is the same in
+    /// whichever order people are merged. Events of the two must be disjoint; the same record twice counts twice.
+    ///
+    /// - Parameter id: of the person who stays.
+    /// - Throws: `RecordDamage` if one of the records cannot be read; nothing is changed.
+    public mutating func merge(
+        _ first: Span<UInt8>, _ second: Span<UInt8>, id: ProfileID, plan: borrowing AttributePlan
+    ) throws(RecordDamage) {
+        let a = try ProfileView(first)
+        let b = try ProfileView(second)
+        working.removeAll(keepingCapacity: true)
+        working.append(contentsOf: first)
+        working.append(contentsOf: second)
+        starts.removeAll(keepingCapacity: true)
+        let lastSeen = max(a.lastSeen, b.lastSeen)
+        mergeEntries(a.entryCount, b.entryCount, secondStart: first.count, plan, lastSeen)
+        dropLargestUntilItFits()
+        var written: [UInt8] = []
+        swap(&written, &record)
+        RecordWriter.write(
+            working.span, starts, id, created: min(a.created, b.created), lastSeen: lastSeen, to: &written)
+        swap(&written, &record)
+    }
+
+    private mutating func mergeEntries(
+        _ firstCount: Int, _ secondCount: Int, secondStart: Int, _ plan: borrowing AttributePlan, _ lastSeen: Int64
+    ) {
+        var left = (RecordLayout.headerBytes, firstCount)
+        var right = (secondStart + RecordLayout.headerBytes, secondCount)
+        while left.1 > 0 || right.1 > 0 {
+            let a = left.1 > 0 ? RecordEntry(working.span, at: left.0) : nil
+            let b = right.1 > 0 ? RecordEntry(working.span, at: right.0) : nil
+            let tag = min(a?.tag ?? .max, b?.tag ?? .max)
+            let attribute = plan.index(ofTag: tag)
+            var start = 0
+            if let a, let b, a.tag == b.tag {
+                let policy = attribute.map { plan.attributes[$0].policy } ?? StatePolicy()
+                start = AttributeState.merge(&working, a.start, b.start, policy)
+            } else {
+                start = a?.tag == tag ? left.0 : right.0
+            }
+            if let a, a.tag == tag { left = (a.end, left.1 - 1) }
+            if let b, b.tag == tag { right = (b.end, right.1 - 1) }
+            if attribute != nil || RecordWriter.isKept(RecordEntry(working.span, at: start), lastSeen: lastSeen) {
+                starts.append(start)
+            }
+        }
+    }
+
+    /// Two full records may be too large together: the largest attributes go, since many small ones are worth more.
+    private mutating func dropLargestUntilItFits() {
+        while true {
+            var total = RecordLayout.headerBytes
+            var largest = 0
+            var largestBytes = 0
+            for place in starts.indices {
+                let entry = RecordEntry(working.span, at: starts[place])
+                let size = entry.end - entry.start
+                total += size
+                if size > largestBytes { (largest, largestBytes) = (place, size) }
+            }
+            if total <= Limits.profileRecordBytes { return }
+            starts.remove(at: largest)
+        }
+    }
+}
+
+/// Puts entries together to a record.
+private enum RecordWriter {
+    /// Whether a state that no attribute of the plan knows is worth keeping: a bundle may be taken back.
+    static func isKept(_ entry: RecordEntry, lastSeen: Int64) -> Bool {
+        AttributeState.saturatingAdd(entry.time, Limits.unknownAttributeMilliseconds) >= lastSeen
+    }
+
+    /// - Parameter starts: places of entries in `source`, by ascending tag.
+    static func write(
+        _ source: Span<UInt8>, _ starts: [Int], _ id: ProfileID, created: Int64, lastSeen: Int64,
+        to record: inout [UInt8]
+    ) {
+        record.removeAll(keepingCapacity: true)
+        record.append32(0)
+        record.append16(RecordLayout.magic)
+        record.append(RecordLayout.format)
+        record.append(0)
+        record.append16(UInt16(starts.count))
+        record.append16(0)
+        record.append32(0)
+        let identity = id.bytes
+        for index in identity.indices { record.append(identity[index]) }
+        record.append64(UInt64(bitPattern: created))
+        record.append64(UInt64(bitPattern: lastSeen))
+        for start in starts {
+            let entry = RecordEntry(source, at: start)
+            record.append(contentsOf: source.extracting(entry.start..<entry.end))
+        }
+        let checksum = RecordChecksum.of(record.span)
+        record.store32(checksum, at: 0)
+    }
+}
+
+/// The state that one event alone would leave.
+private enum Contribution {
+    /// Appends it as an entry.
+    /// - Parameter scalar: the place of the value in `scalars`, for attributes that have one.
+    static func append(
+        _ attribute: Attribute, _ time: Int64, _ scalars: Span<UInt8>, _ scalar: Int, to bytes: inout [UInt8]
+    ) {
+        let builder = EntryBuilder(&bytes, tag: attribute.tag, form: attribute.form, time: time)
+        let hasValue = scalar < scalars.count
+        let number = hasValue ? loadNumber(scalars, scalar) : 0
+        if attribute.form.isWindowed {
+            bytes.append64(UInt64(bitPattern: attribute.bucket(of: time)))
+            bytes.append(0)
+        }
+        switch attribute.form {
+        case .counter: bytes.append64(1)
+        case .sum:
+            bytes.appendDouble(number)
+            bytes.appendDouble(0)
+        case .mean:
+            bytes.appendDouble(number)
+            bytes.appendDouble(0)
+            bytes.append64(1)
+        case .minimum, .maximum, .windowedSum, .windowedMinimum, .windowedMaximum: bytes.appendDouble(number)
+        case .windowedCounter: bytes.append32(1)
+        case .windowedMean:
+            bytes.appendDouble(number)
+            bytes.append32(1)
+        case .badge: break
+        case .first, .last: appendScalar(scalars, scalar, to: &bytes)
+        case .set, .timeline:
+            bytes.append48(time)
+            if hasValue { appendScalar(scalars, scalar, to: &bytes) } else { bytes.append16(0) }
+        case .tally:
+            bytes.append32(1)
+            bytes.append48(time)
+            appendScalar(scalars, scalar, to: &bytes)
+        }
+        builder.finish(&bytes)
+    }
+
+    private static func loadNumber(_ scalars: Span<UInt8>, _ scalar: Int) -> Double {
+        Scalar.kind(scalars, scalar) == .double ? loadDouble(scalars, scalar + Scalar.headBytes) : 0
+    }
+
+    private static func appendScalar(_ scalars: Span<UInt8>, _ scalar: Int, to bytes: inout [UInt8]) {
+        bytes.append(contentsOf: scalars.extracting(scalar..<scalar + Scalar.size(scalars, scalar)))
+    }
+}
+
+/// Evaluates an attribute's rules and turns their value into scalars of the attribute's type.
+private struct ScalarCollector {
+    enum Outcome { case matched, unmatched, failed }
+
+    private let attribute: Attribute
+    private(set) var refusedValues = 0
+
+    init(_ attribute: Attribute) { self.attribute = attribute }
+
+    mutating func collect(
+        _ program: borrowing Program, _ bindings: borrowing DecisionBindings, _ evaluator: inout Evaluator,
+        into scalars: inout [UInt8]
+    ) -> Outcome {
+        do {
+            if let condition = attribute.condition {
+                if !(try evaluator.evaluate(program, condition, bindings)).isTrue { return .unmatched }
+            }
+            guard let expression = attribute.value else { return .matched }
+            let value = try evaluator.evaluate(program, expression, bindings)
+            if value.kind == .null { return .unmatched }
+            var isRight = true
+            if value.kind == .list {
+                if !attribute.type.hasElements { return .failed }
+                for index in 0..<evaluator.count(value) {
+                    let element = evaluator.element(value, index, program, bindings)
+                    if !append(element, program, bindings, &evaluator, to: &scalars) { isRight = false }
+                }
+            } else {
+                isRight = append(value, program, bindings, &evaluator, to: &scalars)
+            }
+            if !scalars.isEmpty { return .matched }
+            return isRight ? .unmatched : .failed
+        } catch {
+            // A field that an event does not have is no mistake of the rule.
+            return error.reason == .noSuchKey ? .unmatched : .failed
+        }
+    }
+
+    /// False: not of the attribute's type. A value that is too long to be kept is refused and counted.
+    private mutating func append(
+        _ value: Value, _ program: borrowing Program, _ bindings: borrowing DecisionBindings,
+        _ evaluator: inout Evaluator, to scalars: inout [UInt8]
+    ) -> Bool {
+        switch attribute.type {
+        case .sum, .min, .max, .mean, .number:
+            guard let number = value.number, number.isFinite else { return false }
+            Scalar.append(.double, number.bitPattern, to: &scalars)
+            return true
+        case .boolean:
+            guard let flag = value.boolValue else { return false }
+            Scalar.append(bool: flag, to: &scalars)
+            return true
+        case .string, .tally:
+            if value.kind != .string { return false }
+        case .date:
+            if let time = value.timestampMilliseconds {
+                Scalar.append(.timestamp, UInt64(bitPattern: time), to: &scalars)
+                return true
+            }
+            guard let time = evaluator.withText(value, program, bindings, { DateText.parse($0) }) else { return false }
+            Scalar.append(.timestamp, UInt64(bitPattern: time), to: &scalars)
+            return true
+        default: break
+        }
+        switch value.kind {
+        case .bool: Scalar.append(bool: value.isTrue, to: &scalars)
+        case .int: Scalar.append(.int, UInt64(bitPattern: value.intValue ?? 0), to: &scalars)
+        case .uint: Scalar.append(.uint, value.uintValue ?? 0, to: &scalars)
+        case .double: Scalar.append(.double, (value.doubleValue ?? 0).bitPattern, to: &scalars)
+        case .timestamp:
+            Scalar.append(.timestamp, UInt64(bitPattern: value.timestampMilliseconds ?? 0), to: &scalars)
+        case .duration: Scalar.append(.duration, UInt64(bitPattern: value.durationMilliseconds ?? 0), to: &scalars)
+        case .string:
+            let isKept = evaluator.withText(value, program, bindings) { Scalar.append(string: $0, to: &scalars) }
+            if !isKept { refusedValues += 1 }
+        default: return false
+        }
+        return true
+    }
+}
+
+/// The texts that a `date` is made of.
+enum DateText {
+    /// Milliseconds since the epoch of an RFC 3339 time or of a date alone (`2026-01-31`: its beginning in UTC).
+    static func parse(_ text: Span<UInt8>) -> Int64? {
+        if text.count != 10 { return Timestamp.parse(text) }
+        var bytes = [UInt8](copying: text)
+        bytes.append(contentsOf: Array("T00:00:00Z".utf8))
+        return Timestamp.parse(bytes.span)
+    }
+}

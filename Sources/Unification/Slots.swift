@@ -1,0 +1,75 @@
+// The names that rules may use, and the numbers under which `DecisionBindings` finds their values. One place for both,
+// so that what is compiled and what is looked up cannot drift apart. It need not know any rule.
+
+import CEL
+import Governance
+
+/// The numbers of all variables of one bundle.
+public struct Slots: Sendable {
+    /// `now`
+    static let now = 0
+    /// `event.timestamp`: a moment, corrected by the sender's clock, where the document has a text.
+    static let eventTimestamp = 1
+    /// `age.profile`, `age.bundle`
+    static let profileAge = 2
+    static let bundleAge = 3
+    static let firstDevice = 4
+
+    /// The numbers of the documents `event` and `context`.
+    public static let eventDocument = 0
+    public static let contextDocument = 1
+
+    let firstConsent: Int
+    let firstAudience: Int
+    let firstAttribute: Int
+
+    /// - Parameters:
+    ///   - deviceFields: how many members `device` has.
+    ///   - purposes: purposes of the bundle.
+    ///   - audiences: audiences of the bundle.
+    public init(deviceFields: Int, purposes: Int, audiences: Int) {
+        firstConsent = Slots.firstDevice + deviceFields
+        firstAudience = firstConsent + purposes
+        firstAttribute = firstAudience + audiences
+    }
+
+    /// The names of every rule except `profile` and `audience`: `event`, `context`, `consent`, `device`, `now`, `age`.
+    ///
+    /// Give this environment to `AttributePlan`, which adds `profile`; then add `audience` with `declareAudiences` for
+    /// the rules that may use audiences.
+    /// - Parameter deviceFields: the members of `device`, in the order of `Surroundings.device`.
+    public func environment(deviceFields: [String], purposes: PurposePlan) -> Environment {
+        var environment = Environment()
+        environment.declareDocument("event", number: Slots.eventDocument)
+        environment.declareDocument("context", number: Slots.contextDocument)
+        environment.declare("event.timestamp", .timestamp, slot: Slots.eventTimestamp)
+        environment.declare("now", .timestamp, slot: Slots.now)
+        environment.declareRecord(
+            "age",
+            [
+                Environment.Field("profile", .duration, slot: Slots.profileAge),
+                Environment.Field("bundle", .duration, slot: Slots.bundleAge),
+            ])
+        var fields: [Environment.Field] = []
+        for index in deviceFields.indices {
+            fields.append(Environment.Field(deviceFields[index], .string, slot: Slots.firstDevice + index))
+        }
+        environment.declareRecord("device", fields)
+        fields = []
+        for index in purposes.names.indices {
+            let name = String(decoding: purposes.names[index], as: UTF8.self)
+            fields.append(Environment.Field(name, .bool, slot: firstConsent + index))
+        }
+        environment.declareRecord("consent", fields)
+        return environment
+    }
+
+    /// Adds `audience`, whose members are true or false, by the order of `names`.
+    public func declareAudiences(_ names: [String], in environment: inout Environment) {
+        var fields: [Environment.Field] = []
+        for index in names.indices {
+            fields.append(Environment.Field(names[index], .bool, slot: firstAudience + index))
+        }
+        environment.declareRecord("audience", fields)
+    }
+}
