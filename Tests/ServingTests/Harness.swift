@@ -22,6 +22,8 @@ final class Mailbox: @unchecked Sendable {
 
     func put(_ token: ConnectionToken) { lock.with { tokens.append(token) } }
 
+    var all: [ConnectionToken] { lock.with { tokens } }
+
     /// Waits until `count` have come in all.
     func wait(for count: Int) -> [ConnectionToken] {
         for _ in 0..<2000 {
