@@ -41,6 +41,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private var resumption: TLSResumption?
     private var request: [UInt8] = []
     private var answer: [UInt8] = []
+    /// Whether all of the request has gone out: a server may answer before (413), and then the connection is spent.
+    private var isRequestSent = false
     private var head = ResponseHead()
 
     /// What it has done, for tests and metrics.
@@ -138,7 +140,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         let raw = descriptor.raw
         let until = min(deadline, clock.monotonicNanoseconds() + times.connect * 1_000_000)
         switch wait(raw, toWrite: true, until: until) {
-        case .ready: break
+        case .ready, .answerCame: break
         case .timedOut:
             return TransportFailure(stage: .connect, message: "no connection to \(host) port \(url.port) within the time")
         case .cancelled: return cancelled
@@ -182,7 +184,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     private func waitInHandshake(_ connection: Connection, toWrite: Bool, _ until: Int64) -> TransportFailure? {
         switch wait(connection.raw, toWrite: toWrite, until: until) {
-        case .ready: return nil
+        case .ready, .answerCame: return nil
         case .timedOut: return TransportFailure(stage: .handshake, message: "no TLS handshake with \(host) within the time")
         case .cancelled: return cancelled
         }
@@ -190,12 +192,17 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     private var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
 
-    private enum Readiness { case ready, timedOut, cancelled }
+    private enum Readiness { case ready, answerCame, timedOut, cancelled }
 
     /// Waits in short pieces, so that a stop request is noticed.
-    private func wait(_ descriptor: Int32, toWrite: Bool, until: Int64) -> Readiness {
+    /// - Parameter isAnswerAwaited: while waiting to write, look for bytes to read too (RFC 9112 section 9.5: a client
+    ///   watches for an early answer while it sends).
+    private func wait(_ descriptor: Int32, toWrite: Bool, until: Int64, isAnswerAwaited: Bool = false) -> Readiness {
         while true {
             if cancellation.isCancelled { return .cancelled }
+            if isAnswerAwaited, (try? Socket.wait(descriptor, toWrite: false, milliseconds: 0)) == true {
+                return .answerCame
+            }
             let left = (until - clock.monotonicNanoseconds()) / 1_000_000
             if left <= 0 { return .timedOut }
             let piece = min(left, Limits.cancellationMilliseconds)
@@ -261,6 +268,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     private func send(_ connection: Connection, _ deadline: Int64) -> Exchange? {
         var sent = 0
+        isRequestSent = false
         while sent < request.count {
             let toWrite: Bool
             switch connection.write(request, from: sent) {
@@ -270,17 +278,19 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .wantRead: toWrite = false
             case .wantWrite: toWrite = true
             case .ended, .failed:
-                // Perhaps the server answered early (413) and closed: the answer is read below, or its absence noticed.
+                // Perhaps the server answered early and closed: the answer is read next, or its absence noticed.
                 return nil
             }
             let until = min(deadline, clock.monotonicNanoseconds() + times.sendStall * 1_000_000)
-            switch wait(connection.raw, toWrite: toWrite, until: until) {
+            switch wait(connection.raw, toWrite: toWrite, until: until, isAnswerAwaited: toWrite) {
             case .ready: break
+            case .answerCame: return nil
             case .timedOut:
                 return .failed(TransportFailure(stage: .send, message: "\(host) takes no more bytes"))
             case .cancelled: return .failed(cancelled)
             }
         }
+        isRequestSent = true
         return nil
     }
 
@@ -299,7 +309,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .wantWrite: toWrite = true
             }
             switch wait(connection.raw, toWrite: toWrite, until: until) {
-            case .ready: break
+            case .ready, .answerCame: break
             case .timedOut: return .gaveUp(TransportFailure(stage: .receive, message: "no answer from \(host) within the time"))
             case .cancelled: return .gaveUp(cancelled)
             }
@@ -311,7 +321,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64
     ) -> DeliveryResult {
         let result = DeliveryResult(status: head.status, retryAfterMilliseconds: retryAfter)
-        if !head.keepsAlive || !skipBody(connection, headLength, received, deadline) { close() }
+        if !isRequestSent || !head.keepsAlive || !skipBody(connection, headLength, received, deadline) { close() }
         return result
     }
 

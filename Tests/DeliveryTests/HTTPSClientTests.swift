@@ -148,6 +148,19 @@ private var shortTimes: RequestTimes {
         #expect(client.connectionsOpened == 2)
     }
 
+    @Test("An answer that comes before the request is out is heard: 413 from a server that reads no further")
+    func earlyAnswer() {
+        let hub = TestHub(earlyAnswer: "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        defer { hub.stop() }
+        let before = Date()
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        let large = [UInt8](repeating: 1, count: 8 << 20)
+        #expect(post(client, large) == .tooLarge)
+        #expect(post(client, large) == .tooLarge)
+        #expect(client.connectionsOpened == 2, "a half-sent request's connection is not used again")
+        #expect(Date().timeIntervalSince(before) < 5)
+    }
+
     @Test("Nobody there, no such name, a silent server, one that takes no bytes: each ends in its time")
     func timeOuts() {
         let closed = TestHub()

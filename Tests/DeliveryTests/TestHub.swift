@@ -30,9 +30,14 @@ final class TestHub: @unchecked Sendable {
     private var connectionCount = 0
     /// Never reads a request when set: for stalls while sending.
     private let isDeaf: Bool
+    /// Answers the first request's head with this and reads no more.
+    private let earlyAnswer: String?
 
     /// - Parameter script: one action a request, in order; afterwards each is answered 200.
-    init(_ script: [HubAction] = [], tls: TLSServerConfiguration? = nil, isDeaf: Bool = false) {
+    init(
+        _ script: [HubAction] = [], tls: TLSServerConfiguration? = nil, isDeaf: Bool = false, earlyAnswer: String? = nil
+    ) {
+        self.earlyAnswer = earlyAnswer
         self.script = script
         self.tls = tls
         self.isDeaf = isDeaf
@@ -67,6 +72,14 @@ final class TestHub: @unchecked Sendable {
     private func serve(_ descriptor: Int32) {
         defer { Glibc.close(descriptor) }
         if isDeaf { sleep(30); return }
+        if let earlyAnswer {
+            var byte: UInt8 = 0
+            _ = recv(descriptor, &byte, 1, 0)
+            usleep(100_000)
+            _ = send(descriptor, earlyAnswer, earlyAnswer.utf8.count, Int32(MSG_NOSIGNAL))
+            sleep(30)
+            return
+        }
         if let tls {
             // The session waits on a blocking socket; `want…` does not come up.
             guard var session = try? TLSSession(accepting: descriptor, configuration: tls),
