@@ -115,6 +115,7 @@ public struct IdentifierFinder: ~Copyable {
             return
         }
         try seekNormalized()
+        if kind.normalizer.form == .e164 || kind.normalizer.form == .digits { try seekDigits(bytes) }
         let digest = normalized.hash(kindName: kind.name.span, pepper: pepper)
         for earlier in found where earlier.kindTag == kind.tag && earlier.digest == digest { return }
         if found.count == Limits.identifiersPerEvent { throw .tooMany }
@@ -164,6 +165,20 @@ public struct IdentifierFinder: ~Copyable {
         try closeNeedle(start)
     }
 
+    /// Seeks a number as other systems store it: the digits as they were written, and the international ones without
+    /// their plus sign.
+    private mutating func seekDigits(_ bytes: Span<UInt8>) throws(IdentifierError) {
+        let start = needles.count
+        for index in bytes.indices where isDigit(bytes[index]) { needles.append(bytes[index]) }
+        try closeNeedle(start)
+        let second = needles.count
+        for index in normalized.contents.indices where isDigit(normalized.contents[index]) {
+            let digit = normalized.contents[index]
+            needles.append(digit)
+        }
+        try closeNeedle(second)
+    }
+
     private mutating func addNeedle(_ bytes: Span<UInt8>, percentEncoded: Bool) throws(IdentifierError) {
         if bytes.count < Limits.needleMinimumBytes { return }
         let start = needles.count
@@ -187,8 +202,12 @@ public struct IdentifierFinder: ~Copyable {
         try closeNeedle(start)
     }
 
-    /// Keeps the needle that begins at `start`, unless it is there already.
+    /// Keeps the needle that begins at `start`, unless it is too short to mean anything or is there already.
     private mutating func closeNeedle(_ start: Int) throws(IdentifierError) {
+        if needles.count - start < Limits.needleMinimumBytes {
+            needles.removeLast(needles.count - start)
+            return
+        }
         if needleEnds.count == Limits.needlesPerEvent || needles.count > Limits.needleBytesPerEvent { throw .tooMany }
         var begin = 0
         for end in needleEnds {

@@ -93,6 +93,61 @@ private func hmac(_ kind: String, _ value: String) -> String {
                 """)
     }
 
+    /// A telephone number as another system would write it: digits alone, national or international.
+    @Test func telephoneNumbersAreFoundWithoutTheirPunctuation() throws {
+        let result = try process(
+            """
+            {"traits": {"phone": "0151 2345-6789"},
+             "properties": {"a": "015123456789", "b": 4915123456789, "c": "x+4915123456789"}}
+            """
+        )
+        #expect(
+            result.kept == #"{"traits":{},"properties":{"a":"[redacted]","b":"[redacted]","c":"[redacted]"}}"#)
+    }
+
+    /// Promise P3 as a property: identifiers at their places, and then again anywhere else in the event, in any depth,
+    /// case or encoding; what is kept contains none, and is still JSON with everything else in it.
+    @Test(arguments: 1...40)
+    func noIdentifierSurvivesWhereverItStands(seed: Int) throws {
+        var random = SeededRandom(seed: UInt64(seed))
+        let number = Int.random(in: 10_000..<99_999, using: &random)
+        let address = "anna.\(number)+x@shop-\(seed).example"
+        let user = "customer-\(number)"
+        let phone = "+49301\(number)77"
+        let secrets = [address, user, phone, String(phone.dropFirst()), "till-\(number)"]
+        func spelt(_ secret: String) -> String {
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0: return secret.uppercased()
+            case 1: return secret.replacing("@", with: "%40").replacing("+", with: "%2B")
+            case 2: return "before " + secret + " behind"
+            default: return secret
+            }
+        }
+        func value(_ depth: Int) -> String {
+            switch Int.random(in: 0..<(depth > 4 ? 4 : 7), using: &random) {
+            case 0: return "\"\(spelt(secrets.randomElement(using: &random)!))\""
+            case 1: return "\(Int.random(in: 0..<1000, using: &random))"
+            case 2: return "\"harmless \(Int.random(in: 0..<10, using: &random))\""
+            case 3: return "true"
+            case 4: return "[\(value(depth + 1)), \(value(depth + 1)), \"kept\"]"
+            default:
+                let name = Bool.random(using: &random) ? "name" : spelt(secrets.randomElement(using: &random)!)
+                return "{\"\(name)\": \(value(depth + 1)), \"other\": \(value(depth + 1))}"
+            }
+        }
+        let event = """
+            {"userId": "\(user)", "anonymousId": "till-\(number)",
+             "traits": {"email": "\(address)", "phone": "\(phone)"},
+             "event": \(value(5)), "marker": "kept", "properties": \(value(0)), "context": \(value(0))}
+            """
+        let result = try process(event)
+        #expect(result.found.count == 4)
+        let kept = result.kept.lowercased().replacing("%40", with: "@").replacing("%2b", with: "+")
+        for secret in secrets { #expect(!kept.contains(secret.lowercased()), "\(event) -> \(kept)") }
+        let again = json(result.kept)
+        #expect(again.member(again.root, "marker") != nil)
+    }
+
     @Test func numbersAreRedactedWhenTheyAreTheIdentifier() throws {
         let result = try process(
             #"{"userId": 471100, "properties": {"customer": 471100, "revenue": 471100.5, "n": 4711001}}"#)

@@ -272,6 +272,22 @@ private func view(_ product: String, category: String) -> String {
         #expect(count == 2)
     }
 
+    /// The format as it lies on people's disks: a change of these bytes needs a new format number and a reader for
+    /// both.
+    @Test func theFormatIsWhatItWas() {
+        let bench = Workbench("attributes:\n  n: { type: counter }\n  t: { type: set, value: event.v }")
+        let record = bench.apply(#"{"v": "ab"}"#)
+        let hexadecimal = text(Hex.encode(record.span))
+        #expect(
+            hexadecimal == """
+                a182f701475001000200000000000000\
+                01020304050607081112131415161718\
+                009eec139c010000009eec139c010000\
+                8fbba6f509000a00009eec139c010000009eec139c0102506162\
+                f5886df701000800009eec139c0100000100000000000000
+                """)
+    }
+
     /// Every single flipped bit of a record is noticed, and a later format is told from damage.
     @Test func damagedRecordsAreRefused() {
         let bench = Workbench(shop)
