@@ -22,6 +22,9 @@ public struct Compiler {
     private var resolutions: [Resolution] = []
     private var stack = 0
     private var deepest = 0
+    private var types: [Type] = []
+    /// Parts of conditions that the general machine evaluates: where their code is, and their memo.
+    private var parts: [(hash: UInt64, start: Int, count: Int, memo: UInt32)] = []
 
     public init() {}
 
@@ -61,15 +64,18 @@ public struct Compiler {
                 "a condition must be bool, not " + type.description)
         }
         resolutions = checker.resolutions
+        types = checker.types
         let start = UInt32(program.code.count)
         stack = 0
         deepest = 0
         emit(tree.root)
         append(.end, at: tree.root)
+        // Only a condition that is bool for certain has verdicts instead of values.
+        let condition = type == .bool ? build(tree.root, Test.yes, Test.no) : Program.none
         program.entries.append(
             Program.Entry(
                 start: start, stack: UInt16(min(deepest, 65_535)), locals: UInt16(checker.localCount),
-                condition: Program.none, source: UInt32(program.sources.count)))
+                condition: condition, source: UInt32(program.sources.count)))
         program.sources.append(source)
         program.types.append(type)
         program.stackSize = max(program.stackSize, deepest)
@@ -78,7 +84,182 @@ public struct Compiler {
     }
 
     /// The program of everything added.
-    public consuming func finish() -> Program { program }
+    public consuming func finish() -> Program {
+        var hash: UInt64 = 14_695_981_039_346_656_037
+        func mix(_ value: UInt64) { hash = (hash ^ value) &* 1_099_511_628_211 ^ hash >> 29 }
+        for source in program.sources {
+            for byte in source { mix(UInt64(byte)) }
+            mix(256)
+        }
+        for step in program.code { mix(UInt64(step.code.rawValue) << 48 | UInt64(step.b) << 32 | UInt64(step.c)) }
+        for test in program.tests { mix(test.operand ^ UInt64(test.slot) << 32 ^ UInt64(test.count)) }
+        program.fingerprint = hash | 1
+        return program
+    }
+
+    // MARK: Conditions
+
+    /// Makes tests of a condition that goes on at `yes` or `no`; returns where it begins.
+    private mutating func build(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> UInt32 {
+        let here = tree.nodes[Int(node)]
+        switch here.kind {
+        case .and, .or:
+            var place = build(child(node, Int(here.childCount) - 1), yes, no)
+            for index in (0..<Int(here.childCount) - 1).reversed() {
+                place = here.kind == .and ? build(child(node, index), place, no) : build(child(node, index), yes, place)
+            }
+            return place
+        case .operation where here.payload == Operator.not.rawValue: return build(child(node, 0), no, yes)
+        case .conditional:
+            let then = build(child(node, 1), yes, no)
+            let otherwise = build(child(node, 2), yes, no)
+            return build(child(node, 0), then, otherwise)
+        case .literal where tree.literals[Int(here.payload)].kind == .bool:
+            return tree.literals[Int(here.payload)].isTrue ? yes : no
+        case .operation:
+            if let test = comparison(node, yes, no) { return add(test) }
+        default:
+            if let slot = slot(of: node), here.kind == .has || types[Int(node)] == .bool {
+                return add(Test(code: here.kind == .has ? .isSet : .isTrue, slot: slot, ifTrue: yes, ifFalse: no))
+            }
+        }
+        return general(node, yes, no)
+    }
+
+    private mutating func add(_ test: Test) -> UInt32 {
+        program.tests.append(test)
+        return UInt32(program.tests.count - 1)
+    }
+
+    /// The slot that a node is, and nothing else.
+    private func slot(of node: UInt32) -> UInt16? {
+        let here = tree.nodes[Int(node)]
+        guard case .slot(let slot) = resolutions[Int(node)], slot < Limits.slots,
+            here.kind == .name || here.flag & 1 == 0
+        else { return nil }
+        return UInt16(slot)
+    }
+
+    /// The constant that a node is, if it is one.
+    private mutating func constantValue(_ node: UInt32) -> Value? {
+        guard isConstant(node) else { return nil }
+        let (start, patterns, before) = (program.code.count, program.patterns.count, stack)
+        emit(node)
+        let count = program.code.count - start
+        let step = program.code[start]
+        program.code.removeLast(count)
+        program.offsets.removeLast(count)
+        program.patterns.removeLast(program.patterns.count - patterns)
+        stack = before
+        return count == 1 && step.code == .constant ? program.constants[Int(step.c)] : nil
+    }
+
+    private mutating func symbol(_ text: Value) -> UInt32 {
+        program.symbols.add(Int(text.bits), Int(text.extra), program.pool)
+    }
+
+    /// A comparison of a slot with a constant, on either side.
+    private mutating func comparison(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> Test? {
+        guard tree.nodes[Int(node)].childCount == 2, let relation = Operator(rawValue: tree.nodes[Int(node)].payload) else {
+            return nil
+        }
+        let (left, right) = (child(node, 0), child(node, 1))
+        if relation == .contained { return membership(left, right, yes, no) }
+        if let slot = slot(of: left), tree.nodes[Int(left)].kind != .has, let value = constantValue(right) {
+            return comparison(slot, relation, value, yes, no)
+        }
+        if let slot = slot(of: right), tree.nodes[Int(right)].kind != .has, let value = constantValue(left) {
+            return comparison(slot, relation.mirrored, value, yes, no)
+        }
+        return nil
+    }
+
+    private mutating func comparison(
+        _ slot: UInt16, _ relation: Operator, _ value: Value, _ yes: UInt32, _ no: UInt32
+    ) -> Test? {
+        guard relation.rawValue >= Operator.equal.rawValue, relation.rawValue <= Operator.greaterOrEqual.rawValue else {
+            return nil
+        }
+        switch value.kind {
+        case .int, .double:
+            return Test(
+                code: value.kind == .int ? .int : .double, relation: UInt8(relation.rawValue), slot: slot, ifTrue: yes,
+                ifFalse: no, operand: value.bits)
+        case .string where relation == .equal:
+            return Test(code: .symbol, slot: slot, ifTrue: yes, ifFalse: no, operand: UInt64(symbol(value)))
+        case .string where relation == .notEqual:
+            return Test(code: .symbol, slot: slot, ifTrue: no, ifFalse: yes, operand: UInt64(symbol(value)))
+        default: return nil
+        }
+    }
+
+    private mutating func membership(_ left: UInt32, _ right: UInt32, _ yes: UInt32, _ no: UInt32) -> Test? {
+        if let slot = slot(of: left), tree.nodes[Int(left)].kind != .has, let list = constantValue(right),
+            list.kind == .list
+        {
+            let start = Int(list.bits)
+            for index in 0..<Int(list.extra) where program.values[start + index].kind != .string { return nil }
+            let first = program.symbolLists.count
+            for index in 0..<Int(list.extra) {
+                let known = symbol(program.values[start + index])
+                program.symbolLists.append(known)
+            }
+            return Test(
+                code: .symbolAmong, slot: slot, count: list.extra, ifTrue: yes, ifFalse: no, operand: UInt64(first))
+        }
+        if let slot = slot(of: right), tree.nodes[Int(right)].kind != .has, let text = constantValue(left),
+            text.kind == .string
+        {
+            return Test(code: .hasSymbol, slot: slot, ifTrue: yes, ifFalse: no, operand: UInt64(symbol(text)))
+        }
+        return nil
+    }
+
+    /// A part that the general machine evaluates. The same part in another expression has the same memo, and is evaluated
+    /// once a decision.
+    private mutating func general(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> UInt32 {
+        let start = program.code.count
+        let before = stack
+        stack = 0
+        emit(node)
+        append(.end, at: node)
+        stack = before
+        program.stackSize = max(program.stackSize, deepest)
+        var hash: UInt64 = 0
+        for index in start..<program.code.count {
+            let step = program.code[index]
+            // Jumps are relative to the start for this purpose.
+            hash = (hash ^ UInt64(step.code.rawValue) << 56 ^ UInt64(step.b) << 32 ^ UInt64(normalized(step, start)))
+                &* 0x9E37_79B9_7F4A_7C15 ^ hash >> 31
+        }
+        for part in parts where part.hash == hash && isSame(part.start, start) {
+            program.code.removeLast(program.code.count - start)
+            program.offsets.removeLast(program.offsets.count - start)
+            return add(
+                Test(code: .general, count: part.memo, ifTrue: yes, ifFalse: no, operand: UInt64(part.start)))
+        }
+        parts.append((hash, start, program.code.count - start, UInt32(program.memoCount)))
+        program.memoCount += 1
+        return add(
+            Test(code: .general, count: UInt32(program.memoCount - 1), ifTrue: yes, ifFalse: no, operand: UInt64(start)))
+    }
+
+    private func normalized(_ step: Instruction, _ start: Int) -> UInt32 {
+        switch step.code {
+        case .jump, .jumpIfFalse, .jumpIfTrue, .choose, .loop, .loopFilter, .loopCollect, .optionalValue:
+            step.c - UInt32(start)
+        // Two patterns are told apart, although their texts may be the same.
+        default: step.c
+        }
+    }
+
+    private func isSame(_ known: Int, _ start: Int) -> Bool {
+        for index in 0..<program.code.count - start {
+            let (a, b) = (program.code[known + index], program.code[start + index])
+            if a.code != b.code || a.a != b.a || a.b != b.b || normalized(a, known) != normalized(b, start) { return false }
+        }
+        return true
+    }
 
     // MARK: Emission
 

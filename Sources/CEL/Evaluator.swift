@@ -36,10 +36,10 @@ public struct Heap: Sendable {
     init() {}
 
     mutating func clear() {
-        bytes.removeAll(keepingCapacity: true)
-        values.removeAll(keepingCapacity: true)
-        pending.removeAll(keepingCapacity: true)
-        begun.removeAll(keepingCapacity: true)
+        if !bytes.isEmpty { bytes.removeAll(keepingCapacity: true) }
+        if !values.isEmpty { values.removeAll(keepingCapacity: true) }
+        if !pending.isEmpty { pending.removeAll(keepingCapacity: true) }
+        if !begun.isEmpty { begun.removeAll(keepingCapacity: true) }
         isExhausted = false
     }
 
@@ -163,16 +163,73 @@ public struct Evaluator: ~Copyable {
     public mutating func evaluate<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, _ number: Int = 0, _ bindings: borrowing B
     ) throws(EvaluationError) -> Value {
-        let context = Context(program, bindings.region)
         machine.prepare(program)
-        var outcome = machine.start(program.entries[number].start, context)
+        let entry = program.entries[number]
+        if entry.condition != Program.none {
+            switch walk(program, entry.condition, bindings) {
+            case .yes: return .bool(true)
+            case .no: return .bool(false)
+            default: break
+            }
+        }
+        let result = run(program, entry.start, bindings)
+        if result.kind == .error { throw failure(result, program) }
+        return result
+    }
+
+    /// Runs general code.
+    private mutating func run<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ place: UInt32, _ bindings: borrowing B
+    ) -> Value {
+        let context = Context(program, bindings.region)
+        var outcome = machine.start(place, context)
         while outcome != .done {
             provide(outcome, bindings)
             outcome = machine.resume(context)
         }
-        let result = machine.result
-        if result.kind == .error { throw failure(result, program) }
-        return result
+        return machine.result
+    }
+
+    /// Walks a condition's tests, and loads what they ask for: yes, no, or leave.
+    private mutating func walk<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ start: UInt32, _ bindings: borrowing B
+    ) -> Walk.End {
+        var walk = machine.walk(program, start)
+        while walk.end.rawValue > Walk.End.leave.rawValue {
+            let test = program.tests[Int(walk.test)]
+            if walk.end == .slot {
+                let slot = Int(test.slot)
+                if machine.slots[slot].kind == .absent { provide(.slot(slot), bindings) }
+                machine.quicken(slot, program, Context(program, bindings.region))
+            } else {
+                let value = run(program, UInt32(truncatingIfNeeded: test.operand), bindings)
+                guard value.kind == .bool else { return .leave }
+                machine.remember(test.count, value.bits != 0)
+            }
+            walk = machine.walk(program, walk.test)
+        }
+        return walk.end
+    }
+
+    /// The first of a range of expressions that is true, as a decision takes the first rule that matches; nil: none.
+    /// Expressions that fail count as false; `failures` counts them.
+    public mutating func firstTrue<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, in range: Range<Int>, _ bindings: borrowing B, failures: inout Int
+    ) -> Int? {
+        machine.prepare(program)
+        var number = range.lowerBound
+        while number < range.upperBound {
+            let entry = program.entries[number]
+            var end = Walk.End.leave
+            if entry.condition != Program.none { end = walk(program, entry.condition, bindings) }
+            if end == .leave {
+                let value = run(program, entry.start, bindings)
+                if value.isTrue { end = .yes } else if value.kind != .bool { failures += 1 }
+            }
+            if end == .yes { return number }
+            number += 1
+        }
+        return nil
     }
 
     private mutating func provide<B: Bindings & ~Copyable & ~Escapable>(_ outcome: Outcome, _ bindings: borrowing B) {
@@ -196,7 +253,16 @@ public struct Evaluator: ~Copyable {
     public mutating func isTrue<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, _ number: Int, _ bindings: borrowing B
     ) -> Bool {
-        do { return try evaluate(program, number, bindings).isTrue } catch { return false }
+        machine.prepare(program)
+        let entry = program.entries[number]
+        if entry.condition != Program.none {
+            switch walk(program, entry.condition, bindings) {
+            case .yes: return true
+            case .no: return false
+            default: break
+            }
+        }
+        return run(program, entry.start, bindings).isTrue
     }
 
     // MARK: Reading results

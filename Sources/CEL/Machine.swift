@@ -58,6 +58,14 @@ struct Machine: ~Copyable {
     /// Values of slots, `absent` until asked for; `loaded` lists those that were.
     var slots: [Value] = []
     var loaded: [UInt32] = []
+    /// Slots and lists in the form of the tests of the program with the fingerprint `quickProgram`.
+    var quick: [QuickSlot] = []
+    var quickened: [UInt32] = []
+    var symbolsOfLists: [UInt32] = []
+    var quickProgram: UInt64 = 0
+    /// By memo: 0 not known, 1 false, 2 true; `remembered` lists those that are known.
+    var memos: [UInt8] = []
+    var remembered: [UInt32] = []
     var heap = Heap()
     var documents = Documents()
     var steps: Int64 = 0
@@ -74,7 +82,8 @@ struct Machine: ~Copyable {
     mutating func begin() {
         heap.clear()
         for slot in loaded { slots[Int(slot)] = .absent }
-        loaded.removeAll(keepingCapacity: true)
+        if !loaded.isEmpty { loaded.removeAll(keepingCapacity: true) }
+        forgetQuick()
         end()
     }
 
@@ -85,9 +94,19 @@ struct Machine: ~Copyable {
     /// Makes room for a program.
     @inline(__always)
     mutating func prepare(_ program: borrowing Program) {
-        if slots.count < program.slotCount || stack.count <= program.stackSize || locals.count < program.localCount {
-            grow(program.slotCount, program.stackSize + 1, program.localCount)
+        if quickProgram != program.fingerprint || slots.count < program.slotCount
+            || stack.count <= program.stackSize || locals.count < program.localCount
+        {
+            adopt(program)
         }
+    }
+
+    private mutating func adopt(_ program: borrowing Program) {
+        forgetQuick()
+        quickProgram = program.fingerprint
+        grow(program.slotCount, program.stackSize + 1, program.localCount)
+        while quick.count < program.slotCount { quick.append(QuickSlot()) }
+        while memos.count < program.memoCount { memos.append(0) }
     }
 
     private mutating func grow(_ slotCount: Int, _ stackSize: Int, _ localCount: Int) {
@@ -98,7 +117,7 @@ struct Machine: ~Copyable {
 
     mutating func start(_ place: UInt32, _ c: Context) -> Outcome {
         steps = Limits.evaluationSteps
-        frames.removeAll(keepingCapacity: true)
+        if !frames.isEmpty { frames.removeAll(keepingCapacity: true) }
         sp = 0
         pc = Int(place)
         return resume(c)
@@ -316,44 +335,60 @@ struct Machine: ~Copyable {
     /// Puts the next element into the loop's variables; false at the end.
     private mutating func nextElement(_ c: Context) -> Bool {
         let last = frames.count - 1
-        let frame = frames[last]
-        if frame.index >= frame.count { return false }
-        frames[last].index += 1
+        let index = frames[last].index
+        if index >= frames[last].count { return false }
+        frames[last].index = index + 1
+        let source = frames[last].source
+        let local = Int(frames[last].local)
+        if source.kind == .list, !source.isOfDocument {
+            let element = stored(source.region, Int(truncatingIfNeeded: source.bits) + Int(index), c)
+            if frames[last].hasTwoVariables {
+                locals[local] = .int(Int64(index))
+                locals[local + 1] = element
+            } else {
+                locals[local] = element
+            }
+            return true
+        }
+        nextEntry(last, source, Int(index), local, c)
+        return true
+    }
+
+    /// The next entry of a map, or element of a document's array.
+    private mutating func nextEntry(_ last: Int, _ source: Value, _ index: Int, _ local: Int, _ c: Context) {
         var first: Value
         var second = Value.null
-        if frame.source.isOfDocument {
-            let region = frame.source.region
-            var node = JSONNode(index: frame.cursor)
-            first = documents.value(region, node)
-            if frame.source.kind == .map, let next = documents.next(region, node) {
+        let hasTwoVariables = frames[last].hasTwoVariables
+        if source.isOfDocument {
+            var node = JSONNode(index: frames[last].cursor)
+            first = documents.value(source.region, node)
+            if source.kind == .map, let next = documents.next(source.region, node) {
                 node = next
-                second = documents.value(region, node)
+                second = documents.value(source.region, node)
             }
-            frames[last].cursor = documents.next(region, node)?.index ?? 0
-        } else if frame.source.kind == .list {
-            first = element(frame.source, Int(frame.index), c)
+            frames[last].cursor = documents.next(source.region, node)?.index ?? 0
         } else {
-            first = mapKey(frame.source, Int(frame.index), c)
-            if frame.hasTwoVariables { second = mapValue(frame.source, Int(frame.index), c) }
+            first = mapKey(source, index, c)
+            if hasTwoVariables { second = mapValue(source, index, c) }
         }
-        if frame.hasTwoVariables, frame.source.kind == .list {
+        if hasTwoVariables, source.kind == .list {
             second = first
-            first = .int(Int64(frame.index))
+            first = .int(Int64(index))
         }
-        locals[Int(frame.local)] = first
-        if frame.hasTwoVariables { locals[Int(frame.local) + 1] = second }
-        return true
+        locals[local] = first
+        if hasTwoVariables { locals[local + 1] = second }
     }
 
     /// What the body's value means for the loop: nil to go on, or the loop's result.
     private mutating func collect(_ value: Value, _ c: Context) -> Value? {
         let last = frames.count - 1
+        let kind = frames[last].kind
+        if value.kind == .bool, kind == .all || kind == .exists {
+            return (value.bits != 0) == (kind == .exists) ? value : nil
+        }
         let frame = frames[last]
-        switch frame.kind {
+        switch kind {
         case .all, .exists:
-            if value.kind == .bool {
-                return (value.bits != 0) == (frame.kind == .exists) ? value : nil
-            }
             if frame.error.kind == .absent { frames[last].error = value.isError ? value : fail(.noOverload) }
         case .existsOne, .filter:
             guard value.kind == .bool else { return value.isError ? value : fail(.noOverload) }

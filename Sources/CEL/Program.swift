@@ -85,7 +85,7 @@ public struct Program: Sendable {
         var start: UInt32
         var stack: UInt16
         var locals: UInt16
-        /// The first fast node, or `Program.none`.
+        /// The first test, or `Program.none`.
         var condition: UInt32
         /// Index of `sources`.
         var source: UInt32
@@ -101,6 +101,13 @@ public struct Program: Sendable {
     /// Elements of constant lists and maps.
     var values: [Value] = []
     var patterns: [RegularExpression] = []
+    /// The quick way through conditions; see `Conditions.swift`.
+    var tests: [Test] = []
+    var symbols = Symbols()
+    var symbolLists: [UInt32] = []
+    var memoCount = 0
+    /// Tells programs apart, for what an evaluator remembers of one.
+    var fingerprint: UInt64 = 0
     var entries: [Entry] = []
     var sources: [[UInt8]] = []
     var types: [Type] = []

@@ -850,8 +850,8 @@ struct Matcher {
     private var step: UInt32 = 0
 
     /// Steps of the evaluation's budget for a text of `count` bytes.
-    func cost(_ pattern: borrowing RegularExpression, _ count: Int) -> Int {
-        pattern.table.isEmpty ? (count + 1) * (pattern.instructions.count / 8 + 1) : count / 8
+    func cost(_ pattern: borrowing RegularExpression, _ count: Int) -> Int64 {
+        pattern.table.isEmpty ? (Int64(count) + 1) * (Int64(pattern.instructions.count) / 8 + 1) : Int64(count) / 8
     }
 
     /// Whether the pattern occurs anywhere in the text.

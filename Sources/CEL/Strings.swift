@@ -320,7 +320,7 @@ extension Machine {
 
     mutating func matches(_ text: Value, pattern: Int, _ c: Context) -> Value {
         let count = bytes(text, c).count
-        charge(matcher.cost(c.patterns[pattern], count))
+        steps -= matcher.cost(c.patterns[pattern], count)
         if steps < 0 { return fail(.costLimit) }
         var scratch = Matcher()
         swap(&scratch, &matcher)
@@ -331,7 +331,8 @@ extension Machine {
 
     mutating func matches(_ text: Value, _ pattern: Value, _ c: Context) -> Value {
         guard let compiled = RegularExpression.compile(copyBytes(bytes(pattern, c))) else { return fail(.invalidPattern) }
-        charge(compiled.instructions.count + matcher.cost(compiled, bytes(text, c).count))
+        charge(compiled.instructions.count)
+        steps -= matcher.cost(compiled, bytes(text, c).count)
         if steps < 0 { return fail(.costLimit) }
         var scratch = Matcher()
         swap(&scratch, &matcher)

@@ -41,6 +41,17 @@ enum Operator: UInt32 {
     case add, subtract, multiply, divide, remainder, equal, notEqual, less, lessOrEqual, greater, greaterOrEqual
     case contained, not, negate
 
+    /// The relation with its sides exchanged.
+    var mirrored: Operator {
+        switch self {
+        case .less: .greater
+        case .lessOrEqual: .greaterOrEqual
+        case .greater: .less
+        case .greaterOrEqual: .lessOrEqual
+        default: self
+        }
+    }
+
     var symbol: String {
         switch self {
         case .add: "+"
