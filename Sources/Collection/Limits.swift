@@ -26,3 +26,6 @@ public enum Limits {
     /// Submissions kept for reuse.
     public static let pooledSubmissions = 64
 }
+
+/// For other rooms: `Collection.Limits` would be read as the standard library's protocol.
+public typealias CollectionLimits = Limits

@@ -11,6 +11,11 @@ public struct SchemaViolation: Error, Equatable {
     /// The value at fault.
     public let node: JSONNode
 
+    public init(keyword: StaticString, node: JSONNode) {
+        self.keyword = keyword
+        self.node = node
+    }
+
     public static func == (a: SchemaViolation, b: SchemaViolation) -> Bool {
         a.node == b.node && equal(a.keyword.bytes, b.keyword.bytes)
     }

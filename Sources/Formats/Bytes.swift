@@ -93,6 +93,14 @@ extension Array where Element == UInt8 {
     }
 }
 
+extension Array where Element == UInt8 {
+    /// A copy of borrowed bytes. Allocates: for cold paths.
+    public init(copying bytes: Span<UInt8>) {
+        self = []
+        append(contentsOf: bytes)
+    }
+}
+
 extension String {
     /// A string of UTF-8 bytes (what is not UTF-8 becomes U+FFFD). Allocates: for messages and cold paths.
     public init(copying bytes: Span<UInt8>) {

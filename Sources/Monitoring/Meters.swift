@@ -33,6 +33,9 @@ public final class Meters: Sendable {
     public let requestsShed = Counter()
     /// Profile records that failed their checksum.
     public let badRecords = Counter()
+    /// Profiles that were joined, and links that a `unique` kind forbade.
+    public let identityMerges = Counter()
+    public let identityConflicts = Counter()
     public let commits = Counter()
     /// Time to decide, from the parsed request to the written answer.
     public let decide = Histogram()

@@ -65,6 +65,12 @@ public enum Files {
         return size < 0 ? nil : size
     }
 
+    /// A file's permission bits; `nil` when there is none.
+    public static func mode(_ path: String) -> UInt32? {
+        let mode = path.withCString { cp_path_mode($0) }
+        return mode < 0 ? nil : UInt32(mode)
+    }
+
     /// Bytes that the file system under a path still has for us.
     public static func freeBytes(_ path: String) -> Int64? {
         let bytes = path.withCString { cp_free_bytes($0) }

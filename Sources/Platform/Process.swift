@@ -15,6 +15,9 @@ public enum Process {
 
     public static var identifier: Int { Int(getpid()) }
 
+    /// Processors that are online; at least 1.
+    public static var processorCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
     /// An environment variable's value.
     public static func environment(_ name: String) -> String? {
         // getenv's result is copied before anything could change the environment; nothing here does.

@@ -306,11 +306,3 @@ func appendTrimmedLowered(_ bytes: Span<UInt8>, to result: inout [UInt8]) {
     var offset = range.lowerBound
     while offset < range.upperBound { appendLowered(bytes, &offset, to: &result) }
 }
-
-extension Array where Element == UInt8 {
-    /// A copy of borrowed bytes (cold paths).
-    init(copying bytes: Span<UInt8>) {
-        self = []
-        append(contentsOf: bytes)
-    }
-}

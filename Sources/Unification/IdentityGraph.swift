@@ -78,6 +78,26 @@ public enum IdentityGraph {
         return resolution
     }
 
+    /// The profile that an event with these identifiers would be found under, without changing anything; nil for nobody.
+    public static func existing(
+        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ProfileID? {
+        for pass in 0..<3 {
+            for identifier in found {
+                let kind = plan.kinds[identifier.kindIndex]
+                let order = kind.isShared ? 2 : kind.isUnique ? 0 : 1
+                if order != pass { continue }
+                guard let known = try lookUp(identifier, transaction) else { continue }
+                if pass == 2 { return known }
+                let isContradicted = try contradicts(known, found, plan, transaction)
+                if !isContradicted { return known }
+            }
+            // A till is nobody's consent when the event names a person.
+            if pass == 1, found.contains(where: { !plan.kinds[$0.kindIndex].isShared }) { return nil }
+        }
+        return nil
+    }
+
     /// Calls `body` with the kind tag and digest of each identifier of a profile.
     public static func forEachIdentifier(
         of profile: ProfileID, in reader: borrowing Reader, _ body: (UInt32, Span<UInt8>) -> Void

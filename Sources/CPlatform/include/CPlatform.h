@@ -40,9 +40,9 @@ static inline int64_t cp_file_size(int descriptor) {
     struct stat status;
     return fstat(descriptor, &status) == 0 ? (int64_t)status.st_size : -1;
 }
-static inline int cp_file_mode(int descriptor) {
+static inline int cp_path_mode(const char *path) {
     struct stat status;
-    return fstat(descriptor, &status) == 0 ? (int)(status.st_mode & 07777) : -1;
+    return stat(path, &status) == 0 ? (int)(status.st_mode & 07777) : -1;
 }
 static inline int cp_is_directory(const char *path) {
     struct stat status;

@@ -1,1 +1,0 @@
-// The fourth layer: audiences and decisions by the rules of the bundle.

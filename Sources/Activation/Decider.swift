@@ -1,0 +1,426 @@
+// Answers questions: who is asked about, what is known and allowed, which rule matches. Works on one snapshot of the
+// store and on memory that it keeps; it never waits and, once warm, does not allocate for rules over numbers, text and
+// sets. The answers are OpenFeature's Remote Evaluation Protocol (OFREP 0.2, `service/openapi.yaml`).
+
+import CEL
+import Cryptography
+import Formats
+import Governance
+import Monitoring
+import Store
+import Unification
+
+/// Why an evaluation has no value (OFREP `errorCode`).
+enum QuestionError: Error {
+    case parse(JSONError)
+    case invalidContext(StaticString)
+    case tooManyIdentifiers
+
+    var code: StaticString {
+        switch self {
+        case .parse: "PARSE_ERROR"
+        case .invalidContext, .tooManyIdentifiers: "INVALID_CONTEXT"
+        }
+    }
+}
+
+/// Decides for one thread.
+public struct Decider: ~Copyable {
+    private let meters: Meters
+    private let pepper: HMACSHA256
+    private var question = JSONDocument()
+    private var contextDocument = JSONDocument()
+    private var finder = IdentifierFinder()
+    private var index = ProfileIndex()
+    private var surroundings: Surroundings
+    private var evaluator = Evaluator()
+    private var audienceCount = -1
+
+    /// - Parameter device: the device's name, `device.id` in rules.
+    public init(device: [UInt8], pepper: HMACSHA256, meters: Meters) {
+        self.meters = meters
+        self.pepper = pepper
+        surroundings = Surroundings(now: 0)
+        surroundings.device = [device]
+    }
+
+    /// Answers one question: `POST /ofrep/v1/evaluate/flags/{key}`.
+    /// - Parameters:
+    ///   - body: `{"context": {"targetingKey": …, …}}`.
+    ///   - now: milliseconds since the epoch.
+    ///   - reader: a snapshot that has begun.
+    ///   - writer: takes the JSON of the answer or the error.
+    /// - Returns: the HTTP status.
+    public mutating func answer(
+        _ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, now: Int64, _ reader: borrowing Reader,
+        into writer: inout JSONWriter
+    ) -> UInt16 {
+        guard let number = policy.decisions.index(of: key) else {
+            meters.decisionErrors.add()
+            writeError(key, "FLAG_NOT_FOUND", "no decision of this bundle has this key", &writer)
+            return 404
+        }
+        do throws(QuestionError) {
+            try read(body, policy)
+        } catch {
+            meters.decisionErrors.add()
+            writeQuestionError(key, error, &writer)
+            return 400
+        }
+        let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
+        return hasAnswer ? 200 : 400
+    }
+
+    /// Answers all at once: `POST /ofrep/v1/evaluate/flags`.
+    public mutating func answerAll(
+        _ policy: Policy, _ body: Span<UInt8>, now: Int64, _ reader: borrowing Reader, into writer: inout JSONWriter
+    ) -> UInt16 {
+        do throws(QuestionError) {
+            try read(body, policy)
+        } catch {
+            meters.decisionErrors.add()
+            writeQuestionError(nil, error, &writer)
+            return 400
+        }
+        writer.beginObject()
+        writer.key("flags")
+        writer.beginArray()
+        _ = decide(policy, 0..<policy.decisions.decisions.count, now, reader, inList: true, &writer)
+        writer.endArray()
+        writer.endObject()
+        return 200
+    }
+
+    // MARK: The question
+
+    private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        do throws(JSONError) {
+            try question.parse(body, maximumDepth: Limits.contextDepth)
+        } catch {
+            throw .parse(error)
+        }
+        guard question.kind(question.root) == .object else {
+            throw .invalidContext("the question must be an object: {\"context\": {\"targetingKey\": …}}")
+        }
+        hasContext = false
+        if let context = question.member(question.root, "context") {
+            guard question.kind(context) == .object else { throw .invalidContext("context must be an object") }
+            if let key = question.member(context, "targetingKey"), question.kind(key) != .string {
+                throw .invalidContext("targetingKey must be text")
+            }
+            // Rules see the context as a document of its own.
+            do throws(JSONError) {
+                try Decider.parse(question, context, into: &contextDocument)
+            } catch {
+                throw .parse(error)
+            }
+            hasContext = true
+        }
+        do throws(IdentifierError) {
+            try finder.find(policy.identifiers, question, question.root, pepper: pepper)
+        } catch {
+            throw .tooManyIdentifiers
+        }
+    }
+
+    private var hasContext = false
+
+    private static func parse(
+        _ question: borrowing JSONDocument, _ context: JSONNode, into document: inout JSONDocument
+    ) throws(JSONError) {
+        try document.parse(question.source(context), maximumDepth: Limits.contextDepth)
+    }
+
+    // MARK: The person
+
+    private func findPerson(_ policy: Policy, _ reader: borrowing Reader) throws(StoreError) -> ProfileID? {
+        // Identifiers of one person count more than those that many share.
+        for wantsShared in [false, true] {
+            for identifier in finder.found
+            where policy.identifiers.kinds[identifier.kindIndex].isShared == wantsShared {
+                if let profile = try IdentityGraph.profile(of: identifier, in: reader) { return profile }
+            }
+        }
+        return nil
+    }
+
+    private func consent(
+        of profile: ProfileID, _ policy: Policy, _ reader: borrowing Reader
+    ) throws(StoreError) -> PurposeSet {
+        let key = profile.bytes
+        guard let record = try reader.get(reader.tables.consent, key.span) else { return [] }
+        return ConsentRecord.granted(record, policy.purposes)
+    }
+
+    /// What the split of a rule is drawn by: the same for a person at every question.
+    private var seed: UInt64? {
+        guard let identifier = finder.found.first else { return nil }
+        var value: UInt64 = 0
+        for index in 0..<8 { value = value << 8 | UInt64(identifier.digest[index]) }
+        return value
+    }
+
+    // MARK: The decision
+
+    /// Writes the answers of a range of decisions.
+    /// - Returns: false when the last of them ended in an error.
+    private mutating func decide(
+        _ policy: Policy, _ range: Range<Int>, _ now: Int64, _ reader: borrowing Reader, inList: Bool,
+        _ writer: inout JSONWriter
+    ) -> Bool {
+        var person: ProfileID?
+        var consent: PurposeSet = []
+        do throws(StoreError) {
+            person = try findPerson(policy, reader)
+            if let person { consent = try self.consent(of: person, policy, reader) }
+        } catch {
+            // A store that cannot be read is a person who is not known: the defaults hold.
+            meters.decisionErrors.add()
+        }
+        if audienceCount != policy.decisions.audiences.count {
+            audienceCount = policy.decisions.audiences.count
+            surroundings.audiences = AudienceSet(count: audienceCount)
+        }
+        surroundings.now = now
+        surroundings.consent = consent
+        surroundings.bundleAge = now - policy.loadedAt
+        surroundings.profileAge = nil
+        surroundings.audiences.removeAll()
+        if hasContext { surroundings.context = contextDocument }
+        let hasAnswer = decide(policy, range, person, consent, reader, &writer)
+        surroundings.context = nil
+        evaluator.end()
+        finder.wipe()
+        return hasAnswer
+    }
+
+    private mutating func decide(
+        _ policy: Policy, _ range: Range<Int>, _ person: ProfileID?, _ consent: PurposeSet, _ reader: borrowing Reader,
+        _ writer: inout JSONWriter
+    ) -> Bool {
+        // A person who has granted no purpose of the bundle is not looked at.
+        if let person, !consent.isEmpty {
+            let key = person.bytes
+            do throws(StoreError) {
+                if let record = try reader.get(reader.tables.profiles, key.span) {
+                    do throws(RecordDamage) {
+                        let view = try ProfileView(record)
+                        index.fill(view, policy.attributes)
+                        surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
+                        return evaluate(policy, range, view.bytes, consent, &writer)
+                    } catch {
+                        meters.badRecords.add()
+                    }
+                }
+            } catch {
+                meters.decisionErrors.add()
+            }
+        }
+        index.clear(policy.attributes)
+        return evaluate(policy, range, Span<UInt8>(), consent, &writer)
+    }
+
+    private mutating func evaluate(
+        _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ writer: inout JSONWriter
+    ) -> Bool {
+        evaluator.begin()
+        var needs: UInt64 = 0
+        for number in range {
+            let decision = policy.decisions.decisions[number]
+            if let purpose = decision.purpose, consent.contains(PurposeSet(purpose: purpose)) { needs |= decision.needs }
+        }
+        findAudiences(policy, needs, record)
+        let bindings = DecisionBindings(
+            record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
+        var hasAnswer = true
+        for number in range {
+            let decision = policy.decisions.decisions[number]
+            let choice = choose(decision, policy, consent, bindings)
+            hasAnswer = write(decision, choice, policy.version, &writer)
+        }
+        return hasAnswer
+    }
+
+    private mutating func findAudiences(_ policy: Policy, _ needs: UInt64, _ record: Span<UInt8>) {
+        if needs == 0 { return }
+        for number in policy.decisions.audiences.indices where needs & 1 << UInt64(number) != 0 {
+            let bindings = DecisionBindings(
+                record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
+            let isMember = isTrue(policy.program, policy.decisions.audiences[number].expression, bindings)
+            surroundings.audiences[number] = isMember
+        }
+    }
+
+    /// The audiences that a person is in, for `GET /v1/profiles/{ref}`.
+    public mutating func writeAudiences(
+        _ policy: Policy, record: Span<UInt8>, now: Int64, into writer: inout JSONWriter
+    ) {
+        surroundings.now = now
+        surroundings.audiences = AudienceSet(count: policy.decisions.audiences.count)
+        audienceCount = policy.decisions.audiences.count
+        do throws(RecordDamage) {
+            index.fill(try ProfileView(record), policy.attributes)
+        } catch {
+            index.clear(policy.attributes)
+        }
+        evaluator.begin()
+        findAudiences(policy, .max, record)
+        evaluator.end()
+        writer.beginArray()
+        for number in policy.decisions.audiences.indices where surroundings.audiences[number] {
+            writer.string(policy.decisions.audiences[number].name)
+        }
+        writer.endArray()
+    }
+
+    private mutating func isTrue(
+        _ program: borrowing Program, _ expression: Int, _ bindings: borrowing DecisionBindings
+    ) -> Bool {
+        do throws(EvaluationError) {
+            return try evaluator.evaluate(program, expression, bindings).isTrue
+        } catch {
+            // What a person or a question does not have is no mistake of the rule.
+            if error.reason != .noSuchKey { meters.evaluationErrors.add() }
+            return false
+        }
+    }
+
+    /// What a decision came to.
+    private struct Choice {
+        var variant: Int
+        var reason: StaticString
+        var rule = -1
+        var consent: StaticString
+        var needsKey = false
+    }
+
+    private mutating func choose(
+        _ decision: Decision, _ policy: Policy, _ consent: PurposeSet, _ bindings: borrowing DecisionBindings
+    ) -> Choice {
+        var choice = Choice(variant: decision.defaultVariant, reason: "DEFAULT", consent: "not needed")
+        if !decision.isEnabled {
+            choice.reason = "DISABLED"
+            return choice
+        }
+        if let purpose = decision.purpose {
+            guard consent.contains(PurposeSet(purpose: purpose)) else {
+                choice.consent = "denied"
+                return choice
+            }
+            choice.consent = "granted"
+        }
+        for number in decision.rules.indices {
+            let rule = decision.rules[number]
+            if let expression = rule.expression, !isTrue(policy.program, expression, bindings) { continue }
+            choice.rule = number
+            if case .serve(let variant) = rule.outcome, rule.holdout == 0 {
+                choice.variant = variant
+                choice.reason = rule.expression == nil ? "STATIC" : "TARGETING_MATCH"
+                return choice
+            }
+            guard let seed else {
+                choice.needsKey = true
+                return choice
+            }
+            draw(rule, seed ^ UInt64(decision.tag) << 16, &choice)
+            return choice
+        }
+        return choice
+    }
+
+    /// Applies holdout and split: two independent draws that depend on the person and the decision alone.
+    private func draw(_ rule: Rule, _ seed: UInt64, _ choice: inout Choice) {
+        choice.reason = "SPLIT"
+        if rule.holdout > 0, Decider.mix(seed ^ 0x686F_6C64).multipliedFullWidth(by: 100).high < rule.holdout { return }
+        switch rule.outcome {
+        case .serve(let variant):
+            choice.variant = variant
+            choice.reason = "TARGETING_MATCH"
+        case .split(let shares, let total):
+            let point = Decider.mix(seed).multipliedFullWidth(by: total).high
+            for share in shares where point < share.upTo {
+                choice.variant = share.variant
+                return
+            }
+        }
+    }
+
+    /// Spreads 64 bits (the finaliser of SplitMix64).
+    private static func mix(_ seed: UInt64) -> UInt64 {
+        var z = seed &+ 0x9E37_79B9_7F4A_7C15
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    // MARK: The answer
+
+    private func write(
+        _ decision: Decision, _ choice: Choice, _ version: UInt64, _ writer: inout JSONWriter
+    ) -> Bool {
+        if choice.needsKey {
+            meters.decisionErrors.add()
+            writeError(
+                decision.key.span, "TARGETING_KEY_MISSING", "this decision is split by person: give context.targetingKey",
+                &writer)
+            return false
+        }
+        if choice.rule >= 0 { meters.decisionsMatched.add() } else { meters.decisionsDefault.add() }
+        let variant = decision.variants[choice.variant]
+        writer.beginObject()
+        writer.key("key")
+        writer.string(decision.key)
+        writer.key("value")
+        writer.raw(variant.json.span)
+        writer.key("reason")
+        writer.string(choice.reason)
+        writer.key("variant")
+        writer.string(variant.name)
+        writer.key("metadata")
+        writer.beginObject()
+        writer.key("bundle")
+        writer.uint(version)
+        writer.key("consent")
+        writer.string(choice.consent)
+        if choice.rule >= 0 {
+            writer.key("rule")
+            writer.string(decision.rules[choice.rule].name)
+        }
+        writer.endObject()
+        writer.endObject()
+        return true
+    }
+
+    private func writeQuestionError(_ key: Span<UInt8>?, _ error: QuestionError, _ writer: inout JSONWriter) {
+        writer.clear()
+        writer.beginObject()
+        if let key {
+            writer.key("key")
+            writer.string(key)
+        }
+        writer.key("errorCode")
+        writer.string(error.code)
+        writer.key("errorDetails")
+        switch error {
+        case .parse(let problem):
+            writer.string(
+                "the question is not JSON: \(problem.message) at line \(problem.position.line), column \(problem.position.column)")
+        case .invalidContext(let words): writer.string(words)
+        case .tooManyIdentifiers: writer.string("the context holds more identifiers than one person has")
+        }
+        writer.endObject()
+    }
+
+    private func writeError(
+        _ key: Span<UInt8>, _ code: StaticString, _ details: StaticString, _ writer: inout JSONWriter
+    ) {
+        writer.beginObject()
+        writer.key("key")
+        writer.string(key)
+        writer.key("errorCode")
+        writer.string(code)
+        writer.key("errorDetails")
+        writer.string(details)
+        writer.endObject()
+    }
+}

@@ -1,0 +1,78 @@
+// What a bundle says about people and decisions, read, checked and compiled once, then shared by all threads without a
+// lock. It need not know events on their way in nor destinations.
+
+import CEL
+import Formats
+import Governance
+import Unification
+
+/// The policy in force. Immutable.
+public final class Policy: @unchecked Sendable {
+    // All members are written in `init` only; threads read them.
+    /// Only ever goes up.
+    public let version: UInt64
+    public let purposes: PurposePlan
+    public let identifiers: IdentifierPlan
+    public let attributes: AttributePlan
+    public let decisions: DecisionPlan
+    public let slots: Slots
+    /// Every expression of the bundle.
+    public let program: Program
+    /// When this device loaded it, milliseconds since the epoch.
+    public let loadedAt: Int64
+
+    /// The members of `device` in rules, in the order of `Surroundings.device`.
+    public static let deviceFields = ["id"]
+
+    /// Reads the sections `version`, `purposes`, `identifiers`, `attributes`, `audiences` and `decisions`.
+    /// - Parameters:
+    ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
+    ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
+    ///     an expression over one event (`event`, `context`, `consent`, `device`, `now`, `age`, `profile`, `audience`).
+    public init(
+        _ document: borrowing JSONDocument, loadedAt: Int64, _ reader: inout PlanReader,
+        also: (PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void
+    ) {
+        let bundle = document.root
+        version = UInt64(reader.integer(document, bundle, "version", 0...9_007_199_254_740_991) ?? 0)
+        if document.member(bundle, "version") == nil {
+            reader.report(document, bundle, "a bundle needs a version, a whole number that goes up with every change")
+        }
+        let purposes = PurposePlan(document, bundle, &reader)
+        let identifiers = IdentifierPlan(document, bundle, &reader)
+        let names = Policy.audienceNames(document, bundle)
+        let slots = Slots(
+            deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count)
+        var environment = slots.environment(deviceFields: Policy.deviceFields, purposes: purposes)
+        var compiler = Compiler()
+        attributes = AttributePlan(
+            document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
+        slots.declareAudiences(names, in: &environment)
+        var decisionReader = DecisionPlanReader(personal: environment, anonymous: Policy.anonymousEnvironment(slots))
+        decisionReader.readAudiences(document, bundle, &compiler, &reader)
+        decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
+        also(purposes, identifiers, environment, &compiler, &reader)
+        decisions = decisionReader.plan
+        program = compiler.finish()
+        self.purposes = purposes
+        self.identifiers = identifiers
+        self.slots = slots
+        self.loadedAt = loadedAt
+    }
+
+    private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {
+        guard let section = document.member(bundle, "audiences"), document.kind(section) == .object else { return [] }
+        var names: [String] = []
+        var key = document.firstChild(section)
+        while let name = key {
+            if names.count < Limits.audiences { names.append(document.string(name) ?? "") }
+            key = document.next(name).flatMap { document.next($0) }
+        }
+        return names
+    }
+
+    /// Of a decision without a purpose: it sees the question and the device, and no person.
+    private static func anonymousEnvironment(_ slots: Slots) -> Environment {
+        slots.environment(deviceFields: Policy.deviceFields, purposes: PurposePlan())
+    }
+}

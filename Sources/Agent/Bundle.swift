@@ -1,0 +1,82 @@
+// A bundle, whole: the policy that decisions need, the tracking plan and the destinations, read and checked from one file.
+
+import Activation
+import CEL
+import Collection
+import Delivery
+import Formats
+import Governance
+import Platform
+
+/// A checked bundle. Immutable.
+public final class Bundle: @unchecked Sendable {
+    // All members are written in `init` only; threads read them.
+    public let policy: Policy
+    public let tracking: TrackingPlan
+    public let destinations: [BundledDestination]
+    /// Schemas of the tracking plan lie in here.
+    let document: JSONDocument
+    /// False for the one that is built in: nothing has been loaded yet.
+    public let isLoaded: Bool
+
+    private init(_ document: JSONDocument, loadedAt: Int64, isLoaded: Bool, _ reader: inout PlanReader) {
+        var tracking = TrackingPlan(everythingFor: 0)
+        var destinations: [BundledDestination] = []
+        policy = Policy(document, loadedAt: loadedAt, &reader) { purposes, identifiers, environment, compiler, reader in
+            tracking = TrackingPlan(document, document.root, purposes, &reader)
+            destinations = BundledDestination.read(
+                document, purposes, identifiers, environment, &compiler, &reader)
+        }
+        self.tracking = tracking
+        self.destinations = destinations
+        self.document = document
+        self.isLoaded = isLoaded
+        reader.refuseOthers(
+            document, document.root,
+            [
+                "version", "purposes", "identifiers", "events", "attributes", "audiences", "decisions", "triggers",
+                "destinations",
+            ], of: "a bundle")
+        if let triggers = document.member(document.root, "triggers") {
+            reader.warn(document, triggers, "triggers are not supported yet: nothing will fire")
+        }
+    }
+
+    /// Reads and checks a bundle's text (YAML or JSON).
+    /// - Returns: the bundle, or nil when something is wrong; and everything that is to be said about it.
+    public static func read(_ text: Span<UInt8>, loadedAt: Int64) -> (Bundle?, [PlanProblem]) {
+        let document: JSONDocument
+        do throws(YAMLError) { document = try YAML.parse(text) } catch {
+            return (nil, [PlanProblem(position: error.position, message: error.message)])
+        }
+        var reader = PlanReader()
+        guard document.kind(document.root) == .object else {
+            reader.report(document, document.root, "a bundle is a map of sections: version, purposes, identifiers, …")
+            return (nil, reader.problems)
+        }
+        let bundle = Bundle(document, loadedAt: loadedAt, isLoaded: true, &reader)
+        return (reader.hasErrors ? nil : bundle, reader.problems)
+    }
+
+    /// What a device without a bundle does: it takes events under the one purpose `analytics` and decides nothing.
+    public static func builtIn(loadedAt: Int64) -> Bundle {
+        let text: StaticString = """
+            version: 0
+            purposes: [analytics]
+            identifiers:
+              user_id: { from: [userId, context.targetingKey], send: hmac, unique: true }
+              email: { from: [traits.email, properties.email], normalize: email, send: hmac }
+              anonymous_id: { from: [anonymousId], send: hmac }
+            events: { "*": { purpose: analytics } }
+            """
+        do throws(YAMLError) {
+            let document = try YAML.parse(text.bytes)
+            var reader = PlanReader()
+            let bundle = Bundle(document, loadedAt: loadedAt, isLoaded: false, &reader)
+            precondition(!reader.hasErrors, "the built-in bundle is wrong")
+            return bundle
+        } catch {
+            preconditionFailure("the built-in bundle is no YAML")
+        }
+    }
+}

@@ -1,0 +1,43 @@
+// A destination of the bundle with its filter compiled into the policy's program.
+
+import Activation
+import CEL
+import Delivery
+import Formats
+import Governance
+import Unification
+
+/// A destination and the number of its filter.
+public struct BundledDestination: Sendable {
+    public let destination: Destination
+    /// Expression of the policy's program; nil: every event.
+    let filter: Int?
+    /// Kinds of identifiers that may leave: stable tag and name.
+    let identifiers: [(tag: UInt32, name: [UInt8])]
+
+    static func read(
+        _ document: borrowing JSONDocument, _ purposes: PurposePlan, _ identifiers: IdentifierPlan,
+        _ environment: Environment, _ compiler: inout Compiler, _ reader: inout PlanReader
+    ) -> [BundledDestination] {
+        var kinds: [[UInt8]] = []
+        for kind in identifiers.kinds { kinds.append(kind.name) }
+        let plan = DestinationPlan(
+            document, document.root, purposes: purposes.names, identifiers: kinds,
+            maximumDestinations: Limits.destinations, &reader)
+        var result: [BundledDestination] = []
+        for destination in plan.destinations {
+            var filter: Int?
+            if let condition = destination.condition {
+                do throws(CompileError) {
+                    filter = try compiler.add(condition.source, in: environment, expecting: .condition).number
+                } catch {
+                    reader.report(document, condition.node, "in this condition, " + error.description)
+                }
+            }
+            var allowed: [(tag: UInt32, name: [UInt8])] = []
+            for name in destination.identifiers { allowed.append((NameTag.of(name.span), name)) }
+            result.append(BundledDestination(destination: destination, filter: filter, identifiers: allowed))
+        }
+        return result
+    }
+}

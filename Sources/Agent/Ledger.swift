@@ -1,0 +1,139 @@
+// The accounts that promise P7 speaks of, and the numbers that continue after a restart. They are part of the store and
+// change in the same transaction as what they count.
+
+import Formats
+import Store
+
+/// Counts of events, and where the log's numbering stands.
+///
+/// `received = admitted + duplicate + denied + waiting + quarantined + refused`
+public struct Ledger: Equatable, Sendable {
+    /// Number of the next event in the log; numbers are never given twice.
+    public var nextSequence: UInt64 = 1
+    public var received: UInt64 = 0
+    public var admitted: UInt64 = 0
+    public var duplicate: UInt64 = 0
+    public var denied: UInt64 = 0
+    public var waiting: UInt64 = 0
+    public var quarantined: UInt64 = 0
+    public var refused: UInt64 = 0
+    /// Number of the next event in quarantine.
+    public var nextQuarantined: UInt64 = 1
+
+    static let fieldCount = 9
+
+    public init() {}
+
+    init(_ transaction: borrowing WriteTransaction) throws(StoreError) {
+        self.init()
+        guard let bytes = try transaction.get(transaction.tables.accounts, Ledger.key.span) else { return }
+        guard let numbers = Record.decode(bytes, count: Ledger.fieldCount) else { throw .badRecord("accounts") }
+        take(numbers)
+    }
+
+    /// Reads the last committed state for `/metrics`.
+    public init(_ reader: borrowing Reader) throws(StoreError) {
+        self.init()
+        guard let bytes = try reader.get(reader.tables.accounts, Ledger.key.span) else { return }
+        guard let numbers = Record.decode(bytes, count: Ledger.fieldCount) else { throw .badRecord("accounts") }
+        take(numbers)
+    }
+
+    private mutating func take(_ numbers: [UInt64]) {
+        nextSequence = numbers[0]
+        received = numbers[1]
+        admitted = numbers[2]
+        duplicate = numbers[3]
+        denied = numbers[4]
+        waiting = numbers[5]
+        quarantined = numbers[6]
+        refused = numbers[7]
+        nextQuarantined = numbers[8]
+    }
+
+    func write(to transaction: inout WriteTransaction) throws(StoreError) {
+        let bytes = Record.encode([
+            nextSequence, received, admitted, duplicate, denied, waiting, quarantined, refused, nextQuarantined,
+        ])
+        try transaction.put(transaction.tables.accounts, Ledger.key.span, bytes.span)
+    }
+
+    private static let key: [UInt8] = Array("ledger".utf8)
+}
+
+/// One destination's accounts and its cursor.
+///
+/// `admitted = delivered + queued + filtered + expired + evicted + erased`, for the events admitted since the
+/// destination came to be; `queued` is what lies in the log from the cursor on.
+public struct DestinationLedger: Equatable, Sendable {
+    /// Number of the next event to send.
+    public var cursor: UInt64 = 1
+    /// Number of the first event that was admitted after the destination came to be.
+    public var since: UInt64 = 1
+    public var delivered: UInt64 = 0
+    public var filtered: UInt64 = 0
+    public var expired: UInt64 = 0
+    public var evicted: UInt64 = 0
+    public var erased: UInt64 = 0
+    /// Of those delivered or filtered, set aside because the destination refuses them.
+    public var rejected: UInt64 = 0
+
+    static let fieldCount = 8
+
+    public init() {}
+
+    init(_ transaction: borrowing WriteTransaction, name: [UInt8]) throws(StoreError) {
+        self.init()
+        guard let bytes = try transaction.get(transaction.tables.cursors, name.span) else { return }
+        guard let numbers = Record.decode(bytes, count: DestinationLedger.fieldCount) else { throw .badRecord("cursors") }
+        take(numbers)
+    }
+
+    /// Reads the last committed state; nil for a destination that never was.
+    public init?(_ reader: borrowing Reader, name: [UInt8]) throws(StoreError) {
+        self.init()
+        guard let bytes = try reader.get(reader.tables.cursors, name.span) else { return nil }
+        guard let numbers = Record.decode(bytes, count: DestinationLedger.fieldCount) else { throw .badRecord("cursors") }
+        take(numbers)
+    }
+
+    private mutating func take(_ numbers: [UInt64]) {
+        cursor = numbers[0]
+        since = numbers[1]
+        delivered = numbers[2]
+        filtered = numbers[3]
+        expired = numbers[4]
+        evicted = numbers[5]
+        erased = numbers[6]
+        rejected = numbers[7]
+    }
+
+    func write(to transaction: inout WriteTransaction, name: [UInt8]) throws(StoreError) {
+        let bytes = Record.encode([cursor, since, delivered, filtered, expired, evicted, erased, rejected])
+        try transaction.put(transaction.tables.cursors, name.span, bytes.span)
+    }
+}
+
+/// Numbers of 64 bits behind a checksum.
+enum Record {
+    static func encode(_ numbers: [UInt64]) -> [UInt8] {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        bytes.reserveCapacity(4 + 8 * numbers.count)
+        for number in numbers {
+            for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: number >> UInt64(8 * shift))) }
+        }
+        let sum = Checksum.of(bytes.span.extracting(4..<bytes.count))
+        for index in 0..<4 { bytes[index] = UInt8(truncatingIfNeeded: sum >> UInt32(8 * index)) }
+        return bytes
+    }
+
+    /// - Returns: exactly `count` numbers; nil for a record that is damaged or of another length.
+    static func decode(_ bytes: Span<UInt8>, count: Int) -> [UInt64]? {
+        guard bytes.count == 4 + 8 * count,
+            Checksum.of(bytes.extracting(4..<bytes.count)) == UInt32(littleEndianAt: 0, of: bytes)
+        else { return nil }
+        var numbers: [UInt64] = []
+        for index in 0..<count { numbers.append(UInt64(littleEndianAt: 4 + 8 * index, of: bytes)) }
+        return numbers
+    }
+}

@@ -1,0 +1,96 @@
+// What `/metrics` shows: the accounts of the store, the meters of this run, and the state of every destination.
+
+import Delivery
+import Monitoring
+import Platform
+import Serving
+import Store
+
+struct MetricsPage {
+    let meters: Meters
+    let statistics: ServerStatistics
+    let database: Database
+    let bundles: BundleHolder
+    let senders: SenderList
+
+    func write(to page: inout MetricsWriter, _ reader: borrowing Reader) {
+        do throws(StoreError) {
+            let ledger = try Ledger(reader)
+            writeEvents(ledger, &page)
+            try writeDestinations(ledger, &page, reader)
+        } catch {
+            Log.error("the accounts cannot be read") { $0.field("reason", error.message) }
+        }
+        page.counter("gatehouse_decisions_matched_total", "Decisions that a rule made.", meters.decisionsMatched.current)
+        page.counter("gatehouse_decisions_default_total", "Decisions answered by the default.", meters.decisionsDefault.current)
+        page.counter("gatehouse_decision_errors_total", "Questions without an answer.", meters.decisionErrors.current)
+        page.counter(
+            "gatehouse_evaluation_errors_total", "Rules that could not be evaluated and did not match.",
+            meters.evaluationErrors.current)
+        page.counter(
+            "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
+        page.counter("gatehouse_requests_shed_total", "Requests answered 503 for want of room.", meters.requestsShed.current)
+        page.counter("gatehouse_identity_merges_total", "Profiles joined.", meters.identityMerges.current)
+        page.counter("gatehouse_identity_conflicts_total", "Links that a unique kind forbade.", meters.identityConflicts.current)
+        page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
+        page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
+        page.gauge(
+            "gatehouse_connections", "Open connections.", Int64(statistics.openConnections.load(ordering: .relaxed)))
+        page.counter(
+            "gatehouse_requests_total", "Requests.", UInt64(statistics.requests.load(ordering: .relaxed)))
+        page.counter(
+            "gatehouse_malformed_requests_total", "Requests that broke the protocol or its limits.",
+            UInt64(statistics.malformedRequests.load(ordering: .relaxed)))
+        page.gauge("gatehouse_bundle_version", "Version of the bundle in force.", meters.bundleVersion.current)
+        page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
+        page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
+        page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
+        page.histogram("gatehouse_decide_seconds", "Time to answer a question.", meters.decide)
+        page.histogram("gatehouse_admit_seconds", "Time from an event's arrival to its answer.", meters.admit)
+        page.histogram("gatehouse_commit_seconds", "Time of a commit with its syncs.", meters.commit)
+    }
+
+    private func writeEvents(_ ledger: Ledger, _ page: inout MetricsWriter) {
+        page.family("gatehouse_events_total", "Events by what became of them; received is the sum of the rest.", "counter")
+        let terms: [(StaticString, UInt64)] = [
+            ("received", ledger.received), ("admitted", ledger.admitted), ("duplicate", ledger.duplicate),
+            ("denied", ledger.denied), ("waiting", ledger.waiting), ("quarantined", ledger.quarantined),
+            ("refused", ledger.refused),
+        ]
+        for (name, value) in terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+    }
+
+    /// `queued` is counted from the cursor to the log's end, and not as what the other terms leave over.
+    private func writeDestinations(
+        _ ledger: Ledger, _ page: inout MetricsWriter, _ reader: borrowing Reader
+    ) throws(StoreError) {
+        page.family(
+            "gatehouse_destination_events", "Events by destination; admitted is the sum of the rest but rejected.", "gauge")
+        for entry in bundles.current.destinations {
+            let name = entry.destination.name
+            guard let account = try DestinationLedger(reader, name: name) else { continue }
+            let terms: [(StaticString, UInt64)] = [
+                ("admitted", ledger.nextSequence - account.since), ("delivered", account.delivered),
+                ("queued", ledger.nextSequence - account.cursor), ("filtered", account.filtered),
+                ("expired", account.expired), ("evicted", account.evicted), ("erased", account.erased),
+                ("rejected", account.rejected),
+            ]
+            for (term, value) in terms {
+                page.sample("gatehouse_destination_events", "destination", name, "state", term, value)
+            }
+        }
+        let running = senders.all
+        page.family("gatehouse_destination_batches_total", "Batches delivered since the start.", "counter")
+        for entry in running {
+            page.sample("gatehouse_destination_batches_total", "destination", entry.name, "state", "sent", entry.meters.batches.current)
+        }
+        page.family("gatehouse_destination_bytes_total", "Compressed bytes delivered since the start.", "counter")
+        for entry in running {
+            page.sample("gatehouse_destination_bytes_total", "destination", entry.name, "state", "sent", entry.meters.bytesSent.current)
+        }
+        page.family("gatehouse_destination_retries_total", "Requests that will be repeated.", "counter")
+        for entry in running {
+            page.sample("gatehouse_destination_retries_total", "destination", entry.name, "state", "sent", entry.meters.retries.current)
+        }
+    }
+}

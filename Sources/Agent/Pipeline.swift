@@ -1,0 +1,471 @@
+// The journey of one event, on one page: decode → dedup → hash → consent → validate → resolve → enrich → append.
+// Everything happens inside the writer's transaction, so that it happens whole or not at all (promise P1).
+//
+// The design's order has consent before hashing; but whose consent it is, only the hashed identifiers tell. Hashing is
+// done in memory and leaves nothing behind for an event that is then denied. The schema comes after consent, because an
+// event that is not as it should be is set aside, which is a way of keeping it.
+
+import Activation
+import CEL
+import Collection
+import Cryptography
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Store
+import Unification
+
+/// What became of an event.
+enum EventOutcome {
+    case admitted, duplicate, denied, quarantined
+    case refused(EventRefusal)
+}
+
+/// How the journey ends before its end.
+private enum Ending: Error {
+    case outcome(EventOutcome)
+    case store(StoreError)
+}
+
+/// What messages of one request have in common.
+struct Envelope {
+    var type: EventType?
+    var context: JSONNode?
+    var sentAt: Int64?
+    /// Milliseconds since the epoch.
+    var receivedAt: Int64
+}
+
+/// The pipeline and the memory that it works in. One, owned by the writer.
+struct Pipeline<Random: RandomSource>: ~Copyable {
+    var ledger: Ledger
+    var recent: RecentMessages
+    private var bundle: Bundle
+    private let pepper: HMACSHA256
+    private let meters: Meters
+    private var random: Random
+    private var finder = IdentifierFinder()
+    private var updater = ProfileUpdater()
+    private var merger = ProfileMerger()
+    private var evaluator = Evaluator()
+    private var surroundings = Surroundings(now: 0)
+    private var body = JSONWriter(reserving: 4096)
+    private var kept = JSONDocument()
+    private var entry: [UInt8] = []
+    private var messageID: [UInt8] = []
+    private var logged: [LoggedIdentifier] = []
+
+    init(
+        _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random, ledger: Ledger,
+        recent: RecentMessages
+    ) {
+        self.ledger = ledger
+        self.recent = recent
+        self.bundle = bundle
+        self.pepper = pepper
+        self.meters = meters
+        self.random = random
+        surroundings.device = [device]
+    }
+
+    mutating func use(_ next: Bundle) { bundle = next }
+
+    var purposes: PurposePlan { bundle.policy.purposes }
+    /// Whether the event admitted last is of tier `realtime`.
+    private(set) var lastWasRealtime = false
+
+    /// Takes one event through.
+    /// - Parameters:
+    ///   - document: the request's body, in which `message` is the event.
+    ///   - transaction: the writer's; nothing of the event is in it unless the outcome is `.admitted` or `.quarantined`
+    ///     (or the event changed a consent).
+    mutating func process(
+        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) -> EventOutcome {
+        ledger.received += 1
+        defer { finder.wipe() }
+        do throws(Ending) {
+            let event = try decode(document, message, envelope)
+            let rule = try findRule(event, document)
+            try identify(event, document)
+            try stopRepeats(event, document, transaction)
+            try requireConsent(event, rule, document, envelope, &transaction)
+            write(event, document)
+            try validate(event, rule, document, envelope, &transaction)
+            let person = try resolve(envelope, &transaction)
+            try rememberConsent(event, document, envelope, person, &transaction)
+            try enrich(event, person, envelope, &transaction)
+            try append(event, rule, person, envelope, &transaction)
+            ledger.admitted += 1
+            return .admitted
+        } catch {
+            switch error {
+            case .store(let problem): throw problem
+            case .outcome(let outcome):
+                switch outcome {
+                case .duplicate: ledger.duplicate += 1
+                case .denied: ledger.denied += 1
+                case .quarantined: ledger.quarantined += 1
+                case .refused: ledger.refused += 1
+                case .admitted: ledger.admitted += 1
+                }
+                return outcome
+            }
+        }
+    }
+
+    // MARK: Steps
+
+    private func decode(
+        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope
+    ) throws(Ending) -> Event {
+        do throws(EventRefusal) {
+            // The whole text of a message is its weight: the Segment API allows 32 KiB.
+            if document.source(message).count > CollectionLimits.eventBytes {
+                throw EventRefusal("too_large", "an event may have 32 KiB")
+            }
+            return try Event(
+                document, message, type: envelope.type, outerContext: envelope.context, sentAt: envelope.sentAt,
+                receivedAt: envelope.receivedAt)
+        } catch {
+            throw .outcome(.refused(error))
+        }
+    }
+
+    private func findRule(_ event: Event, _ document: borrowing JSONDocument) throws(Ending) -> EventRule {
+        if let rule = bundle.tracking.rule(event, document) { return rule }
+        throw .outcome(
+            .refused(
+                EventRefusal(
+                    "not_in_plan", "the bundle's events do not name this event and have no rule for \"*\"", at: "/event")))
+    }
+
+    private mutating func identify(_ event: Event, _ document: borrowing JSONDocument) throws(Ending) {
+        do throws(IdentifierError) {
+            try finder.find(bundle.policy.identifiers, document, event.root, pepper: pepper)
+        } catch {
+            throw .outcome(
+                .refused(EventRefusal("too_many_identifiers", "an event may carry the identifiers of one person only")))
+        }
+        if finder.found.isEmpty {
+            throw .outcome(
+                .refused(
+                    EventRefusal(
+                        "no_identifier", "none of the bundle's identifiers is in this event, or it is a blocked value",
+                        at: "/userId")))
+        }
+    }
+
+    /// A message id that was seen before ends the journey. One that is missing is made; one that holds an identifier is
+    /// replaced by its keyed hash, which recognises repeats as well.
+    private mutating func stopRepeats(
+        _ event: Event, _ document: borrowing JSONDocument, _ transaction: borrowing WriteTransaction
+    ) throws(Ending) {
+        messageID.removeAll(keepingCapacity: true)
+        if let node = event.messageID {
+            let text = document.bytes(node)
+            if EventSanitizer.mayBeKept(text, finder) {
+                messageID.append(contentsOf: text)
+            } else {
+                pepper.authenticate(text).appendHexadecimal(to: &messageID)
+            }
+        } else {
+            let bytes = random.bytes(16)
+            Hex.append(bytes.span, to: &messageID)
+        }
+        let isRepeat: Bool
+        do { isRepeat = try recent.isKnown(messageID.span, transaction) } catch { throw .store(error) }
+        if isRepeat { throw .outcome(.duplicate) }
+    }
+
+    /// The purpose of the event must be granted: by the person's record, or by what the event itself says (promise P4).
+    private func requireConsent(
+        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument, _ envelope: Envelope,
+        _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        let plan = bundle.policy.purposes
+        let signal = ConsentSignal(document, context: event.context, plan)
+        do {
+            let person = try IdentityGraph.existing(finder.found, bundle.policy.identifiers, in: transaction)
+            var record: [UInt8] = []
+            if let person {
+                let key = person.bytes
+                if let known = try transaction.get(transaction.tables.consent, key.span) { record.append(contentsOf: known) }
+            }
+            let changed = ConsentRecord.applying(signal, at: event.timestamp, from: .event, plan, to: record.span)
+            let effective = changed ?? record
+            let granted = ConsentRecord.granted(effective.span, plan)
+            if granted.contains(PurposeSet(purpose: rule.purpose)) { return }
+            // A known person's refusal is kept, even by an event that is itself denied.
+            if let person, let changed {
+                let key = person.bytes
+                try transaction.put(transaction.tables.consent, key.span, changed.span)
+            }
+        } catch {
+            throw .store(error)
+        }
+        throw .outcome(.denied)
+    }
+
+    /// Writes what is kept of the event, without identifiers; rules see this and nothing else (promise P3).
+    private mutating func write(_ event: Event, _ document: borrowing JSONDocument) {
+        body.clear()
+        body.beginObject()
+        body.key("type")
+        body.string(event.type.name)
+        if let name = event.name {
+            body.key("event")
+            EventSanitizer.write(document, name, without: finder, into: &body)
+        }
+        body.key("timestamp")
+        var time: [UInt8] = []
+        Timestamp.append(event.timestamp, to: &time)
+        body.string(time)
+        let members: [StaticString] = ["name", "category", "groupId", "properties", "traits", "integrations"]
+        for member in members {
+            guard let node = document.member(event.root, member) else { continue }
+            body.key(member)
+            EventSanitizer.write(document, node, without: finder, into: &body)
+        }
+        // The context of a whole batch is not searched for identifiers of this event, and is not kept.
+        if let context = event.context, document.member(event.root, "context") == context {
+            body.key("context")
+            EventSanitizer.write(document, context, without: finder, into: &body)
+        }
+        body.endObject()
+        surroundings.event = nil
+        Pipeline.parse(body.bytes, into: &kept)
+    }
+
+    private static func parse(_ text: [UInt8], into document: inout JSONDocument) {
+        do throws(JSONError) {
+            try document.parse(text.span, maximumDepth: CollectionLimits.eventDepth)
+        } catch {
+            preconditionFailure("the writer has written what the reader refuses")
+        }
+    }
+
+    private mutating func validate(
+        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument, _ envelope: Envelope,
+        _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        guard let schema = rule.schema, rule.invalid != .allow else { return }
+        var violation: SchemaViolation?
+        if let properties = event.properties {
+            violation = Schema.violation(of: schema, in: bundle.document, by: properties, in: document)
+        } else if bundle.document.member(schema, "required") != nil {
+            violation = SchemaViolation(keyword: "required", node: event.root)
+        }
+        guard let violation else { return }
+        if rule.invalid == .drop {
+            throw .outcome(
+                .refused(
+                    EventRefusal("invalid", "the event does not fit the schema of the tracking plan", at: violation.keyword)))
+        }
+        do {
+            try setAside(violation, rule, envelope, &transaction)
+            _ = try recent.remember(messageID, in: &transaction)
+        } catch {
+            throw .store(error)
+        }
+        throw .outcome(.quarantined)
+    }
+
+    /// Puts the event into quarantine, with the reason; the oldest make room.
+    private mutating func setAside(
+        _ violation: SchemaViolation, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        var wrapped = JSONWriter(reserving: body.bytes.count + 128)
+        wrapped.beginObject()
+        wrapped.key("reason")
+        wrapped.string("schema")
+        wrapped.key("keyword")
+        wrapped.string(violation.keyword)
+        wrapped.key("event")
+        wrapped.raw(body.bytes.span)
+        wrapped.endObject()
+        let header = LogEntryHeader(
+            tier: .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
+            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version,
+            profile: ProfileID(high: 0, low: 0))
+        collectLogged()
+        Pipeline.encode(header, logged, messageID, wrapped.bytes, into: &entry)
+        let number = NumberKey(ledger.nextQuarantined)
+        try transaction.put(transaction.tables.quarantine, number.bytes.span, entry.span, appending: true)
+        ledger.nextQuarantined += 1
+        if ledger.nextQuarantined > CollectionLimits.quarantinedEvents {
+            _ = try transaction.deleteNumbers(
+                transaction.tables.quarantine, below: ledger.nextQuarantined - CollectionLimits.quarantinedEvents,
+                atMost: 8)
+        }
+    }
+
+    /// Finds or makes the person, and joins the records of people who turn out to be one.
+    private mutating func resolve(
+        _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(Ending) -> ProfileID {
+        do {
+            let resolution = try IdentityGraph.resolve(
+                finder.found, bundle.policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
+            if resolution.conflicts > 0 { meters.identityConflicts.add(UInt64(resolution.conflicts)) }
+            for other in resolution.absorbed { try join(other, into: resolution.profile, &transaction) }
+            return resolution.profile
+        } catch {
+            throw .store(error)
+        }
+    }
+
+    private mutating func join(
+        _ other: ProfileID, into person: ProfileID, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        meters.identityMerges.add()
+        let tables = transaction.tables
+        let (from, to) = (other.bytes, person.bytes)
+        if let record = try mergedRecord(from.span, to.span, person, transaction) {
+            try transaction.put(tables.profiles, to.span, record.span)
+        }
+        try transaction.delete(tables.profiles, from.span)
+        if let choices = try mergedConsent(from.span, to.span, transaction) {
+            try transaction.put(tables.consent, to.span, choices.span)
+        }
+        try transaction.delete(tables.consent, from.span)
+    }
+
+    private mutating func mergedRecord(
+        _ from: Span<UInt8>, _ to: Span<UInt8>, _ person: ProfileID, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8]? {
+        let profiles = transaction.tables.profiles
+        guard let moving = try transaction.get(profiles, from) else { return nil }
+        guard let staying = try transaction.get(profiles, to) else { return [UInt8](copying: moving) }
+        do throws(RecordDamage) {
+            try merger.merge(staying, moving, id: person, plan: bundle.policy.attributes)
+            return merger.record
+        } catch {
+            // One of them is damaged: the one that stays is kept, and the next event finds out about it.
+            meters.badRecords.add()
+            return nil
+        }
+    }
+
+    private func mergedConsent(
+        _ from: Span<UInt8>, _ to: Span<UInt8>, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8]? {
+        let consent = transaction.tables.consent
+        guard let moving = try transaction.get(consent, from) else { return nil }
+        guard let staying = try transaction.get(consent, to) else { return [UInt8](copying: moving) }
+        return ConsentRecord.merging(staying, moving)
+    }
+
+    private func rememberConsent(
+        _ event: Event, _ document: borrowing JSONDocument, _ envelope: Envelope, _ person: ProfileID,
+        _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        let signal = ConsentSignal(document, context: event.context, bundle.policy.purposes)
+        if signal.isEmpty { return }
+        do {
+            try changeConsent(of: person, signal, at: event.timestamp, from: .event, &transaction)
+        } catch {
+            throw .store(error)
+        }
+    }
+
+    /// Applies a choice to a person's record.
+    func changeConsent(
+        of person: ProfileID, _ signal: ConsentSignal, at time: Int64, from source: ConsentSource,
+        _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let consent = transaction.tables.consent
+        let key = person.bytes
+        var record: [UInt8] = []
+        if let known = try transaction.get(consent, key.span) { record.append(contentsOf: known) }
+        if let changed = ConsentRecord.applying(signal, at: time, from: source, bundle.policy.purposes, to: record.span) {
+            try transaction.put(consent, key.span, changed.span)
+        }
+    }
+
+    /// Changes the attributes of the profile that the event says something about.
+    private mutating func enrich(
+        _ event: Event, _ person: ProfileID, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        surroundings.now = envelope.receivedAt
+        surroundings.eventTimestamp = event.timestamp
+        surroundings.bundleAge = envelope.receivedAt - bundle.policy.loadedAt
+        surroundings.event = kept
+        do {
+            try computeRecord(person, transaction)
+            let key = person.bytes
+            try transaction.put(transaction.tables.profiles, key.span, updater.record.span)
+        } catch {
+            throw .store(error)
+        }
+        surroundings.event = nil
+        evaluator.end()
+        if updater.failedRules > 0 { meters.evaluationErrors.add(UInt64(updater.failedRules)) }
+    }
+
+    /// Leaves the new record in `updater`.
+    private mutating func computeRecord(
+        _ person: ProfileID, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) {
+        let key = person.bytes
+        let policy = bundle.policy
+        if let old = try transaction.get(transaction.tables.profiles, key.span) {
+            do throws(RecordDamage) {
+                _ = try updater.apply(
+                    to: old, id: person, plan: policy.attributes, slots: policy.slots, program: policy.program,
+                    surroundings: surroundings, evaluator: &evaluator)
+                return
+            } catch {
+                // A record that fails its checksum is not used; the person begins anew, and it is counted.
+                meters.badRecords.add()
+            }
+        }
+        do throws(RecordDamage) {
+            _ = try updater.apply(
+                to: Span<UInt8>(), id: person, plan: policy.attributes, slots: policy.slots, program: policy.program,
+                surroundings: surroundings, evaluator: &evaluator)
+        } catch {
+            preconditionFailure("an empty record cannot be damaged")
+        }
+    }
+
+    /// Puts the event into the log, from which every destination reads, and remembers its message id.
+    private mutating func append(
+        _ event: Event, _ rule: EventRule, _ person: ProfileID, _ envelope: Envelope,
+        _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        let header = LogEntryHeader(
+            tier: rule.isRealtime ? .realtime : .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
+            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version, profile: person)
+        collectLogged()
+        Pipeline.encode(header, logged, messageID, body.bytes, into: &entry)
+        let number = NumberKey(ledger.nextSequence)
+        do {
+            try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
+            _ = try recent.remember(messageID, in: &transaction)
+        } catch {
+            throw .store(error)
+        }
+        ledger.nextSequence += 1
+        lastWasRealtime = rule.isRealtime
+    }
+
+    private static func encode(
+        _ header: LogEntryHeader, _ identifiers: [LoggedIdentifier], _ messageID: [UInt8], _ body: [UInt8],
+        into entry: inout [UInt8]
+    ) {
+        LogEntry.encode(
+            header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &entry)
+    }
+
+    private mutating func collectLogged() {
+        logged.removeAll(keepingCapacity: true)
+        for identifier in finder.found {
+            logged.append(
+                LoggedIdentifier(
+                    kindTag: identifier.kindTag, digest: identifier.digest, plainDigest: identifier.plainDigest))
+        }
+    }
+}

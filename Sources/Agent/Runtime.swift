@@ -1,0 +1,316 @@
+// One running Gatehouse: opens the store, starts the threads, watches the signals and ends everything in order.
+
+import Activation
+import Collection
+import Cryptography
+import Delivery
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Serving
+import Store
+
+/// Why it could not start: one line for a person.
+public struct StartError: Error {
+    public let message: String
+    /// 1 the input is wrong, 3 the device failed.
+    public let exitCode: Int32
+
+    init(_ message: String, exitCode: Int32 = 3) {
+        self.message = message
+        self.exitCode = exitCode
+    }
+}
+
+/// A sender, its thread and the means to end it.
+private struct Delivering {
+    let name: [UInt8]
+    let thread: Thread
+    let stop: StopFlag
+    let cancellation: Cancellation
+    let meters: SenderMeters
+}
+
+/// An agent or a hub.
+public final class Runtime {
+    public static let version: StaticString = "0.1.0"
+
+    private let configuration: Configuration
+    private let isHub: Bool
+    private let clock = SystemClock()
+    private let database: Database
+    private let pepper: HMACSHA256
+    private let identity: DeviceIdentity
+    private let bundles: BundleHolder
+    private let intake = Intake()
+    private let cursors = CursorBox()
+    private let signal: LogSignal
+    private let meters = Meters()
+    private let health = Health()
+    private let statistics = ServerStatistics()
+    private let completions: Completions
+    private let senders = SenderList()
+    private var delivering: [Delivering] = []
+
+    /// Opens what is needed; nothing runs yet.
+    public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
+        self.configuration = configuration
+        self.isHub = isHub
+        var random = SystemRandom()
+        do throws(StoreError) {
+            database = try Database(
+                folder: configuration.data, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
+            identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
+            let transaction = try database.beginWrite()
+            signal = LogSignal(next: try Ledger(transaction).nextSequence)
+        } catch {
+            throw StartError("\(configuration.data): \(error.message)")
+        }
+        do throws(PepperError) {
+            pepper = try Pepper.load(configuration.pepper ?? configuration.data + "/pepper", &random)
+        } catch {
+            throw StartError(error.message)
+        }
+        let now = clock.wallMilliseconds()
+        meters.startedAt.set(now)
+        var bundle = Bundle.builtIn(loadedAt: now)
+        if let path = configuration.bundle {
+            bundle = try Runtime.loadBundle(path, now)
+            health.bundleIsLoaded()
+        }
+        bundles = BundleHolder(bundle)
+        let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
+        do throws(SystemError) { completions = try Completions(threads: max(1, threads)) } catch {
+            throw StartError(error.message)
+        }
+    }
+
+    private static func loadBundle(_ path: String, _ now: Int64) throws(StartError) -> Bundle {
+        let text: [UInt8]
+        do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.bundleBytes) } catch {
+            throw StartError("bundle \(path): \(error.message)", exitCode: 1)
+        }
+        let (bundle, problems) = Bundle.read(text.span, loadedAt: now)
+        var words = ""
+        for problem in problems where !problem.isWarning {
+            words += (words.isEmpty ? "" : "\n") + "\(path):\(problem.position.description): \(problem.message)"
+        }
+        guard let bundle else { throw StartError(words, exitCode: 1) }
+        for problem in problems where problem.isWarning {
+            Log.warning("the bundle holds something without effect") {
+                $0.field("at", "\(path):\(problem.position.description)")
+                $0.field("what", problem.message)
+            }
+        }
+        return bundle
+    }
+
+    /// Runs until SIGTERM or SIGINT. SIGHUP reads the bundle anew.
+    public func run() throws(StartError) {
+        do throws(SystemError) {
+            let signals = try SignalWatcher()
+            let server = try makeServer()
+            let writer = try startWriter()
+            try prepareDestinations(bundles.current)
+            try startDelivering()
+            try server.start()
+            meters.bundleVersion.set(Int64(bundles.current.policy.version))
+            meters.bundleLoadedAt.set(bundles.current.policy.loadedAt)
+            Log.info(isHub ? "the hub is ready" : "the agent is ready") {
+                $0.field("listen", self.configuration.listen.host)
+                $0.field("port", Int(server.port))
+                $0.field("device", String(decoding: self.identity.device, as: UTF8.self))
+                $0.field("bundle", Int64(self.bundles.current.policy.version))
+                if !self.bundles.current.isLoaded && !self.isHub { $0.field("note", "no bundle is configured") }
+            }
+            watch(signals)
+            server.stop()
+            stopDelivering()
+            intake.close()
+            writer.join()
+            Log.info("stopped")
+        } catch {
+            throw StartError("\(configuration.listen.host):\(configuration.listen.port): \(error.message)")
+        }
+    }
+
+    private func watch(_ signals: borrowing SignalWatcher) {
+        while true {
+            _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: 60_000)
+            switch signals.next() {
+            case .terminate, .interrupt: return
+            case .hangup: reload()
+            case nil: continue
+            }
+        }
+    }
+
+    /// A bundle that is wrong never replaces the one in force (promise P9).
+    private func reload() {
+        guard let path = configuration.bundle else { return }
+        let next: Bundle
+        do throws(StartError) { next = try Runtime.loadBundle(path, clock.wallMilliseconds()) } catch {
+            Log.error("the bundle is wrong; the one in force stays") { $0.field("reason", error.message) }
+            return
+        }
+        guard next.policy.version >= bundles.current.policy.version else {
+            Log.error("the bundle is older than the one in force, which stays") {
+                $0.field("version", Int64(next.policy.version))
+            }
+            return
+        }
+        stopDelivering()
+        do throws(SystemError) {
+            try prepareDestinations(next)
+            bundles.replace(with: next)
+            intake.poke()
+            try startDelivering()
+        } catch {
+            Log.error("delivery could not be started again") { $0.field("reason", error.message) }
+        }
+        health.bundleIsLoaded()
+        meters.bundleVersion.set(Int64(next.policy.version))
+        meters.bundleLoadedAt.set(next.policy.loadedAt)
+        Log.info("another bundle is in force") { $0.field("version", Int64(next.policy.version)) }
+    }
+
+    // MARK: Parts
+
+    private func makeServer() throws(SystemError) -> Server<Routes<SystemClock>, SystemClock> {
+        var settings = ServerConfiguration()
+        var tls: TLSServerConfiguration?
+        if let certificate = configuration.certificate, let key = configuration.privateKey {
+            do throws(TLSError) {
+                tls = try TLSServerConfiguration(identity: TLSIdentity(chain: .file(certificate), key: .file(key)))
+            } catch {
+                Log.error("the certificate cannot be used") { $0.field("reason", error.message) }
+                throw SystemError("tls", code: 22)
+            }
+        }
+        settings.addresses = [
+            .tcp(address: configuration.listen.host, port: configuration.listen.port, tls: tls)
+        ]
+        if let path = configuration.socket { settings.addresses.append(.unix(path: path, mode: 0o660)) }
+        if let limit = configuration.connections { settings.maximumConnections = Int(limit) }
+        if let limit = configuration.bodyBytes { settings.maximumBodyBytes = Int(limit) }
+        let table = RoutingTable(
+            database: database, intake: intake, access: AccessList(configuration.tokens), meters: meters,
+            policies: bundles.policies, pepper: pepper, device: identity.device, health: health, isHub: isHub,
+            writeMetrics: { [self] metrics, reader in
+                MetricsPage(
+                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders
+                ).write(to: &metrics, reader)
+            })
+        var failure: StoreError?
+        let clock = self.clock
+        let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { _ in
+            do throws(StoreError) { return try Routes(table, clock: clock) } catch {
+                failure = error
+                preconditionFailure("no reader can be made for a serving thread")
+            }
+        }
+        _ = failure
+        return server
+    }
+
+    private func startWriter() throws(SystemError) -> Thread {
+        let pipeline: Pipeline<SystemRandom>
+        do throws(StoreError) {
+            let transaction = try database.beginWrite()
+            pipeline = Pipeline(
+                bundles.current, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
+                ledger: try Ledger(transaction), recent: try RecentMessages(transaction))
+        } catch {
+            Log.error("the store cannot be read") { $0.field("reason", error.message) }
+            throw SystemError("mdb_txn_begin", code: 5)
+        }
+        let writer = Writer(
+            database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
+            bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub, pipeline: pipeline)
+        return try Thread.spawn { writer.run() }
+    }
+
+    /// A destination that is new begins with what is admitted from now on.
+    private func prepareDestinations(_ bundle: Bundle) throws(SystemError) {
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            let next = try Ledger(transaction).nextSequence
+            for entry in bundle.destinations where !entry.destination.isFallbackOnly {
+                let name = entry.destination.name
+                if try transaction.get(database.tables.cursors, name.span) != nil { continue }
+                var ledger = DestinationLedger()
+                ledger.cursor = next
+                ledger.since = next
+                try ledger.write(to: &transaction, name: name)
+            }
+            try transaction.commit()
+        } catch {
+            Log.error("the destinations cannot be prepared") { $0.field("reason", error.message) }
+            throw SystemError("mdb_txn_commit", code: 5)
+        }
+    }
+
+    private func startDelivering() throws(SystemError) {
+        let bundle = bundles.current
+        for entry in bundle.destinations where !entry.destination.isFallbackOnly {
+            let stop = StopFlag()
+            let cancellation = Cancellation()
+            let senderMeters = SenderMeters()
+            let outbox: StoreOutbox<SystemClock>
+            do throws(StoreError) {
+                outbox = try StoreOutbox(
+                    bundle: bundle, target: entry, identity: identity, pepper: pepper, database: database,
+                    signal: signal, cursors: cursors, intake: intake, meters: meters, clock: clock, stop: stop)
+            } catch {
+                Log.error("a destination cannot be served") { $0.field("reason", error.message) }
+                throw SystemError("mdb_txn_begin", code: 5)
+            }
+            let transport = makeClient(entry.destination, cancellation)
+            let fallback = entry.destination.fallback.map { makeClient(bundle.destinations[$0].destination, cancellation) }
+            let clock = self.clock
+            let destination = entry.destination
+            let thread = try Thread.spawn {
+                var sender = Sender(
+                    destination: destination, source: outbox, transport: transport, fallback: fallback,
+                    meters: senderMeters, clock: clock, random: SystemRandom())
+                sender.run()
+            }
+            delivering.append(
+                Delivering(
+                    name: destination.name, thread: thread, stop: stop, cancellation: cancellation, meters: senderMeters))
+        }
+        senders.set(delivering.map { ($0.name, $0.meters) })
+    }
+
+    private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
+        var trust = TLSClientConfiguration()
+        if let path = configuration.certificateAuthority { trust.authorities = .file(path) }
+        if let certificate = configuration.certificate, let key = configuration.privateKey {
+            trust.identity = TLSIdentity(chain: .file(certificate), key: .file(key))
+        }
+        return HTTPSClient(
+            url: destination.url, token: destination.token, authorities: trust, version: Runtime.version,
+            cancellation: cancellation, clock: clock)
+    }
+
+    private func stopDelivering() {
+        for entry in delivering {
+            entry.stop.set()
+            entry.cancellation.cancel()
+        }
+        signal.wake()
+        for entry in delivering { entry.thread.join() }
+        delivering = []
+    }
+}
+
+/// The senders' meters, for `/metrics`.
+final class SenderList: @unchecked Sendable {
+    private let lock = Lock()
+    // Under `lock`.
+    private var entries: [(name: [UInt8], meters: SenderMeters)] = []
+
+    func set(_ next: [(name: [UInt8], meters: SenderMeters)]) { lock.with { entries = next } }
+    var all: [(name: [UInt8], meters: SenderMeters)] { lock.with { entries } }
+}

@@ -1,0 +1,354 @@
+// A destination's view of the log: reads from its cursor on, applies consent, filter and denied fields anew at each
+// sending, and makes the messages that leave. One for each destination, used by its thread alone.
+
+import Activation
+import CEL
+import Collection
+import Cryptography
+import Delivery
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Store
+import Unification
+
+final class StoreOutbox<Time: Clock>: OutboxSource {
+    private let bundle: Bundle
+    private let target: BundledDestination
+    private let identity: DeviceIdentity
+    private let signal: LogSignal
+    private let cursors: CursorBox
+    private let intake: Intake
+    private let meters: Meters
+    private let clock: Time
+    /// Names this person to this destination and to no other.
+    private let pseudonymKey: HMACSHA256
+    private let stop: StopFlag
+    private var reader: Reader
+    /// Number of the next event to send, as committed.
+    private var cursor: UInt64
+    private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
+
+    private var event = JSONDocument()
+    private var evaluator = Evaluator()
+    private var index = ProfileIndex()
+    private var surroundings: Surroundings
+    private var message = JSONWriter(reserving: 4096)
+    private var path: [JSONNode] = []
+
+    init(
+        bundle: Bundle, target: BundledDestination, identity: DeviceIdentity, pepper: HMACSHA256, database: Database,
+        signal: LogSignal, cursors: CursorBox, intake: Intake, meters: Meters, clock: Time, stop: StopFlag
+    ) throws(StoreError) {
+        self.bundle = bundle
+        self.target = target
+        self.identity = identity
+        self.signal = signal
+        self.cursors = cursors
+        self.intake = intake
+        self.meters = meters
+        self.clock = clock
+        self.stop = stop
+        var label = Array("destination:".utf8)
+        label.append(contentsOf: target.destination.name)
+        let key = pepper.authenticate(label)
+        pseudonymKey = key.withSpan { HMACSHA256(key: $0) }
+        surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
+        surroundings.device = [identity.device]
+        reader = try database.makeReader()
+        try reader.begin()
+        cursor = try DestinationLedger(reader, name: target.destination.name)?.cursor ?? 1
+        reader.end()
+    }
+
+    // MARK: What waits
+
+    func outlook() -> OutboxOutlook {
+        let next = signal.nextSequence
+        let count = next > cursor ? next - cursor : 0
+        if count == 0 { return OutboxOutlook(count: 0, oldestAt: 0, isUrgent: false) }
+        if oldestAt.cursor != cursor {
+            var time = clock.wallMilliseconds()
+            _ = scan { _, entry in
+                time = entry.header.receivedAt
+                return false
+            }
+            oldestAt = (cursor, time)
+        }
+        return OutboxOutlook(count: count, oldestAt: oldestAt.time, isUrgent: signal.isUrgent(from: cursor))
+    }
+
+    func wait(forCount count: UInt64?, milliseconds: Int64) {
+        signal.wait(until: count.map { cursor + $0 }, urgentFrom: cursor, milliseconds: milliseconds, stop)
+    }
+
+    var isStopRequested: Bool { stop.isSet }
+
+    /// Calls `body` with each entry from the cursor on until it returns false.
+    /// - Parameter damaged: called with the number of an entry that cannot be read.
+    private func scan(
+        damaged: (UInt64) -> Bool = { _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
+    ) -> Bool {
+        do throws(StoreError) {
+            try reader.begin()
+            let start = NumberKey(cursor)
+            try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
+                guard let number = NumberKey.decode(key) else { return false }
+                guard let entry = LogEntryView(value) else { return damaged(number) }
+                return body(number, entry)
+            }
+            reader.end()
+            return true
+        } catch {
+            reader.end()
+            Log.error("the log cannot be read") { $0.field("reason", error.message) }
+            return false
+        }
+    }
+
+    // MARK: What leaves
+
+    func fill(_ batch: inout Batch) {
+        surroundings.now = clock.wallMilliseconds()
+        var filling = Batch()
+        swap(&filling, &batch)
+        _ = scan(
+            damaged: { number in
+                meters.badRecords.add()
+                return filling.pass(sequence: number)
+            },
+            { number, entry in
+                if self.mayLeave(entry) {
+                    self.compose(entry, number)
+                    let text = self.message.bytes
+                    return filling.append(sequence: number, text.span)
+                }
+                return filling.pass(sequence: number)
+            })
+        swap(&filling, &batch)
+    }
+
+    /// Consent for the event's own purpose and the destination's, as it is now; then the filter.
+    private func mayLeave(_ entry: borrowing LogEntryView) -> Bool {
+        guard let granted = StoreOutbox.consent(entry, target.destination.purposeTag, bundle.policy.purposes, reader) else {
+            return false
+        }
+        surroundings.consent = granted
+        surroundings.event = nil
+        do throws(JSONError) { try event.parse(entry.body) } catch {
+            meters.badRecords.add()
+            return false
+        }
+        guard let filter = target.filter else { return true }
+        surroundings.event = event
+        evaluator.begin()
+        let matches = StoreOutbox.matches(
+            filter, entry.header.profile, bundle.policy, surroundings, &index, &evaluator, reader)
+        evaluator.end()
+        surroundings.event = nil
+        return matches
+    }
+
+    /// The purposes that the person grants; nil when the event may not leave.
+    private static func consent(
+        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ reader: borrowing Reader
+    ) -> PurposeSet? {
+        let key = entry.header.profile.bytes
+        do throws(StoreError) {
+            guard let record = try reader.get(reader.tables.consent, key.span),
+                ConsentRecord.isGranted(record, tag: entry.header.purposeTag),
+                ConsentRecord.isGranted(record, tag: purpose)
+            else { return nil }
+            return ConsentRecord.granted(record, plan)
+        } catch {
+            return nil
+        }
+    }
+
+    private static func matches(
+        _ filter: Int, _ profile: ProfileID, _ policy: Policy, _ surroundings: Surroundings, _ index: inout ProfileIndex,
+        _ evaluator: inout Evaluator, _ reader: borrowing Reader
+    ) -> Bool {
+        let key = profile.bytes
+        do throws(StoreError) {
+            if let record = try reader.get(reader.tables.profiles, key.span) {
+                do throws(RecordDamage) {
+                    let view = try ProfileView(record)
+                    index.fill(view, policy.attributes)
+                    return evaluator.isTrue(
+                        policy.program, filter,
+                        DecisionBindings(
+                            record: view.bytes, index: index, plan: policy.attributes, slots: policy.slots,
+                            surroundings: surroundings))
+                } catch {
+                    index.clear(policy.attributes)
+                }
+            }
+        } catch {
+            return false
+        }
+        index.clear(policy.attributes)
+        return evaluator.isTrue(
+            policy.program, filter,
+            DecisionBindings(
+                record: Span<UInt8>(), index: index, plan: policy.attributes, slots: policy.slots,
+                surroundings: surroundings))
+    }
+
+    /// Writes the message as it leaves: the event without denied fields, with the identifiers that may leave, and where
+    /// it comes from (DESIGN section 7).
+    private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
+        message.clear()
+        message.beginObject()
+        message.key("messageId")
+        message.string(entry.messageID)
+        message.key("anonymousId")
+        let id = entry.header.profile.bytes
+        let pseudonym = pseudonymKey.authenticate(id.span)
+        var hexadecimal: [UInt8] = []
+        for index in 0..<16 {
+            hexadecimal.append(Hex.digit(pseudonym[index] >> 4))
+            hexadecimal.append(Hex.digit(pseudonym[index] & 0xF))
+        }
+        message.string(hexadecimal)
+        path.removeAll(keepingCapacity: true)
+        var context: JSONNode?
+        var key = event.firstChild(event.root)
+        while let name = key, let value = event.next(name) {
+            key = event.next(value)
+            if event.equals(name, "context") {
+                context = value
+                continue
+            }
+            writeMember(name, value)
+        }
+        message.key("context")
+        message.beginObject()
+        if let context, let name = contextName { writeMembers(of: context, named: name) }
+        writeIdentifiers(entry)
+        writeOrigin(entry, number)
+        message.endObject()
+        message.endObject()
+    }
+
+    private var contextName: JSONNode? {
+        var key = event.firstChild(event.root)
+        while let name = key {
+            if event.equals(name, "context") { return name }
+            key = event.next(name).flatMap { event.next($0) }
+        }
+        return nil
+    }
+
+    private func writeMember(_ name: JSONNode, _ value: JSONNode) {
+        path.append(name)
+        defer { path.removeLast() }
+        if isDenied { return }
+        message.key(event.bytes(name))
+        writeValue(value)
+    }
+
+    private func writeValue(_ value: JSONNode) {
+        guard event.kind(value) == .object, !target.destination.denied.isEmpty else {
+            message.value(event, value)
+            return
+        }
+        message.beginObject()
+        var key = event.firstChild(value)
+        while let name = key, let member = event.next(name) {
+            writeMember(name, member)
+            key = event.next(member)
+        }
+        message.endObject()
+    }
+
+    /// The members of an object without its braces, and without what we write ourselves.
+    private func writeMembers(of object: JSONNode, named name: JSONNode) {
+        path.append(name)
+        defer { path.removeLast() }
+        if isDenied { return }
+        var key = event.firstChild(object)
+        while let member = key, let value = event.next(member) {
+            if !event.equals(member, "identifiers") && !event.equals(member, "gatehouse") { writeMember(member, value) }
+            key = event.next(value)
+        }
+    }
+
+    private var isDenied: Bool {
+        for denied in target.destination.denied where denied.count == path.count {
+            var isSame = true
+            for index in path.indices {
+                let segment = denied[index]
+                if !event.equals(path[index], segment.span) { isSame = false }
+            }
+            if isSame { return true }
+        }
+        return false
+    }
+
+    private func writeIdentifiers(_ entry: borrowing LogEntryView) {
+        message.key("identifiers")
+        message.beginObject()
+        for kind in target.identifiers {
+            for index in 0..<entry.identifierCount {
+                let identifier = entry.identifier(index)
+                guard identifier.kindTag == kind.tag else { continue }
+                message.key(kind.name)
+                message.string((identifier.plainDigest ?? identifier.digest).hexadecimal)
+                break
+            }
+        }
+        message.endObject()
+    }
+
+    private func writeOrigin(_ entry: borrowing LogEntryView, _ number: UInt64) {
+        message.key("gatehouse")
+        message.beginObject()
+        message.key("device")
+        message.string(identity.device)
+        message.key("epoch")
+        message.uint(identity.epoch)
+        message.key("seq")
+        message.uint(number)
+        message.key("consent")
+        message.beginArray()
+        let purposes = bundle.policy.purposes
+        for index in purposes.names.indices where surroundings.consent.contains(PurposeSet(purpose: index)) {
+            message.string(purposes.names[index])
+        }
+        message.endArray()
+        message.key("bundle")
+        message.uint(entry.header.bundleVersion)
+        message.endObject()
+    }
+
+    // MARK: What is done
+
+    func acknowledge(_ batch: borrowing Batch) {
+        settle(batch, CursorChange(delivered: UInt64(batch.count), filtered: UInt64(batch.passedCount)))
+    }
+
+    func quarantine(_ batch: borrowing Batch, reason: QuarantineReason) {
+        Log.warning("a destination refuses an event; it is not sent there again") { line in
+            line.field("destination", String(decoding: self.target.destination.name, as: UTF8.self))
+            switch reason {
+            case .rejected(let status): line.field("status", Int(status))
+            case .tooLarge: line.field("reason", "too large")
+            }
+        }
+        settle(
+            batch,
+            CursorChange(
+                filtered: UInt64(batch.passedCount) + UInt64(batch.count), rejected: UInt64(batch.count)))
+    }
+
+    private func settle(_ batch: borrowing Batch, _ counts: CursorChange) {
+        guard let last = batch.lastSequence else { return }
+        var change = counts
+        change.cursor = last + 1
+        if cursors.commit(CursorRequest(destination: target.destination.name, change: change), intake) {
+            cursor = last + 1
+        }
+    }
+}

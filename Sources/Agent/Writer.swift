@@ -1,0 +1,470 @@
+// The one thread that writes. It takes what has queued up, puts each event through the pipeline, commits once, and then
+// answers all of them (group commit): the more there is to do, the less each costs.
+
+import Activation
+import Collection
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Serving
+import Store
+import Synchronization
+import Unification
+
+/// What a delivery thread wants of a destination's accounts.
+struct CursorChange {
+    var cursor: UInt64 = 0
+    var delivered: UInt64 = 0
+    var filtered: UInt64 = 0
+    var expired: UInt64 = 0
+    var erased: UInt64 = 0
+    var rejected: UInt64 = 0
+}
+
+/// A change and whoever waits for its commit.
+final class CursorRequest: @unchecked Sendable {
+    // Written by the delivery thread before it is handed over, `isDone` under the box's lock.
+    let destination: [UInt8]
+    let change: CursorChange
+    fileprivate var isDone = false
+    fileprivate var hasFailed = false
+
+    init(destination: [UInt8], change: CursorChange) {
+        self.destination = destination
+        self.change = change
+    }
+}
+
+/// Where delivery threads leave their cursors for the writer and wait for the commit.
+final class CursorBox: @unchecked Sendable {
+    private let lock = Lock()
+    // Under `lock`.
+    private var waiting: [CursorRequest] = []
+    private var isClosed = false
+
+    /// Waits until the change is committed.
+    /// - Returns: false when it could not be; the events will be sent again, which is allowed.
+    func commit(_ request: CursorRequest, _ intake: Intake) -> Bool {
+        lock.lock()
+        if isClosed {
+            lock.unlock()
+            return false
+        }
+        waiting.append(request)
+        lock.unlock()
+        intake.poke()
+        lock.lock()
+        while !request.isDone { lock.wait(milliseconds: 1000) }
+        lock.unlock()
+        return !request.hasFailed
+    }
+
+    fileprivate func take() -> [CursorRequest] {
+        lock.with {
+            let taken = waiting
+            waiting = []
+            return taken
+        }
+    }
+
+    fileprivate func finish(_ requests: [CursorRequest], hasFailed: Bool) {
+        if requests.isEmpty { return }
+        lock.with {
+            for request in requests {
+                request.isDone = true
+                request.hasFailed = hasFailed
+            }
+            lock.broadcast()
+        }
+    }
+
+    /// Nobody will commit any more: whoever waits is let go.
+    fileprivate func close() {
+        lock.with {
+            isClosed = true
+            for request in waiting {
+                request.isDone = true
+                request.hasFailed = true
+            }
+            waiting = []
+            lock.broadcast()
+        }
+    }
+}
+
+/// Asks a thread to end.
+final class StopFlag: @unchecked Sendable {
+    private let flag = Atomic<Bool>(false)
+    var isSet: Bool { flag.load(ordering: .acquiring) }
+    func set() { flag.store(true, ordering: .releasing) }
+}
+
+/// Tells delivery threads that there is something new in the log.
+final class LogSignal: @unchecked Sendable {
+    private let lock = Lock()
+    // Under `lock`.
+    private var next: UInt64
+    private var urgent: UInt64 = 0
+
+    init(next: UInt64) { self.next = next }
+
+    /// Number of the next event: everything below is committed.
+    var nextSequence: UInt64 { lock.with { next } }
+
+    /// - Parameter urgent: number of the newest event of tier `realtime`; 0 for none.
+    func advance(to sequence: UInt64, urgent newest: UInt64) {
+        lock.with {
+            guard sequence != next else { return }
+            next = sequence
+            urgent = max(urgent, newest)
+            lock.broadcast()
+        }
+    }
+
+    func isUrgent(from cursor: UInt64) -> Bool { lock.with { urgent >= cursor && urgent > 0 } }
+
+    /// Wakes everybody, to look at their stop flags.
+    func wake() { lock.with { lock.broadcast() } }
+
+    /// Rests until the log reaches `sequence` (nil: events do not wake), an urgent event comes, `stop` is set, or the
+    /// time is up. May return early.
+    func wait(until sequence: UInt64?, urgentFrom cursor: UInt64, milliseconds: Int64, _ stop: StopFlag) {
+        let end = SystemClock().monotonicNanoseconds() + milliseconds * 1_000_000
+        lock.lock()
+        defer { lock.unlock() }
+        while !stop.isSet {
+            if let sequence, next >= sequence || urgent >= cursor && urgent > 0 { return }
+            let left = (end - SystemClock().monotonicNanoseconds()) / 1_000_000
+            if left <= 0 { return }
+            lock.wait(milliseconds: left)
+        }
+    }
+}
+
+/// The writer's loop and its state.
+final class Writer<Time: Clock, Random: RandomSource> {
+    private let database: Database
+    private let intake: Intake
+    private let completions: Completions
+    private let cursors: CursorBox
+    private let signal: LogSignal
+    private let bundles: BundleHolder
+    private let meters: Meters
+    private let health: Health
+    private let clock: Time
+    private let isHub: Bool
+    private var pipeline: Pipeline<Random>
+    private var bundleGeneration: UInt64 = 0
+    private var destinations: [[UInt8]] = []
+    /// Refusals of the events of the submission under way.
+    private var refusals = JSONWriter(reserving: 1024)
+    private var hasRefusals = false
+    private var refusalCount = 0
+    private var eventCount = 0
+    private var newestUrgent: UInt64 = 0
+    private var needsTrim = true
+
+    init(
+        database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
+        bundles: BundleHolder, meters: Meters, health: Health, clock: Time, isHub: Bool,
+        pipeline: consuming Pipeline<Random>
+    ) {
+        self.database = database
+        self.intake = intake
+        self.completions = completions
+        self.cursors = cursors
+        self.signal = signal
+        self.bundles = bundles
+        self.meters = meters
+        self.health = health
+        self.clock = clock
+        self.isHub = isHub
+        self.pipeline = pipeline
+    }
+
+    /// Writes until the intake is closed and empty.
+    func run() {
+        var batch: [Submission] = []
+        while intake.take(into: &batch, waitMilliseconds: needsTrim ? 0 : Limits.writerIdleMilliseconds) {
+            adoptBundle()
+            let requests = cursors.take()
+            if batch.isEmpty && requests.isEmpty && !needsTrim { continue }
+            write(batch, requests)
+        }
+        cursors.close()
+    }
+
+    private func adoptBundle() {
+        guard let next = bundles.changed(since: &bundleGeneration) else { return }
+        pipeline.use(next)
+        destinations = []
+        for entry in next.destinations where !entry.destination.isFallbackOnly { destinations.append(entry.destination.name) }
+        needsTrim = true
+    }
+
+    // MARK: One group
+
+    /// Where to go back to when a transaction does not happen.
+    private struct Mark {
+        var ledger: Ledger
+        var recent: UInt64
+    }
+
+    /// Writes a group in as many transactions as its size asks for; answers what each commit has made durable.
+    private func write(_ batch: [Submission], _ requests: [CursorRequest]) {
+        var position = 0
+        var message: JSONNode?
+        var isInMessage = false
+        var pending = requests
+        repeat {
+            let mark = Mark(ledger: pipeline.ledger, recent: pipeline.recent.mark)
+            let first = position
+            do throws(StoreError) {
+                var transaction = try database.beginWrite()
+                for request in pending { try apply(request, &transaction) }
+                var budget = Limits.eventsPerCommit
+                while position < batch.count, budget > 0 {
+                    let submission = batch[position]
+                    if !isInMessage {
+                        begin(submission)
+                        message = firstMessage(submission)
+                        isInMessage = true
+                    }
+                    try handle(submission, &message, &budget, &transaction)
+                    if message == nil {
+                        finish(submission)
+                        isInMessage = false
+                        position += 1
+                    }
+                }
+                try trim(&transaction)
+                if pipeline.ledger != mark.ledger { try pipeline.ledger.write(to: &transaction) }
+                let begin = clock.monotonicNanoseconds()
+                try transaction.commit()
+                meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
+                meters.commits.add()
+                health.storeIs(.fresh)
+                cursors.finish(pending, hasFailed: false)
+                pending = []
+                signal.advance(to: pipeline.ledger.nextSequence, urgent: newestUrgent)
+                for index in first..<position { answer(batch[index]) }
+                completions.wake()
+            } catch {
+                giveUp(error, batch, from: first, pending, mark)
+                return
+            }
+        } while position < batch.count
+    }
+
+    /// A transaction that did not happen: nothing of it is there, everybody hears so and may come again.
+    private func giveUp(
+        _ error: StoreError, _ batch: [Submission], from first: Int, _ requests: [CursorRequest], _ mark: Mark
+    ) {
+        pipeline.ledger = mark.ledger
+        pipeline.recent.restore(to: mark.recent)
+        health.storeIs(error == .full ? .diskFull : .degraded)
+        Log.error("nothing could be written; events are refused until it can be") { $0.field("reason", error.message) }
+        cursors.finish(requests, hasFailed: true)
+        for index in first..<batch.count {
+            batch[index].status = 503
+            batch[index].answer = Array(
+                "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
+                    .utf8)
+            answer(batch[index])
+        }
+        completions.wake()
+        needsTrim = true
+        sleep(milliseconds: 50)
+    }
+
+    // MARK: One submission
+
+    private var envelope = Envelope(receivedAt: 0)
+
+    private func begin(_ submission: Submission) {
+        hasRefusals = false
+        refusalCount = 0
+        eventCount = 0
+        refusals.clear()
+        envelope = Envelope(type: submission.type, receivedAt: clock.wallMilliseconds())
+        guard submission.isBatch else { return }
+        let document = submission.document
+        if let context = document.member(document.root, "context"), document.kind(context) == .object {
+            envelope.context = context
+        }
+        if let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string {
+            envelope.sentAt = Timestamp.parse(document.bytes(sentAt))
+        }
+    }
+
+    private func firstMessage(_ submission: Submission) -> JSONNode? {
+        if !submission.isBatch || submission.work == .consent { return submission.document.root }
+        guard let list = submission.document.member(submission.document.root, "batch"),
+            submission.document.kind(list) == .array
+        else {
+            submission.status = 400
+            submission.answer = Array(
+                "{\"success\":false,\"code\":\"no_batch\",\"message\":\"the body must be {\\\"batch\\\": [ … ]}\"}".utf8)
+            return nil
+        }
+        if submission.document.count(list) > CollectionLimits.batchEvents {
+            submission.status = 413
+            submission.answer = Array(
+                "{\"success\":false,\"code\":\"too_many\",\"message\":\"a batch may have 2500 events\"}".utf8)
+            return nil
+        }
+        return submission.document.firstChild(list)
+    }
+
+    /// Processes messages of a submission until it or the budget ends.
+    private func handle(
+        _ submission: Submission, _ message: inout JSONNode?, _ budget: inout Int,
+        _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        while let node = message, budget > 0 {
+            budget -= 1
+            switch submission.work {
+            case .consent: try changeConsent(submission, &transaction)
+            case .arrivals: try takeArrival(submission, node, &transaction)
+            case .events:
+                let before = pipeline.ledger.nextSequence
+                let outcome = try pipeline.process(submission.document, node, envelope, in: &transaction)
+                if case .refused(let refusal) = outcome { note(refusal) }
+                if pipeline.ledger.nextSequence != before, pipeline.lastWasRealtime { newestUrgent = before }
+            }
+            eventCount += 1
+            message = submission.isBatch && submission.work != .consent ? submission.document.next(node) : nil
+        }
+    }
+
+    private func note(_ refusal: EventRefusal) {
+        refusalCount += 1
+        // The first few say enough; the count says how many there are.
+        if refusalCount > 10 { return }
+        if !hasRefusals {
+            refusals.beginArray()
+            hasRefusals = true
+        }
+        refusals.beginObject()
+        refusals.key("index")
+        refusals.int(Int64(eventCount))
+        refusals.key("code")
+        refusals.string(refusal.code)
+        refusals.key("message")
+        refusals.string(refusal.message)
+        if !refusal.member.bytes.isEmpty {
+            refusals.key("member")
+            refusals.string(refusal.member)
+        }
+        refusals.endObject()
+    }
+
+    /// Writes the answer that will be given after the commit.
+    private func finish(_ submission: Submission) {
+        if submission.status != 0 { return }
+        submission.status = 200
+        var writer = JSONWriter(reserving: 64)
+        writer.beginObject()
+        writer.key("success")
+        if refusalCount == 0 {
+            writer.bool(true)
+        } else {
+            refusals.endArray()
+            // A single event that is refused is the sender's mistake. Of a batch the others have been taken: sending it
+            // again would help nobody.
+            let hasTaken = submission.isBatch
+            submission.status = hasTaken ? 200 : 400
+            writer.bool(hasTaken)
+            writer.key("refused")
+            writer.int(Int64(refusalCount))
+            writer.key("errors")
+            let list = refusals.bytes
+            writer.raw(list.span)
+        }
+        writer.endObject()
+        submission.answer = writer.bytes
+    }
+
+    private func answer(_ submission: Submission) {
+        meters.admit.record(nanoseconds: clock.monotonicNanoseconds() - submission.arrivedNanoseconds)
+        completions.post(
+            Completion(
+                ConnectionToken(rawValue: submission.connection), status: submission.status,
+                headerLines: submission.status == 503 ? Array("Retry-After: 1\r\n".utf8) : [], body: submission.answer))
+        submission.status = 0
+        intake.recycle(submission)
+    }
+
+    private func changeConsent(
+        _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let document = submission.document
+        let signal = ConsentSignal(document, preferences: document.root, pipeline.purposes)
+        if signal.isEmpty {
+            submission.status = 400
+            submission.answer = Array(
+                "{\"success\":false,\"code\":\"no_purpose\",\"message\":\"the body must be purposes of the bundle and true or false\"}"
+                    .utf8)
+            return
+        }
+        try pipeline.changeConsent(of: submission.profile, signal, at: clock.wallMilliseconds(), from: .api, &transaction)
+    }
+
+    // MARK: Cursors and trimming
+
+    private func apply(_ request: CursorRequest, _ transaction: inout WriteTransaction) throws(StoreError) {
+        var ledger = try DestinationLedger(transaction, name: request.destination)
+        let change = request.change
+        guard change.cursor > ledger.cursor else { return }
+        ledger.cursor = change.cursor
+        ledger.delivered += change.delivered
+        ledger.filtered += change.filtered
+        ledger.expired += change.expired
+        ledger.erased += change.erased
+        ledger.rejected += change.rejected
+        try ledger.write(to: &transaction, name: request.destination)
+        needsTrim = true
+    }
+
+    /// Removes what every destination has passed, a little at a time. A hub keeps what has arrived.
+    private func trim(_ transaction: inout WriteTransaction) throws(StoreError) {
+        guard needsTrim, !isHub else {
+            needsTrim = false
+            return
+        }
+        var lowest = pipeline.ledger.nextSequence
+        for name in destinations {
+            lowest = min(lowest, try DestinationLedger(transaction, name: name).cursor)
+        }
+        let removed = try transaction.deleteNumbers(
+            transaction.tables.log, below: lowest, atMost: Limits.trimmedPerCommit)
+        needsTrim = removed == Limits.trimmedPerCommit
+    }
+
+    // MARK: The hub
+
+    /// Keeps a message that another Gatehouse has delivered, once by its device, epoch and sequence number.
+    private func takeArrival(
+        _ submission: Submission, _ message: JSONNode, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let document = submission.document
+        pipeline.ledger.received += 1
+        guard let key = ArrivalKey(document, message) else {
+            pipeline.ledger.refused += 1
+            note(
+                EventRefusal(
+                    "no_origin", "a hub takes messages of agents: context.gatehouse {device, epoch, seq} is needed",
+                    at: "/context/gatehouse"))
+            return
+        }
+        let number = NumberKey(pipeline.ledger.nextSequence)
+        guard try transaction.insert(transaction.tables.arrivals, key.bytes.span, number.bytes.span) else {
+            pipeline.ledger.duplicate += 1
+            return
+        }
+        try transaction.put(transaction.tables.log, number.bytes.span, document.source(message), appending: true)
+        pipeline.ledger.nextSequence += 1
+        pipeline.ledger.admitted += 1
+    }
+}

@@ -1,0 +1,289 @@
+// The routes of the local API (DESIGN section 5): who may call what, and which room answers. Events and changes go to
+// the writer and are answered after its commit; questions are answered here and now from a snapshot.
+
+import Activation
+import Collection
+import Cryptography
+import Formats
+import Governance
+import HTTP
+import Monitoring
+import Platform
+import Store
+import Unification
+
+/// What all serving threads share.
+public final class RoutingTable: @unchecked Sendable {
+    public let database: Database
+    public let intake: Intake
+    public let access: AccessList
+    public let meters: Meters
+    public let policies: PolicyHolder
+    /// The device's secret for keyed hashes.
+    public let pepper: HMACSHA256
+    /// The device's name, for `device.id` in rules.
+    public let device: [UInt8]
+    /// Writes `/metrics`; the parts that only the agent knows are added by it.
+    public let writeMetrics: (inout MetricsWriter, borrowing Reader) -> Void
+    /// What `/readyz` says.
+    public let health: Health
+    /// Whether this is a hub: it takes batches from agents and makes no decisions.
+    public let isHub: Bool
+
+    public init(
+        database: Database, intake: Intake, access: AccessList, meters: Meters, policies: PolicyHolder,
+        pepper: HMACSHA256, device: [UInt8], health: Health, isHub: Bool,
+        writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
+    ) {
+        self.database = database
+        self.intake = intake
+        self.access = access
+        self.meters = meters
+        self.policies = policies
+        self.pepper = pepper
+        self.device = device
+        self.health = health
+        self.isHub = isHub
+        self.writeMetrics = writeMetrics
+    }
+}
+
+/// The routes as one serving thread has them: its own reader, decider and scratch.
+public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
+    let table: RoutingTable
+    let clock: Time
+    var reader: Reader
+    private var isReading = false
+    var decider: Decider
+    private var inflater = Inflater()
+    private var unpacked: [UInt8] = []
+    var scratch: [UInt8] = []
+    var writer = JSONWriter(reserving: 2048)
+    var policyCache = PolicyCache()
+    var normalized = NormalizedIdentifier()
+
+    public init(_ table: RoutingTable, clock: Time) throws(StoreError) {
+        self.table = table
+        self.clock = clock
+        reader = try table.database.makeReader()
+        decider = Decider(device: table.device, pepper: table.pepper, meters: table.meters)
+    }
+
+    /// A snapshot is held for one group of requests and never while the thread waits.
+    public mutating func groupEnds() {
+        reader.end()
+        isReading = false
+    }
+
+    public mutating func handle(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        let path = request.path
+        if path.starts(with: "/ofrep/v1/evaluate/flags") { return answerDecision(request, &response) }
+        if path.starts(with: "/v1/profiles/") { return answerProfile(request, &response) }
+        if path.equals("/healthz") { return answerHealth(request, &response) }
+        if path.equals("/readyz") { return answerReadiness(request, &response) }
+        if path.equals("/metrics") { return answerMetrics(request, &response) }
+        if table.isHub && path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
+        if path.starts(with: "/v1/") {
+            let name = path.extracting(4..<path.count)
+            if name.equals("batch") { return takeEvents(request, nil, &response) }
+            if let type = EventType(name) { return takeEvents(request, type, &response) }
+        }
+        table.meters.requestsRefused.add()
+        response.sendProblem(404, "There is no such route. The README lists them; GET /healthz is one.")
+        return .answered
+    }
+
+    // MARK: Admission to a route
+
+    /// Checks method and role; answers and returns false when the call must not go on.
+    mutating func mayGoOn(
+        _ request: borrowing Request, _ role: Roles, _ methods: [Method], _ response: inout Response
+    ) -> Bool {
+        if !methods.contains(request.method) {
+            table.meters.requestsRefused.add()
+            response.header("Allow", methods.contains(.post) ? "POST" : "GET, HEAD")
+            response.sendProblem(405, "This route does not take this method; see the Allow header.")
+            return false
+        }
+        if table.access.isOpen { return true }
+        let roles = table.access.roles(request.header("authorization"), &scratch)
+        if roles.contains(role) { return true }
+        table.meters.requestsRefused.add()
+        if roles.isEmpty {
+            response.header("WWW-Authenticate", "Bearer, Basic")
+            response.sendProblem(401, "A token of this device is needed: Authorization: Bearer TOKEN.")
+        } else {
+            response.sendProblem(403, "This token does not carry the role that this route needs.")
+        }
+        return false
+    }
+
+    mutating func beginReading() -> Bool {
+        if isReading { return true }
+        do throws(StoreError) { try reader.begin() } catch { return false }
+        isReading = true
+        return true
+    }
+
+    // MARK: Events
+
+    private mutating func takeEvents(
+        _ request: borrowing Request, _ type: EventType?, _ response: inout Response
+    ) -> Disposition {
+        guard mayGoOn(request, .collect, [.post], &response) else { return .answered }
+        let submission = table.intake.obtain()
+        guard parse(request, into: submission, limit: type == nil ? CollectionLimits.batchBytes : CollectionLimits.eventBytes, &response)
+        else {
+            table.intake.recycle(submission)
+            table.meters.requestsRefused.add()
+            return .answered
+        }
+        submission.work = table.isHub ? .arrivals : .events
+        submission.type = type
+        submission.isBatch = type == nil
+        return submit(submission, request, &response)
+    }
+
+    /// Unpacks and parses a body; answers and returns false when it is none.
+    mutating func parse(
+        _ request: borrowing Request, into submission: Submission, limit: Int, _ response: inout Response
+    ) -> Bool {
+        let body = request.body
+        if body.isEmpty {
+            sendFailure("empty_body", "the body must be a JSON object", 400, &response)
+            return false
+        }
+        let coding = request.header("content-encoding")
+        if coding.isEmpty || coding.equalsIgnoringCase("identity") {
+            return parse(body, into: submission, limit: limit, &response)
+        }
+        guard coding.equalsIgnoringCase("gzip") else {
+            sendFailure("bad_encoding", "Content-Encoding must be gzip or absent", 415, &response)
+            return false
+        }
+        do throws(GzipError) {
+            unpacked.removeAll(keepingCapacity: true)
+            try inflater.inflate(body, limit: limit, appendingTo: &unpacked)
+        } catch {
+            if error == .tooLarge {
+                sendFailure("too_large", "the unpacked body is larger than 500 KiB (32 KiB for one event)", 413, &response)
+            } else {
+                sendFailure("bad_gzip", "the body is not whole gzip data", 400, &response)
+            }
+            return false
+        }
+        defer { if unpacked.capacity > 64 * 1024 { unpacked = [] } }
+        let text = unpacked
+        return parse(text.span, into: submission, limit: limit, &response)
+    }
+
+    private mutating func parse(
+        _ body: Span<UInt8>, into submission: Submission, limit: Int, _ response: inout Response
+    ) -> Bool {
+        if body.count > limit {
+            sendFailure("too_large", "the body is larger than 500 KiB (32 KiB for one event)", 413, &response)
+            return false
+        }
+        do throws(JSONError) {
+            try submission.document.parse(body, maximumDepth: CollectionLimits.eventDepth)
+        } catch {
+            let words = "the body is not JSON: \(error.message) at line \(error.position.line), column \(error.position.column)"
+            sendFailure("bad_json", words, 400, &response)
+            return false
+        }
+        guard submission.document.kind(submission.document.root) == .object else {
+            sendFailure("not_an_object", "the body must be a JSON object", 400, &response)
+            return false
+        }
+        submission.weight = body.count
+        return true
+    }
+
+    mutating func submit(
+        _ submission: Submission, _ request: borrowing Request, _ response: inout Response
+    ) -> Disposition {
+        submission.arrivedNanoseconds = clock.monotonicNanoseconds()
+        submission.connection = request.token.rawValue
+        if table.intake.submit(submission) { return .pending }
+        table.intake.recycle(submission)
+        table.meters.requestsShed.add()
+        response.header("Retry-After", "1")
+        sendFailure("busy", "the device has more to write than it can; send it again in a second", 503, &response)
+        return .answered
+    }
+
+    /// An error in the form of the Segment API: `code` and `message`.
+    private mutating func sendFailure(_ code: StaticString, _ message: String, _ status: UInt16, _ response: inout Response) {
+        writer.clear()
+        writer.beginObject()
+        writer.key("success")
+        writer.bool(false)
+        writer.key("code")
+        writer.string(code)
+        writer.key("message")
+        writer.string(message)
+        writer.endObject()
+        response.send(status, "application/json", writer.bytes)
+    }
+
+    // MARK: Decisions
+
+    private mutating func answerDecision(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .decide, [.post], &response) else { return .answered }
+        let begin = clock.monotonicNanoseconds()
+        let rest = request.path.extracting(24..<request.path.count)
+        let isBulk = rest.isEmpty
+        guard isBulk || (rest.count > 1 && rest[0] == UInt8(ascii: "/")) else {
+            response.sendProblem(404, "There is no such route. Ask for a flag: /ofrep/v1/evaluate/flags/KEY.")
+            return .answered
+        }
+        guard beginReading() else {
+            response.header("Retry-After", "1")
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        let policy = table.policies.current(&policyCache)
+        writer.clear()
+        let now = clock.wallMilliseconds()
+        if isBulk {
+            let status = decider.answerAll(policy, request.body, now: now, reader, into: &writer)
+            finishBulk(status, request, &response)
+        } else {
+            scratch.removeAll(keepingCapacity: true)
+            let key = rest.extracting(1..<rest.count)
+            guard percentDecode(key, into: &scratch) else {
+                response.sendProblem(400, "The flag's key is not properly percent-encoded.")
+                return .answered
+            }
+            let name = scratch
+            let status = decider.answer(
+                policy, name.span, request.body, now: now, reader, into: &writer)
+            response.send(status, "application/json", writer.bytes)
+        }
+        table.meters.decide.record(nanoseconds: clock.monotonicNanoseconds() - begin)
+        return .answered
+    }
+
+    private mutating func finishBulk(_ status: UInt16, _ request: borrowing Request, _ response: inout Response) {
+        guard status == 200 else {
+            response.send(status, "application/json", writer.bytes)
+            return
+        }
+        // The tag names the answer's bytes: it changes with the flags, with the person and with the context.
+        var tag: [UInt8] = [UInt8(ascii: "\"")]
+        let digest = SHA256.hash(writer.bytes)
+        for index in 0..<16 {
+            tag.append(Hex.digit(digest[index] >> 4))
+            tag.append(Hex.digit(digest[index] & 0xF))
+        }
+        tag.append(UInt8(ascii: "\""))
+        response.header("ETag", tag.span)
+        let seen = request.header("if-none-match")
+        let bare = tag.span.extracting(1..<tag.count - 1)
+        if seen.equals(tag.span) || seen.equals(bare) {
+            response.send(304)
+        } else {
+            response.send(200, "application/json", writer.bytes)
+        }
+    }
+}

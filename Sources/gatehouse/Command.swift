@@ -1,0 +1,177 @@
+// Subcommands and their arguments. What they do is done by the rooms below.
+
+import Agent
+import Formats
+import Platform
+
+enum Command {
+    static let usage = """
+        gatehouse: customer data at the edge, on one small device
+
+          gatehouse run      [--config F]            start the agent
+          gatehouse hub      [--config F]            start a hub that agents deliver to
+          gatehouse check    F…                      validate device configurations and bundles
+          gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
+          gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
+          gatehouse version
+          gatehouse help     [COMMAND]
+
+        Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 the device or network failed.
+
+        """
+
+    static func run(_ arguments: [String]) -> Int32 {
+        guard arguments.count > 1 else {
+            Process.standardError(usage)
+            return 2
+        }
+        let rest = Array(arguments[2...])
+        switch arguments[1] {
+        case "run": return RunCommand.run(rest, isHub: false)
+        case "hub": return RunCommand.run(rest, isHub: true)
+        case "check": return CheckCommand.run(rest)
+        case "eval": return EvalCommand.run(rest)
+        case "hash": return HashCommand.run(rest)
+        case "version", "--version":
+            Process.standardOutput("gatehouse \(Runtime.version)\n")
+            return 0
+        case "help", "--help", "-h": return help(rest)
+        default:
+            Process.standardError("gatehouse: there is no command \(arguments[1]); gatehouse help lists them\n")
+            return 2
+        }
+    }
+
+    private static func help(_ arguments: [String]) -> Int32 {
+        guard let topic = arguments.first else {
+            Process.standardOutput(usage)
+            return 0
+        }
+        let topics: [(String, String)] = [
+            ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
+            ("hash", HashCommand.help),
+        ]
+        for (name, text) in topics where name == topic {
+            Process.standardOutput(text)
+            return 0
+        }
+        Process.standardError("gatehouse: there is no help on \(topic)\n")
+        return 2
+    }
+
+    /// Reports a wrong command line.
+    static func misuse(_ words: String, _ help: String) -> Int32 {
+        Process.standardError("gatehouse: \(words)\n\n\(help)")
+        return 2
+    }
+}
+
+enum RunCommand {
+    static let help = """
+        gatehouse run [--config F]
+
+        Starts the agent. Without a configuration it listens on 127.0.0.1:8470 and keeps its data in ./gatehouse-data.
+        SIGHUP reads the bundle anew; SIGTERM and SIGINT end it in order.
+
+        """
+    static let hubHelp = """
+        gatehouse hub [--config F]
+
+        Starts a hub: it takes batches from agents at POST /v1/batch, keeps each message once, and lists them at
+        GET /v1/arrivals. Give it a certificate: tls: { cert: F, key: F }.
+
+        """
+
+    static func run(_ arguments: [String], isHub: Bool) -> Int32 {
+        var path: String?
+        var index = 0
+        while index < arguments.count {
+            if arguments[index] == "--config", index + 1 < arguments.count {
+                path = arguments[index + 1]
+                index += 2
+            } else if arguments[index] == "--help" {
+                Process.standardOutput(isHub ? hubHelp : help)
+                return 0
+            } else {
+                return Command.misuse("unknown argument \(arguments[index])", isHub ? hubHelp : help)
+            }
+        }
+        Process.prepare()
+        var configuration = Configuration()
+        if let path {
+            let text: [UInt8]
+            do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
+                Process.standardError("gatehouse: \(path): \(error.message)\n")
+                return 3
+            }
+            let (read, problems) = Configuration.read(text.span)
+            if CheckCommand.report(problems, path) { return 1 }
+            configuration = read
+        }
+        Log.setLevel(configuration.logLevel)
+        do throws(StartError) {
+            try Runtime(configuration, isHub: isHub).run()
+            return 0
+        } catch {
+            Process.standardError("gatehouse: \(error.message)\n")
+            return error.exitCode
+        }
+    }
+}
+
+enum CheckCommand {
+    static let help = """
+        gatehouse check F…
+
+        Validates device configurations and bundles, whichever each file is, and prints what is wrong as
+        file:line:column: message. Exit code 1 when something is.
+
+        """
+
+    static func run(_ arguments: [String]) -> Int32 {
+        if arguments.isEmpty { return Command.misuse("check needs a file", help) }
+        var isWrong = false
+        for path in arguments {
+            if path == "--help" {
+                Process.standardOutput(help)
+                return 0
+            }
+            let text: [UInt8]
+            do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
+                Process.standardError("gatehouse: \(path): \(error.message)\n")
+                return 3
+            }
+            if report(problems(text.span), path) { isWrong = true }
+        }
+        return isWrong ? 1 : 0
+    }
+
+    /// A bundle is known by its sections; anything else is held to be a configuration.
+    private static func problems(_ text: Span<UInt8>) -> [PlanProblem] {
+        do throws(YAMLError) {
+            let document = try YAML.parse(text)
+            let sections: [StaticString] = [
+                "version", "purposes", "identifiers", "events", "attributes", "audiences", "decisions", "destinations",
+            ]
+            var isBundle = false
+            if document.kind(document.root) == .object {
+                for section in sections where document.member(document.root, section) != nil { isBundle = true }
+            }
+            return isBundle ? Bundle.read(text, loadedAt: 0).1 : Configuration.read(text).1
+        } catch {
+            return [PlanProblem(position: error.position, message: error.message)]
+        }
+    }
+
+    /// Prints problems.
+    /// - Returns: whether any of them is more than a warning.
+    static func report(_ problems: [PlanProblem], _ path: String) -> Bool {
+        var isWrong = false
+        for problem in problems {
+            let kind = problem.isWarning ? "warning: " : ""
+            Process.standardError("\(path):\(problem.position.description): \(kind)\(problem.message)\n")
+            if !problem.isWarning { isWrong = true }
+        }
+        return isWrong
+    }
+}
