@@ -12,9 +12,9 @@ public struct AudienceSet: Equatable, Sendable {
     /// - Parameter count: audiences of the bundle.
     public init(count: Int) { words = [UInt64](repeating: 0, count: (count + 63) / 64) }
 
-    /// Whether the person is in an audience, 0 ..< count.
+    /// Whether the person is in an audience, 0 ..< count; false for any other number.
     public subscript(_ audience: Int) -> Bool {
-        get { words[audience >> 6] >> UInt64(audience & 63) & 1 == 1 }
+        get { audience >> 6 < words.count && words[audience >> 6] >> UInt64(audience & 63) & 1 == 1 }
         set {
             let bit = UInt64(1) << UInt64(audience & 63)
             if newValue { words[audience >> 6] |= bit } else { words[audience >> 6] &= ~bit }
