@@ -158,14 +158,13 @@ public struct LogEntryView: ~Escapable {
     }
 }
 
-extension FixedWidthInteger {
+extension FixedWidthInteger where Self: BitwiseCopyable {
     /// Reads a little-endian number at any alignment; the caller has checked the length.
     @inline(__always)
     public init(littleEndianAt offset: Int, of bytes: Span<UInt8>) {
-        var value: Self = 0
-        for index in stride(from: Self.bitWidth / 8 - 1, through: 0, by: -1) {
-            value = (value << 8) | Self(truncatingIfNeeded: bytes[offset + index])
-        }
+        precondition(offset >= 0 && offset + Self.bitWidth / 8 <= bytes.count)
+        // The bounds are checked above, and any bits make a number.
+        let value = Self(littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: Self.self))
         self = value
     }
 }
@@ -187,7 +186,7 @@ public enum Checksum {
             offset += 1
         }
         state = mix(state ^ last)
-        return UInt32(truncatingIfNeeded: state ^ (state >> 32))
+        return UInt32(truncatingIfNeeded: state)
     }
 
     @inline(__always)
