@@ -99,7 +99,7 @@ struct Checker {
             let target = try check(child(node, 0))
             var value = Type.dyn
             if case .optional(let inner) = target { value = inner } else if target != .dyn {
-                return try complain(node, "only an optional has this macro, not " + target.description)
+                _ = try complain(node, "only an optional has this macro, not " + target.description)
             }
             enter(here.payload, value)
             resolutions[Int(node)] = .local(locals.count - 1)
@@ -485,7 +485,7 @@ struct Checker {
             switch keyType {
             case .int, .uint, .bool, .string, .dyn, .variable: break
             default:
-                return try complain(child(node, position), "a map's key is int, uint, bool or string, not " + keyType.description)
+                _ = try complain(child(node, position), "a map's key is int, uint, bool or string, not " + keyType.description)
             }
             let valueType = try check(child(node, position + 1))
             key = key.map { common($0, keyType) ?? .dyn } ?? keyType
@@ -509,7 +509,7 @@ struct Checker {
             first = key
             second = value
         case .dyn: break
-        default: return try complain(node, "only lists and maps have this macro, not " + range.description)
+        default: _ = try complain(node, "only lists and maps have this macro, not " + range.description)
         }
         let outer = locals.count
         enter(here.payload, settled(first))

@@ -423,7 +423,11 @@ public struct Compiler {
             }
             pushConstant(value, at: node)
         case .name:
-            if case .local(let place) = resolutions[Int(node)] { append(.local, 0, 0, place, at: node) }
+            if case .local(let place) = resolutions[Int(node)] {
+                append(.local, 0, 0, place, at: node)
+            } else {
+                append(.fail, 0, 0, Int(EvaluationError.Reason.unknownName.rawValue), at: node)
+            }
             pushed()
         case .select, .has:
             emit(child(node, 0))
@@ -499,8 +503,9 @@ public struct Compiler {
         let patternNode = tree.nodes[Int(child(node, first + 1))]
         guard patternNode.kind == .literal else { return false }
         let literal = tree.literals[Int(patternNode.payload)]
+        guard literal.kind == .string else { return false }
         let start = Int(literal.bits)
-        guard literal.kind == .string,
+        guard
             let pattern = RegularExpression.compile(
                 Array(tree.pool[start..<start + Int(literal.extra)]), isLasting: true)
         else { return false }

@@ -189,6 +189,19 @@ extension Machine {
         }
     }
 
+    /// Makes the quick form of a slot that has been loaded, if it is a number, a truth value or not set.
+    @inline(__always)
+    mutating func quickenNumber(_ slot: Int) -> Bool {
+        let value = slots[slot]
+        switch value.kind {
+        case .int, .double, .bool, .unset:
+            quick[slot] = QuickSlot(kind: value.kind, bits: value.bits)
+            quickened.append(UInt32(slot))
+            return true
+        default: return false
+        }
+    }
+
     /// Makes the quick form of a slot that has been loaded.
     mutating func quicken(_ slot: Int, _ program: borrowing Program, _ c: Context) {
         let value = slots[slot]

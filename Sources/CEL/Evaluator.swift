@@ -98,7 +98,7 @@ public struct Heap: Sendable {
     /// Moves what is pending from `base` on into a list or map.
     mutating func collect(from base: Int, _ kind: Kind) -> Value {
         let count = pending.count - base
-        defer { pending.removeLast(count) }
+        defer { dropPending(to: base) }
         guard allows(values: count) else { return .failure(.memoryLimit) }
         let start = values.count
         var index = base
@@ -108,6 +108,20 @@ public struct Heap: Sendable {
         }
         return Value(
             kind, bits: UInt64(start), extra: UInt32(kind == .map ? count / 2 : count), region: Region.arena)
+    }
+
+    /// Forgets what is pending from `base` on. One by one when it is little: that is quicker than a general removal.
+    mutating func dropPending(to base: Int) {
+        let count = pending.count - base
+        if count > 16 {
+            pending.removeLast(count)
+        } else {
+            var left = count
+            while left > 0 {
+                _ = pending.popLast()
+                left -= 1
+            }
+        }
     }
 
     mutating func optional(_ value: Value) -> Value {
@@ -200,7 +214,7 @@ public struct Evaluator: ~Copyable {
             if walk.end == .slot {
                 let slot = Int(test.slot)
                 if machine.slots[slot].kind == .absent { provide(.slot(slot), bindings) }
-                machine.quicken(slot, program, Context(program, bindings.region))
+                if !machine.quickenNumber(slot) { machine.quicken(slot, program, Context(program, bindings.region)) }
             } else {
                 let value = run(program, UInt32(truncatingIfNeeded: test.operand), bindings)
                 guard value.kind == .bool else { return .leave }

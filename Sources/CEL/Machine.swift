@@ -449,8 +449,7 @@ struct Machine: ~Copyable {
     /// Ends the innermost loop with a value; returns where to go on.
     private mutating func finishLoop(_ value: Value) -> Int {
         let frame = frames.removeLast()
-        let surplus = heap.pending.count - Int(frame.base)
-        if surplus > 0 { heap.pending.removeLast(surplus) }
+        if heap.pending.count > Int(frame.base) { heap.dropPending(to: Int(frame.base)) }
         push(value)
         return Int(frame.exit)
     }
@@ -462,7 +461,7 @@ struct Machine: ~Copyable {
         for index in 0..<count {
             let value = stack[sp + index]
             if value.isError {
-                heap.pending.removeLast(heap.pending.count - base)
+                heap.dropPending(to: base)
                 return value
             }
             if value.kind != .absent { heap.pending.append(value) }
@@ -494,7 +493,7 @@ struct Machine: ~Copyable {
             }
         }
         if let failure {
-            heap.pending.removeLast(heap.pending.count - base)
+            heap.dropPending(to: base)
             return failure
         }
         return heap.collect(from: base, .map)
