@@ -190,9 +190,9 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     /// One turn of the loop.
     public mutating func step() -> Step {
         if source.isStopRequested { return .stopped }
-        if !sizer.isSearching, let pause = millisecondsUntilReady() {
+        if !sizer.isSearching, let rest = restUntilReady() {
             restWhenIdle()
-            source.wait(forCount: readyCount, milliseconds: pause)
+            source.wait(forCount: rest.count, milliseconds: rest.milliseconds)
             return .waited
         }
         guard let isPrimary = chooseRoute() else { return .paused }
@@ -222,15 +222,16 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     /// So many entries fill a batch, as far as one can tell before reading them.
     private var readyCount: UInt64 { UInt64(max(1, min(maximumEvents, maximumBytes / averageBytes))) }
 
-    /// How long to wait for the batch to fill; nil: it should go now.
-    private func millisecondsUntilReady() -> Int64? {
+    /// How long to wait for the batch to fill, and for how many events; nil: it should go now. An empty queue is left
+    /// with the first event, because the delay counts from there.
+    private func restUntilReady() -> (count: UInt64, milliseconds: Int64)? {
         let outlook = source.outlook()
-        if outlook.count == 0 { return Limits.idleMilliseconds }
+        if outlook.count == 0 { return (1, Limits.idleMilliseconds) }
         if outlook.isUrgent || outlook.count >= readyCount { return nil }
         // The wall clock may have been set meanwhile: an age below zero or beyond the delay sends at once.
         let age = clock.wallMilliseconds() - outlook.oldestAt
         if age < 0 || age >= delayMilliseconds { return nil }
-        return min(Limits.idleMilliseconds, delayMilliseconds - age)
+        return (readyCount, min(Limits.idleMilliseconds, delayMilliseconds - age))
     }
 
     private mutating func restWhenIdle() {

@@ -101,7 +101,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     ) -> Bool {
         if !methods.contains(request.method) {
             table.meters.requestsRefused.add()
-            response.header("Allow", methods.contains(.post) ? "POST" : "GET, HEAD")
+            response.header("Allow", methods.contains(.post) ? "POST" : methods.contains(.put) ? "PUT" : "GET, HEAD")
             response.sendProblem(405, "This route does not take this method; see the Allow header.")
             return false
         }

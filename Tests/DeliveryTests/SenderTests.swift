@@ -228,6 +228,9 @@ private struct Bench {
         bench.outbox.add()
         bench.clock.milliseconds -= 3_600_000
         check(bench.sender.step() == .delivered, "a clock that was set back does not hold events up")
+
+        check(bench.sender.step() == .waited)
+        #expect(bench.outbox.waits.last?.count == 1, "the first event of an empty queue wakes: its delay begins")
     }
 
     @Test("Retry-After and the back-off are waited for; events do not cut a pause short")

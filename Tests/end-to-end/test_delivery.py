@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import time
 
-from harness import CONSENT, TLSFiles, check, equal, track, wait_until
+from harness import CONSENT, TLSFiles, check, equal, free_port, track, wait_until
 
 
 def arrivals(hub):
@@ -115,6 +116,24 @@ def test_p2_only_what_the_bundle_allows_leaves(bench):
     equal(len({message["context"]["identifiers"]["user_id"] for message in messages}), 1, "one person, one user_id")
     user = messages[0]["context"]["identifiers"]["user_id"]
     check(user != hashlib.sha256(b"private-user").hexdigest(), "user_id left as a plain hash")
+    # The hash is keyed: another device, with another pepper, calls the same person something else.
+    other = bench.agent_of(hub, name="other")
+    other.batch([track("private-user", "Product Viewed", {"product_id": "last"}, context=context)])
+    wait_for_delivery(other)
+    message = arrivals(hub)[-1]
+    equal(message["context"]["gatehouse"]["device"], "other", "device")
+    check(message["context"]["identifiers"]["user_id"] != user, "two devices with one pepper")
+
+
+def test_p2_an_event_that_may_wait_leaves_after_its_delay(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub)
+    time.sleep(1.5)  # the sender has gone to rest
+    agent.batch([track("u", "Product Viewed", {"product_id": "1"})])  # tier batch, and delay: 1s
+    begin = time.monotonic()
+    wait_for_delivery(agent, 8)
+    check(time.monotonic() - begin > 0.5, "it left at once: the events of a batch do not wait for each other")
+    equal(len(arrivals(hub)), 1, "arrivals")
 
 
 def test_p2_a_hub_that_comes_late_gets_everything(bench):
@@ -159,6 +178,30 @@ def test_p2_a_hub_killed_in_the_middle_loses_and_repeats_nothing(bench):
     check_exactly_once_in_order(arrivals(hub), ids_of(sent))
     agent.check_accounts()
     hub.check_accounts()
+
+
+def test_p2_a_dead_destination_stalls_no_other(bench):
+    hub = bench.hub()
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never says a word
+    dead = free_port()
+    agent = bench.agent_of(hub, [("destinations:\n", (
+        "destinations:\n"
+        f"  silent: {{ url: 'https://localhost:{silent.getsockname()[1]}/v1/batch', purpose: analytics }}\n"
+        f"  dead: {{ url: 'https://localhost:{dead}/v1/batch', purpose: analytics }}\n"))])
+    sent = []
+    for round in range(5):
+        events = orders(f"u{round}", 10)
+        agent.batch(events)
+        sent += events
+        wait_for_delivery(agent, 5)
+    check_exactly_once_in_order(arrivals(hub), ids_of(sent))
+    _, destinations = agent.check_accounts()
+    equal({name: (terms["delivered"], terms["queued"]) for name, terms in destinations.items()},
+          {"hub": (50, 0), "silent": (0, 50), "dead": (0, 50)}, "delivered and queued")
+    begin = time.monotonic()
+    agent.stop()
+    silent.close()
+    check(time.monotonic() - begin < 5, "a silent destination holds up the end")
 
 
 def test_p2_nothing_leaves_for_a_hub_that_cannot_prove_its_name(bench):

@@ -318,6 +318,7 @@ def test_bad_input_requests_are_refused_with_a_reason(bench):
         ("an unknown route", f"GET /v2/nothing HTTP/1.1\r\n{head}\r\n", 404, [b"application/problem+json", b"no such route"]),
         ("a wrong method on track", f"GET /v1/track HTTP/1.1\r\n{head}\r\n", 405, [b"Allow: POST"]),
         ("a wrong method on health", f"DELETE /healthz HTTP/1.1\r\n{head}\r\n", 405, [b"Allow: GET, HEAD"]),
+        ("a wrong method on consent", f"GET /v1/profiles/user_id:a/consent HTTP/1.1\r\n{head}\r\n", 405, [b"Allow: PUT\r\n"]),
         ("headers of 20 KiB", f"GET / HTTP/1.1\r\n{head}X: {'a' * 20_000}\r\n\r\n", 431, []),
         ("200 headers", f"GET / HTTP/1.1\r\n{head}{'X: y' + chr(13) + chr(10)}" + "X: y\r\n" * 200 + "\r\n", 431, []),
         ("a target of 10 KiB", f"GET /{'a' * 10_000} HTTP/1.1\r\n{head}\r\n", 414, []),
