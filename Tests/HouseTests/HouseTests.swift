@@ -47,11 +47,12 @@ import Testing
     @Test func everyRoomIsInThePictureAndEveryArrowPointsDown() {
         #expect(Self.picture.count > 10)
         let rooms = Set(Self.sources.map(\.room))
-        #expect(Set(Self.picture.map(\.room)) == rooms)
+        let drawn = Set(Self.picture.map(\.room))
+        #expect(rooms.isSubset(of: drawn), "not in the picture: \(rooms.subtracting(drawn))")
         // The picture lists the rooms from the top: an arrow leads to a room that is listed later, or to C.
         for (index, entry) in Self.picture.enumerated() {
             let below = Set(Self.picture[(index + 1)...].map(\.room))
-            for target in entry.imports where !target.hasPrefix("C") || target == "CEL" || rooms.contains(target) {
+            for target in entry.imports {
                 #expect(below.contains(target), "\(entry.room) → \(target) points up")
             }
         }
