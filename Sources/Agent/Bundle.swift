@@ -7,6 +7,7 @@ import Delivery
 import Formats
 import Governance
 import Platform
+import Unification
 
 /// A checked bundle. Immutable.
 public final class Bundle: @unchecked Sendable {

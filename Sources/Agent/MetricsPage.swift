@@ -5,6 +5,7 @@ import Monitoring
 import Platform
 import Serving
 import Store
+import Synchronization
 
 struct MetricsPage {
     let meters: Meters

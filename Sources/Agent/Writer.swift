@@ -3,6 +3,7 @@
 
 import Activation
 import Collection
+import Delivery
 import Formats
 import Governance
 import Monitoring
@@ -244,7 +245,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try transaction.commit()
                 meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
                 meters.commits.add()
-                health.storeIs(.fresh)
+                // A small change may find room where events do not: only an event that was taken shows that there is some.
+                if !isFailing || pipeline.ledger.admitted != mark.ledger.admitted { isWriting() }
                 cursors.finish(pending, hasFailed: false)
                 pending = []
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: newestUrgent)
@@ -264,7 +266,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.ledger = mark.ledger
         pipeline.recent.restore(to: mark.recent)
         health.storeIs(error == .full ? .diskFull : .degraded)
-        Log.error("nothing could be written; events are refused until it can be") { $0.field("reason", error.message) }
+        if !isFailing {
+            Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
+        }
+        isFailing = true
         cursors.finish(requests, hasFailed: true)
         for index in first..<batch.count {
             batch[index].status = 503
@@ -276,6 +281,15 @@ final class Writer<Time: Clock, Random: RandomSource> {
         completions.wake()
         needsTrim = true
         sleep(milliseconds: 50)
+    }
+
+    /// Whether the last group that held events could not be written.
+    private var isFailing = false
+
+    private func isWriting() {
+        health.storeIs(.fresh)
+        if isFailing { Log.info("events are written again") }
+        isFailing = false
     }
 
     // MARK: One submission

@@ -23,8 +23,10 @@ public final class Submission {
     /// The kind of event that the route names; nil for a batch.
     public var type: EventType?
     public var isBatch = false
-    /// Bytes of the body: what it weighs against the intake's limit.
+    /// Bytes of the body and of its parsed values: what it weighs against the intake's limit.
     public var weight = 0
+    /// Whether it weighs on the intake now: from `submit` until `recycle`.
+    fileprivate var isCounted = false
     /// For `consent`: whose.
     public var profile = ProfileID(high: 0, low: 0)
     /// When the request arrived, on the monotonic clock.
@@ -45,7 +47,8 @@ public final class Intake: @unchecked Sendable {
     // All members below are only touched under `lock`.
     private let lock = Lock()
     private var waiting: [Submission] = []
-    private var waitingBytes = 0
+    /// Of what waits and of what the writer has taken and not yet answered.
+    private var countedBytes = 0
     private var spent: [Submission] = []
     private var isClosed = false
     private var isPoked = false
@@ -67,7 +70,11 @@ public final class Intake: @unchecked Sendable {
         submission.answer.removeAll(keepingCapacity: true)
         submission.type = nil
         submission.isBatch = false
-        lock.with { if spent.count < Limits.pooledSubmissions { spent.append(submission) } }
+        lock.with {
+            if submission.isCounted { countedBytes -= submission.weight }
+            submission.isCounted = false
+            if spent.count < Limits.pooledSubmissions { spent.append(submission) }
+        }
     }
 
     /// Hands a filled submission to the writer.
@@ -76,12 +83,13 @@ public final class Intake: @unchecked Sendable {
         lock.lock()
         defer { lock.unlock() }
         if isClosed || waiting.count >= Limits.intakeRequests
-            || (waitingBytes > 0 && waitingBytes + submission.weight > Limits.intakeBytes)
+            || (countedBytes > 0 && countedBytes + submission.weight > Limits.intakeBytes)
         {
             return false
         }
         waiting.append(submission)
-        waitingBytes += submission.weight
+        countedBytes += submission.weight
+        submission.isCounted = true
         if waiting.count == 1 { lock.signal() }
         return true
     }
@@ -96,7 +104,6 @@ public final class Intake: @unchecked Sendable {
         if waiting.isEmpty && !isClosed && !isPoked { lock.wait(milliseconds: waitMilliseconds) }
         isPoked = false
         swap(&batch, &waiting)
-        waitingBytes = 0
         return !(isClosed && batch.isEmpty)
     }
 

@@ -13,7 +13,10 @@ public enum Limits {
     public static let eventDepth = 32
     /// Message ids remembered to recognise repeats: a busy shop's week. About 90 bytes of store each.
     public static let rememberedMessages: UInt64 = 500_000
-    /// Work waiting for the writer: bytes. Beyond it, 503 and Retry-After: the clients keep what they could not give.
+    /// Values and keys of one body: 40 for each event of the largest batch, and 1.5 MiB of memory.
+    public static let bodyValues = 96 * 1024
+    /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
+    /// the clients keep what they could not give.
     public static let intakeBytes = 2 << 20
     /// Work waiting for the writer: requests.
     public static let intakeRequests = 4096

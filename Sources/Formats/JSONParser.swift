@@ -8,6 +8,7 @@ public struct JSONError: Error, Equatable, Sendable {
     public enum Kind: UInt8, Sendable {
         case empty, unexpectedEnd, unexpectedByte, trailingBytes, invalidNumber, numberOutOfRange, invalidEscape
         case loneSurrogate, controlCharacter, invalidUTF8, byteOrderMark, tooDeep, tooLong, tooManyChildren
+        case tooManyValues
         case duplicateKey
     }
 
@@ -38,6 +39,7 @@ public struct JSONError: Error, Equatable, Sendable {
         case .byteOrderMark: "the text begins with a byte order mark; remove it"
         case .tooDeep: "the values are nested too deep"
         case .tooLong: "the text is too long"
+        case .tooManyValues: "the text holds too many values"
         case .tooManyChildren: "an array or object has too many members"
         case .duplicateKey: "this key stands in the object already"
         }
@@ -50,9 +52,11 @@ extension JSONDocument {
     /// - Parameters:
     ///   - input: UTF-8 text of one JSON value, with white space around it, of up to `Limits.jsonTextBytes`.
     ///   - maximumDepth: containers inside each other that are still accepted.
+    ///   - maximumValues: values and keys that are still accepted; each takes 16 bytes of memory.
     ///   - duplicateKeys: what two members of one name in an object mean.
     public mutating func parse(
-        _ input: Span<UInt8>, maximumDepth: Int = Limits.jsonDepth, duplicateKeys: DuplicateKeys = .lastWins
+        _ input: Span<UInt8>, maximumDepth: Int = Limits.jsonDepth, maximumValues: Int = Limits.jsonValues,
+        duplicateKeys: DuplicateKeys = .lastWins
     ) throws(JSONError) {
         text.removeAll(keepingCapacity: true)
         nodes.removeAll(keepingCapacity: true)
@@ -60,7 +64,7 @@ extension JSONDocument {
         do throws(JSONError) {
             if input.count > Limits.jsonTextBytes { throw JSONError(.tooLong, Limits.jsonTextBytes, input) }
             text.append(contentsOf: input)
-            try parseValues(input, maximumDepth, duplicateKeys)
+            try parseValues(input, maximumDepth, maximumValues, duplicateKeys)
         } catch {
             nodes.removeAll(keepingCapacity: true)
             nodes.append(Node(head: UInt32(JSONKind.null.rawValue), offset: 0, length: 0, next: 0))
@@ -71,7 +75,7 @@ extension JSONDocument {
     private enum Expected { case value, valueOrEnd, key, keyOrEnd, commaOrEnd }
 
     private mutating func parseValues(
-        _ input: Span<UInt8>, _ maximumDepth: Int, _ duplicateKeys: DuplicateKeys
+        _ input: Span<UInt8>, _ maximumDepth: Int, _ maximumValues: Int, _ duplicateKeys: DuplicateKeys
     ) throws(JSONError) {
         var offset = JSONDocument.skipWhiteSpace(input, 0)
         if offset == input.count { throw JSONError(.empty, offset, input) }
@@ -85,6 +89,7 @@ extension JSONDocument {
 
         while true {
             if offset >= input.count { throw JSONError(.unexpectedEnd, input.count, input) }
+            if nodes.count > maximumValues { throw JSONError(.tooManyValues, offset, input) }
             let byte = input[offset]
             var isValueComplete = true
 

@@ -23,4 +23,6 @@ public enum Limits {
 
     /// Up to here duplicate keys are sought by comparing pairs; above, by sorting, so that no input costs its square.
     static let pairwiseKeys = 16
+    /// Values and keys of one text: 16 bytes each, as many as the longest text can hold. Callers that know better say less.
+    public static let jsonValues = 64 << 20
 }

@@ -185,8 +185,14 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             return false
         }
         do throws(JSONError) {
-            try submission.document.parse(body, maximumDepth: CollectionLimits.eventDepth)
+            try submission.document.parse(
+                body, maximumDepth: CollectionLimits.eventDepth, maximumValues: CollectionLimits.bodyValues)
         } catch {
+            if error.kind == .tooManyValues {
+                submission.document = JSONDocument()
+                sendFailure("too_many_values", "the body holds more than 98304 values; send it in smaller batches", 413, &response)
+                return false
+            }
             let words = "the body is not JSON: \(error.message) at line \(error.position.line), column \(error.position.column)"
             sendFailure("bad_json", words, 400, &response)
             return false
@@ -195,7 +201,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             sendFailure("not_an_object", "the body must be a JSON object", 400, &response)
             return false
         }
-        submission.weight = body.count
+        submission.weight = body.count + 16 * submission.document.nodeCount
         return true
     }
 
