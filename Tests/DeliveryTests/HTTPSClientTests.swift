@@ -163,9 +163,8 @@ private var shortTimes: RequestTimes {
 
     @Test("Nobody there, no such name, a silent server, one that takes no bytes: each ends in its time")
     func timeOuts() {
-        let closed = TestHub()
-        closed.stop()
-        #expect(stage(post(client("http://127.0.0.1:\(closed.port)/"))) == .connect)
+        // Port 1 is nobody's; one that was just closed might be given to another test.
+        #expect(stage(post(client("http://127.0.0.1:1/"))) == .connect)
         #expect(stage(post(client("https://no-such-host.invalid/"))) == .resolve)
 
         let silent = TestHub([.stall])
