@@ -174,3 +174,11 @@ int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, p
     pthread_attr_destroy(&attributes);
     return code;
 }
+
+#if defined(__arm__)
+// Embedded Swift's storage of empty arrays is aligned to 4 bytes on 32-bit ARM, and a span over an empty array of
+// elements that need 8 traps. This definition of the same (weak) symbol is aligned as allocations are. The words are
+// those of the standard library: no class, a reference count that never ends, no elements, capacity and flags.
+intptr_t gatehouse_empty_array[4] __asm__("$es23_swiftEmptyArrayStorageSi_S3itvp") __attribute__((aligned(16))) = {
+    0, -1, 0, 1};
+#endif
