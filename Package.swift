@@ -5,7 +5,6 @@
 import PackageDescription
 
 let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
-let embeddedLibraries = Context.environment["GATEHOUSE_EMBEDDED_LIBRARIES"] ?? ""
 
 let swiftSettings: [SwiftSetting] =
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
@@ -13,13 +12,8 @@ let swiftSettings: [SwiftSetting] =
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
 
-let linkerSettings: [LinkerSetting] =
-    (isEmbedded
-        ? [
-            .unsafeFlags(["-static-executable", "-L", embeddedLibraries, "-Xlinker", "--gc-sections"]),
-            .linkedLibrary("swiftUnicodeDataTables"),
-        ] : [])
-    + foreignLibraries.map { .linkedLibrary($0) }
+// What ships is linked by Tools/build.
+let linkerSettings: [LinkerSetting] = foreignLibraries.map { .linkedLibrary($0) }
 
 /// A room: its name and the rooms that it may import.
 func room(_ name: String, _ imports: [String]) -> Target {
@@ -29,7 +23,7 @@ func room(_ name: String, _ imports: [String]) -> Target {
 func tests(_ name: String, _ imports: [String]) -> Target {
     .testTarget(
         name: name + "Tests", dependencies: imports.map { .byName(name: $0) }, swiftSettings: swiftSettings,
-        linkerSettings: foreignLibraries.map { .linkedLibrary($0) })
+        linkerSettings: linkerSettings)
 }
 
 let ground = ["Formats", "HTTP", "Cryptography", "Platform"]

@@ -1,13 +1,23 @@
 #define _GNU_SOURCE
 #include "CPlatform.h"
 
-// The C library hands argc and argv to constructors; Embedded Swift has no CommandLine.
+// Embedded Swift has no CommandLine. glibc hands argc and argv to constructors; with musl main is here, and calls what the
+// Swift driver names after the module.
 static int argument_count;
 static char **arguments;
+#ifdef __GLIBC__
 __attribute__((constructor)) static void keep_arguments(int argc, char **argv) {
     argument_count = argc;
     arguments = argv;
 }
+#else
+int gatehouse_main(int argc, char **argv);
+int main(int argc, char **argv) {
+    argument_count = argc;
+    arguments = argv;
+    return gatehouse_main(argc, argv);
+}
+#endif
 int cp_argument_count(void) { return argument_count; }
 const char *cp_argument(int index) { return index < argument_count ? arguments[index] : NULL; }
 
@@ -151,12 +161,35 @@ int cp_next_signal(int descriptor) {
     return read(descriptor, &information, sizeof information) == sizeof information ? (int)information.ssi_signo : 0;
 }
 
-// One heap for all threads, and what is freed at its top goes back to the kernel early: memory is the scarce thing.
+// glibc (the ordinary build) would give each thread a heap of its own and keep what is freed; musl (what ships) does neither.
+#ifdef __GLIBC__
 void cp_tune_allocator(void) {
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_TRIM_THRESHOLD, 256 * 1024);
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
+void cp_trim_memory(void) { malloc_trim(0); }
+#else
+void cp_tune_allocator(void) {}
+void cp_trim_memory(void) {}
+
+// LMDB as it is compiled for musl (Tools/lib/foreign.sh) asks this for mutexes that outlive their holder. Where the kernel, or
+// qemu's user mode, has none it gets ordinary ones: the agent is alone with its store, and LMDB makes them anew at a start.
+int cp_set_robust(pthread_mutexattr_t *attributes, int robust) {
+    int code = pthread_mutexattr_setrobust(attributes, robust);
+    return code == ENOSYS ? 0 : code;
+}
+
+// Embedded Swift seeds its hash tables from this, which musl does not have. getrandom gives up to 256 bytes whole.
+void arc4random_buf(void *bytes, size_t count) {
+    unsigned char *at = bytes;
+    while (count > 0) {
+        ssize_t n = getrandom(at, count < 256 ? count : 256, 0);
+        if (n < 0 && errno != EINTR) abort();
+        if (n > 0) at += n, count -= (size_t)n;
+    }
+}
+#endif
 
 // Where a Swift trap arrives (-trap-function): a line before the process ends, so that it does not die in silence.
 void cp_trapped(void) {
@@ -166,14 +199,17 @@ void cp_trapped(void) {
     abort();
 }
 
-int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, pthread_t *thread) {
+int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread) {
     pthread_attr_t attributes;
+    pthread_t made;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stack_bytes);
-    int code = pthread_create(thread, &attributes, body, argument);
+    int code = pthread_create(&made, &attributes, body, argument);
     pthread_attr_destroy(&attributes);
+    if (code == 0) *thread = (uintptr_t)made;
     return code;
 }
+void cp_join_thread(uintptr_t thread) { pthread_join((pthread_t)thread, NULL); }
 
 #if defined(__arm__)
 // Embedded Swift's storage of empty arrays is aligned to 4 bytes on 32-bit ARM, and a span over an empty array of

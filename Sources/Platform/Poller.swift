@@ -7,22 +7,22 @@ public struct Poller: ~Copyable {
     public struct Interest: OptionSet, Sendable {
         public let rawValue: UInt32
         public init(rawValue: UInt32) { self.rawValue = rawValue }
-        public static let read = Interest(rawValue: EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
-        public static let write = Interest(rawValue: EPOLLOUT.rawValue)
+        public static let read = Interest(rawValue: cp_epoll_readable | cp_epoll_peer_closed)
+        public static let write = Interest(rawValue: cp_epoll_writable)
         /// Each change of readiness is told once (edge-triggered).
-        public static let edge = Interest(rawValue: EPOLLET.rawValue)
+        public static let edge = Interest(rawValue: cp_epoll_edge)
         /// Of several pollers that share a listener only some are woken.
-        public static let exclusive = Interest(rawValue: EPOLLEXCLUSIVE.rawValue)
+        public static let exclusive = Interest(rawValue: cp_epoll_exclusive)
     }
 
     public struct Event {
         /// What `add` was given.
         public let token: UInt64
         let flags: UInt32
-        public var isReadable: Bool { flags & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 }
-        public var isWritable: Bool { flags & (EPOLLOUT.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 }
+        public var isReadable: Bool { flags & (cp_epoll_readable | cp_epoll_hangup | cp_epoll_error) != 0 }
+        public var isWritable: Bool { flags & (cp_epoll_writable | cp_epoll_hangup | cp_epoll_error) != 0 }
         /// The peer has closed its sending side, or the connection is gone.
-        public var isHangup: Bool { flags & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 }
+        public var isHangup: Bool { flags & (cp_epoll_peer_closed | cp_epoll_hangup | cp_epoll_error) != 0 }
     }
 
     private let descriptor: Descriptor

@@ -32,7 +32,7 @@ public enum Process {
     }
 
     /// Gives freed memory back to the kernel.
-    public static func trimMemory() { malloc_trim(0) }
+    public static func trimMemory() { cp_trim_memory() }
 
     /// Ends the process at once.
     public static func exit(_ code: Int32) -> Never { CPlatform.exit(code) }

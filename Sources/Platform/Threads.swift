@@ -61,14 +61,14 @@ private final class ThreadBody {
 
 /// A thread of the process.
 public struct Thread: @unchecked Sendable {
-    private let handle: pthread_t
+    private let handle: UInt
 
     /// Starts a thread that runs `body` and ends.
     /// - Parameter stackBytes: its stack; pages never touched cost nothing.
     public static func spawn(stackBytes: Int = 512 * 1024, _ body: @escaping () -> Void) throws(SystemError) -> Thread {
         // The body's reference travels as the thread's argument and is taken over exactly once by the thread.
         let argument = Unmanaged.passRetained(ThreadBody(body)).toOpaque()
-        var handle = pthread_t(bitPattern: 0)
+        var handle: UInt = 0
         let code = cp_spawn_thread(
             { pointer in
                 Unmanaged<ThreadBody>.fromOpaque(pointer!).takeRetainedValue().run()
@@ -82,10 +82,5 @@ public struct Thread: @unchecked Sendable {
     }
 
     /// Waits until it has ended. Once only.
-    public func join() { pthread_join(handle, nil) }
-}
-
-extension pthread_t {
-    /// glibc's pthread_t is an unsigned integer.
-    fileprivate init(bitPattern: UInt) { self = pthread_t(bitPattern) }
+    public func join() { cp_join_thread(handle) }
 }

@@ -29,8 +29,8 @@ install_debian() {
 need_swift() {
     command -v swiftc >/dev/null || fail "Swift 6.3 is needed: install it from swift.org and put swiftc on the PATH"
     swift_root=$(dirname "$(dirname "$(readlink -f "$(command -v swiftc)")")")
-    export GATEHOUSE_EMBEDDED_LIBRARIES="$swift_root/lib/swift/embedded/x86_64-unknown-linux-gnu"
-    [ -d "$GATEHOUSE_EMBEDDED_LIBRARIES" ] || fail "this Swift has no Embedded library for x86-64 Linux: $swift_root"
+    [ -d "$swift_root/lib/swift/embedded/x86_64-unknown-linux-gnu" ] \
+        || fail "this Swift has no Embedded library for x86-64 Linux: $swift_root"
 }
 
 # need_python NAME PACKAGE... : a virtual environment under .build with these PyPI packages; sets $python.

@@ -107,6 +107,11 @@ static inline int cp_socket_error(int descriptor) {
     return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 // Waits for readiness: 1 ready, 0 timed out, -1 error.
+// Enumerations in glibc, macros in musl.
+static const uint32_t cp_epoll_readable = EPOLLIN, cp_epoll_writable = EPOLLOUT, cp_epoll_edge = EPOLLET,
+                      cp_epoll_exclusive = EPOLLEXCLUSIVE, cp_epoll_peer_closed = EPOLLRDHUP,
+                      cp_epoll_hangup = EPOLLHUP, cp_epoll_error = EPOLLERR;
+
 static inline int cp_poll_one(int descriptor, int for_write, int milliseconds) {
     struct pollfd one = {descriptor, (short)(for_write ? POLLOUT : POLLIN), 0};
     int n = poll(&one, 1, milliseconds);
@@ -126,7 +131,10 @@ int cp_signal_descriptor(void);
 int cp_next_signal(int descriptor);
 void cp_ignore_broken_pipes(void);
 void cp_tune_allocator(void);
+void cp_trim_memory(void);
 void cp_trapped(void);
-int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, pthread_t *thread);
+// A thread's handle is an integer in glibc and a pointer in musl.
+int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
+void cp_join_thread(uintptr_t thread);
 
 #endif

@@ -1,0 +1,103 @@
+# The foreign C libraries of the shipped binary: LMDB, mbedTLS, libyaml and zlib from Debian's source packages, and musl from
+# Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own static
+# libraries are made for glibc, whose part alone would be a third of the binary and which, linked statically, still wants
+# its shared libraries on the device to resolve a name. The machine's own package system learns of no other architecture.
+# Sourced by Tools/build, never run.
+
+foreign_sources=(lmdb mbedtls libyaml zlib)
+
+# isolated_apt STATE ARCH : sets apt_options so that apt works on a state of its own, with source packages.
+isolated_apt() {
+    local state=$1 arch=$2 file
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/parts"
+    : >"$state/status"
+    # The mirrors that this machine uses for Debian, asked for sources besides.
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+        case $file in
+            *.sources) grep -qs debian-archive-keyring "$file" || continue
+                sed 's/^Types:.*/Types: deb deb-src/' "$file" >"$state/parts/$(basename "$file")" ;;
+            *.list) [ -f "$file" ] || continue
+                sed -n '/debian/{s/^deb \(.*\)/deb \1\ndeb-src \1/p}' "$file" >"$state/parts/$(basename "$file")" ;;
+        esac
+    done
+    apt_options=(
+        -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o "Dir::State=$state"
+        -o "Dir::State::lists=$state/lists" -o "Dir::State::status=$state/status" -o "Dir::Cache=$state/cache"
+        -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$state/parts"
+        -o APT::Sandbox::User=root -o Debug::NoLocking=1 -o pkgCacheGen::Essential=none)
+    apt-get "${apt_options[@]}" update -qq >&2 || fail "apt-get could not read the lists of Debian's mirror"
+}
+
+# fetch_foreign : Debian's sources, with Debian's patches, in .build/sources/NAME.
+fetch_foreign() {
+    [ -f .build/sources/.complete ] && return 0
+    local folder="$top/.build/sources" name
+    rm -rf "$folder"
+    mkdir -p "$folder/packages"
+    isolated_apt "$folder/apt" amd64
+    say "fetching the sources of ${foreign_sources[*]}"
+    (cd "$folder/packages" && apt-get "${apt_options[@]}" source --download-only -qq "${foreign_sources[@]}" >&2) \
+        || fail "apt-get could not fetch the sources of ${foreign_sources[*]}: does the mirror have source packages?"
+    for name in "${foreign_sources[@]}"; do
+        dpkg-source --no-check -x "$folder"/packages/"${name}"_*.dsc "$folder/$name" >/dev/null
+    done
+    rm -rf "$folder/apt" "$folder/packages"
+    touch "$folder/.complete"
+}
+
+# make_sysroot DEBIAN_ARCH GNU_TRIPLE : headers and static libraries for that architecture in .build/sysroot/DEBIAN_ARCH;
+# sets sysroot (absolute).
+make_sysroot() {
+    local debian=$1 gnu=$2
+    sysroot="$top/.build/sysroot/$debian"
+    local stamp
+    stamp=$(cat "$top/Tools/lib/foreign.sh" "$top/Tools/lib/mbedtls-config.h" | cksum)
+    [ "$(cat "$sysroot/.complete" 2>/dev/null)" = "$stamp" ] && return 0
+    fetch_foreign
+    rm -rf "$sysroot"
+    mkdir -p "$sysroot/include" "$sysroot/lib"
+
+    say "$debian: unpacking musl"
+    local state="$sysroot/apt"
+    isolated_apt "$state" "$debian"
+    (cd "$state/cache" && apt-get "${apt_options[@]}" download -qq musl-dev >&2) \
+        || fail "apt-get could not fetch musl-dev for $debian"
+    dpkg -x "$state"/cache/musl-dev_*.deb "$sysroot/musl"
+    cp -R "$sysroot"/musl/usr/include/*-linux-musl*/. "$sysroot/include"
+    cp -R "$sysroot"/musl/usr/lib/*-linux-musl*/. "$sysroot/lib"
+    rm -rf "$sysroot/musl" "$state"
+
+    say "$debian: compiling ${foreign_sources[*]}"
+    local sources="$top/.build/sources"
+    cp "$sources/lmdb/libraries/liblmdb/lmdb.h" "$sources"/zlib/{zlib,zconf}.h "$sources/libyaml/include/yaml.h" \
+        "$sysroot/include"
+    cp -R "$sources"/mbedtls/include/{mbedtls,psa} "$sysroot/include"
+    cp "$top/Tools/lib/mbedtls-config.h" "$sysroot/include/mbedtls/gatehouse.h"
+    sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
+    compile_library "$gnu" lmdb "$sources/lmdb/libraries/liblmdb" -DMDB_USE_ROBUST=1 \
+        -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb.c midl.c
+    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -- \
+        adler32.c crc32.c deflate.c inffast.c inflate.c inftrees.c trees.c zutil.c
+    compile_library "$gnu" yaml "$sources/libyaml/src" -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 \
+        -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -- api.c reader.c scanner.c parser.c
+    local files
+    mapfile -t files < <(cd "$sources/mbedtls/library" && ls -- *.c | grep -v ^psa_)
+    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -- "${files[@]}"
+    printf '%s' "$stamp" >"$sysroot/.complete"
+}
+
+# compile_library GNU_TRIPLE NAME FOLDER FLAG... -- FILE... : lib/libNAME.a of the sysroot.
+compile_library() {
+    local gnu=$1 name=$2 folder=$3; shift 3
+    local flags=() objects="$sysroot/objects/$name"
+    while [ "$1" != -- ]; do flags+=("$1"); shift; done
+    shift
+    mkdir -p "$objects"
+    printf '%s\0' "$@" | xargs -0 -P "$(nproc)" -I{} sh -c 'cd "$1" && shift && out=$1/$(basename "$2" .c).o && file=$2 \
+        && shift 2 && exec "$@" -c -o "$out" "$file"' compile "$folder" "$objects" {} \
+        "$gnu-gcc" -O2 -w -std=gnu11 -nostdinc -isystem "$sysroot/include" -isystem "$("$gnu-gcc" -print-file-name=include)" \
+        -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong \
+        -fno-pie "${flags[@]}" || fail "$name does not compile for $gnu"
+    "$gnu-ar" rcs "$sysroot/lib/lib$name.a" "$objects"/*.o
+    rm -rf "$objects"
+}
