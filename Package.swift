@@ -8,7 +8,7 @@ let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
 
 let swiftSettings: [SwiftSetting] =
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
-    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Osize", "-Xfrontend", "-function-sections"])] : [])
+    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-O", "-Xfrontend", "-function-sections"])] : [])
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
 

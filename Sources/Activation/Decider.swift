@@ -29,12 +29,12 @@ public struct Decider: ~Copyable {
     private let meters: Meters
     private let pepper: HMACSHA256
     private var question = JSONDocument()
-    private var contextDocument = JSONDocument()
     private var finder = IdentifierFinder()
     private var index = ProfileIndex()
-    private var surroundings: Surroundings
+    private let surroundings: Surroundings
     private var evaluator = Evaluator()
     private var audienceCount = -1
+    private var memo = AnswerMemo()
 
     /// - Parameter device: the device's name, `device.id` in rules.
     public init(device: [UInt8], pepper: HMACSHA256, meters: Meters) {
@@ -103,33 +103,25 @@ public struct Decider: ~Copyable {
             throw .invalidContext("the question must be an object: {\"context\": {\"targetingKey\": …}}")
         }
         hasContext = false
+        var contextNode: JSONNode?
         if let context = question.member(question.root, "context") {
             guard question.kind(context) == .object else { throw .invalidContext("context must be an object") }
             if let key = question.member(context, "targetingKey"), question.kind(key) != .string {
                 throw .invalidContext("targetingKey must be text")
             }
-            // Rules see the context as a document of its own.
-            do throws(JSONError) {
-                try Decider.parse(question, context, into: &contextDocument)
-            } catch {
-                throw .parse(error)
-            }
+            contextNode = context
             hasContext = true
         }
         do throws(IdentifierError) {
-            try finder.find(policy.identifiers, question, question.root, pepper: pepper)
+            try finder.find(policy.identifiers, question, question.root, pepper: pepper, purpose: .lookUp)
         } catch {
             throw .tooManyIdentifiers
         }
+        // Rules see the context and nothing around it.
+        if let contextNode { question.narrow(to: contextNode) }
     }
 
     private var hasContext = false
-
-    private static func parse(
-        _ question: borrowing JSONDocument, _ context: JSONNode, into document: inout JSONDocument
-    ) throws(JSONError) {
-        try document.parse(question.source(context), maximumDepth: Limits.contextDepth)
-    }
 
     // MARK: The person
 
@@ -186,7 +178,7 @@ public struct Decider: ~Copyable {
         surroundings.bundleAge = now - policy.loadedAt
         surroundings.profileAge = nil
         surroundings.audiences.removeAll()
-        if hasContext { surroundings.context = contextDocument }
+        if hasContext { surroundings.context = question }
         let hasAnswer = decide(policy, range, person, consent, reader, &writer)
         surroundings.context = nil
         evaluator.end()
@@ -235,8 +227,8 @@ public struct Decider: ~Copyable {
         var hasAnswer = true
         for number in range {
             let decision = policy.decisions.decisions[number]
-            let choice = choose(decision, policy, consent, bindings)
-            hasAnswer = write(decision, choice, policy.version, &writer)
+            let choice = choose(decision, number, policy, consent, bindings)
+            hasAnswer = write(decision, choice, policy, &writer)
         }
         return hasAnswer
     }
@@ -285,57 +277,56 @@ public struct Decider: ~Copyable {
         }
     }
 
-    /// What a decision came to.
-    private struct Choice {
-        var variant: Int
-        var reason: StaticString
-        var rule = -1
-        var consent: StaticString
-        var needsKey = false
-    }
-
     private mutating func choose(
-        _ decision: Decision, _ policy: Policy, _ consent: PurposeSet, _ bindings: borrowing DecisionBindings
+        _ decision: Decision, _ number: Int, _ policy: Policy, _ consent: PurposeSet,
+        _ bindings: borrowing DecisionBindings
     ) -> Choice {
-        var choice = Choice(variant: decision.defaultVariant, reason: "DEFAULT", consent: "not needed")
+        var choice = Choice(decision: number, variant: decision.defaultVariant)
         if !decision.isEnabled {
-            choice.reason = "DISABLED"
+            choice.reason = .disabled
             return choice
         }
         if let purpose = decision.purpose {
             guard consent.contains(PurposeSet(purpose: purpose)) else {
-                choice.consent = "denied"
+                choice.consent = .denied
                 return choice
             }
-            choice.consent = "granted"
+            choice.consent = .granted
         }
-        for number in decision.rules.indices {
-            let rule = decision.rules[number]
-            if let expression = rule.expression, !isTrue(policy.program, expression, bindings) { continue }
-            choice.rule = number
-            if case .serve(let variant) = rule.outcome, rule.holdout == 0 {
-                choice.variant = variant
-                choice.reason = rule.expression == nil ? "STATIC" : "TARGETING_MATCH"
-                return choice
-            }
-            guard let seed else {
-                choice.needsKey = true
-                return choice
-            }
-            draw(rule, seed ^ UInt64(decision.tag) << 16, &choice)
+        guard let number = findRule(decision, policy, bindings) else { return choice }
+        choice.rule = number
+        if case .serve(let variant) = decision.rules[number].outcome, decision.rules[number].holdout == 0 {
+            choice.variant = variant
+            choice.reason = decision.rules[number].expression == nil ? .always : .targetingMatch
             return choice
         }
+        guard let seed else {
+            choice.needsKey = true
+            return choice
+        }
+        draw(decision.rules[number], seed ^ UInt64(decision.tag) << 16, &choice)
         return choice
+    }
+
+    /// The first rule that matches: of those with a condition the first that is true, else the first without one.
+    private mutating func findRule(
+        _ decision: Decision, _ policy: Policy, _ bindings: borrowing DecisionBindings
+    ) -> Int? {
+        var failures = 0
+        let match = evaluator.firstTrue(policy.program, in: decision.conditions, bindings, failures: &failures)
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        if let match { return match - decision.conditions.lowerBound }
+        return decision.conditions.count < decision.rules.count ? decision.conditions.count : nil
     }
 
     /// Applies holdout and split: two independent draws that depend on the person and the decision alone.
     private func draw(_ rule: Rule, _ seed: UInt64, _ choice: inout Choice) {
-        choice.reason = "SPLIT"
+        choice.reason = .split
         if rule.holdout > 0, Decider.mix(seed ^ 0x686F_6C64).multipliedFullWidth(by: 100).high < rule.holdout { return }
         switch rule.outcome {
         case .serve(let variant):
             choice.variant = variant
-            choice.reason = "TARGETING_MATCH"
+            choice.reason = .targetingMatch
         case .split(let shares, let total):
             let point = Decider.mix(seed).multipliedFullWidth(by: total).high
             for share in shares where point < share.upTo {
@@ -355,39 +346,19 @@ public struct Decider: ~Copyable {
 
     // MARK: The answer
 
-    private func write(
-        _ decision: Decision, _ choice: Choice, _ version: UInt64, _ writer: inout JSONWriter
+    private mutating func write(
+        _ decision: Decision, _ choice: Choice, _ policy: Policy, _ writer: inout JSONWriter
     ) -> Bool {
         if choice.needsKey {
             meters.decisionErrors.add()
+            let key = decision.key
             writeError(
-                decision.key.span, "TARGETING_KEY_MISSING", "this decision is split by person: give context.targetingKey",
+                key.span, "TARGETING_KEY_MISSING", "this decision is split by person: give context.targetingKey",
                 &writer)
             return false
         }
         if choice.rule >= 0 { meters.decisionsMatched.add() } else { meters.decisionsDefault.add() }
-        let variant = decision.variants[choice.variant]
-        writer.beginObject()
-        writer.key("key")
-        writer.string(decision.key)
-        writer.key("value")
-        writer.raw(variant.json.span)
-        writer.key("reason")
-        writer.string(choice.reason)
-        writer.key("variant")
-        writer.string(variant.name)
-        writer.key("metadata")
-        writer.beginObject()
-        writer.key("bundle")
-        writer.uint(version)
-        writer.key("consent")
-        writer.string(choice.consent)
-        if choice.rule >= 0 {
-            writer.key("rule")
-            writer.string(decision.rules[choice.rule].name)
-        }
-        writer.endObject()
-        writer.endObject()
+        memo.write(decision, choice, policy, into: &writer)
         return true
     }
 

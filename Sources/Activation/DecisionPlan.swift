@@ -35,8 +35,8 @@ struct Variant: Sendable {
     let json: [UInt8]
 }
 
-/// One decision: an OpenFeature flag.
-public struct Decision: Sendable {
+/// One decision: an OpenFeature flag. Immutable; a class, so that answering copies one reference.
+public final class Decision: Sendable {
     public let key: [UInt8]
     let tag: UInt32
     /// Number of the purpose that it needs; nil for one that sees no person.
@@ -45,8 +45,29 @@ public struct Decision: Sendable {
     let defaultVariant: Int
     let isEnabled: Bool
     let rules: [Rule]
+    /// The conditions of the first rules, up to one without a condition: expressions of the policy's program, in order.
+    let conditions: Range<Int>
     /// Audiences that its rules mention, with those that these mention.
     let needs: UInt64
+
+    init(
+        key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, isEnabled: Bool, rules: [Rule],
+        needs: UInt64
+    ) {
+        self.key = key
+        tag = NameTag.of(key.span)
+        self.purpose = purpose
+        self.variants = variants
+        self.defaultVariant = defaultVariant
+        self.isEnabled = isEnabled
+        self.rules = rules
+        self.needs = needs
+        // The compiler numbers expressions in the order of adding, and nothing is added between two rules.
+        let first = rules.first?.expression ?? 0
+        var count = 0
+        while count < rules.count, rules[count].expression == first + count { count += 1 }
+        conditions = first..<first + count
+    }
 }
 
 /// All audiences and decisions of a bundle.
@@ -59,7 +80,8 @@ public struct DecisionPlan: Sendable {
     public func index(of key: Span<UInt8>) -> Int? {
         for index in decisions.indices {
             let decision = decisions[index]
-            if equal(decision.key.span, key) { return index }
+            let name = decision.key
+            if equal(name.span, key) { return index }
         }
         return nil
     }
@@ -170,8 +192,7 @@ struct DecisionPlanReader {
         }
         plan.decisions.append(
             Decision(
-                key: copy(document.bytes(name)), tag: NameTag.of(document.bytes(name)), purpose: purpose,
-                variants: variants, defaultVariant: defaultVariant,
+                key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
                 isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: closure(needs)))
     }
 

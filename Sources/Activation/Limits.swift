@@ -13,4 +13,8 @@ public enum Limits {
     public static let questionBytes = 64 * 1024
     /// Nesting of a context.
     public static let contextDepth = 32
+    /// Answers that a thread keeps as text; a power of two. Most devices give fewer different ones in a minute.
+    static let answersKept = 64
+    /// Bytes of an answer that is kept: 64 of them are 32 KiB a thread at most.
+    static let answerKeptBytes = 512
 }

@@ -35,6 +35,15 @@ struct Documents {
 
     private static let empty = JSONDocument()
 
+    func root(_ region: UInt16) -> JSONNode {
+        switch region - Region.document {
+        case 0: first.root
+        case 1: second.root
+        case 2: third.root
+        default: fourth.root
+        }
+    }
+
     @_lifetime(borrow self)
     func bytes(_ region: UInt16, _ node: JSONNode) -> Span<UInt8> {
         switch region - Region.document {

@@ -226,7 +226,8 @@ public struct Evaluator: ~Copyable {
     }
 
     /// The first of a range of expressions that is true, as a decision takes the first rule that matches; nil: none.
-    /// Expressions that fail count as false; `failures` counts them.
+    /// Expressions that fail count as false; `failures` counts them, but for those that miss a key or field: what a person or
+    /// a question does not have is no mistake of the rule.
     public mutating func firstTrue<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, in range: Range<Int>, _ bindings: borrowing B, failures: inout Int
     ) -> Int? {
@@ -238,7 +239,7 @@ public struct Evaluator: ~Copyable {
             if entry.condition != Program.none { end = walk(program, entry.condition, bindings) }
             if end == .leave {
                 let value = run(program, entry.start, bindings)
-                if value.isTrue { end = .yes } else if value.kind != .bool { failures += 1 }
+                if value.isTrue { end = .yes } else if value.kind != .bool, !value.isMissingKey { failures += 1 }
             }
             if end == .yes { return number }
             number += 1

@@ -298,7 +298,7 @@ struct Machine: ~Copyable {
     private func root(_ number: UInt32) -> Value {
         let region = Region.document + UInt16(number)
         if documents.state & (16 << UInt8(number)) == 0 { return Value(.map, region: Region.constants) }
-        return documents.value(region, JSONNode(index: 0))
+        return documents.value(region, documents.root(region))
     }
 
     /// `&&` and `||` of two operands of which the first did not decide (langdef.md "Logical operators").

@@ -117,6 +117,9 @@ extension Value {
     @inline(__always) var isOfDocument: Bool { region >= Region.document }
 
     @inline(__always)
+    /// Whether this is the error of a key or attribute that is not there.
+    var isMissingKey: Bool { kind == .error && bits == UInt64(EvaluationError.Reason.noSuchKey.rawValue) }
+
     static func failure(_ reason: EvaluationError.Reason) -> Value { Value(.error, bits: UInt64(reason.rawValue)) }
     static var unset: Value { Value(.unset) }
     static var absent: Value { Value(.absent) }

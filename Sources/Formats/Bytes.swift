@@ -88,8 +88,17 @@ extension Array where Element == UInt8 {
     /// Appends borrowed bytes; allocates only when the capacity is used up.
     @inlinable
     public mutating func append(contentsOf bytes: Span<UInt8>) {
-        // The buffer is read inside the closure only, while the span is borrowed.
-        unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
+        // Each byte of the new room is written before it counts, and both buffers are used inside their closures only.
+        append(addingCapacity: bytes.count) { room in
+            unsafe bytes.withUnsafeBufferPointer { source in
+                unsafe room.withUnsafeMutableBufferPointer { target, count in
+                    if let from = unsafe source.baseAddress, let to = unsafe target.baseAddress {
+                        unsafe (to + count).initialize(from: from, count: source.count)
+                    }
+                    count += source.count
+                }
+            }
+        }
     }
 }
 

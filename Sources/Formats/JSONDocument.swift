@@ -78,7 +78,11 @@ public struct JSONDocument: Sendable {
 
     // MARK: Reading
 
-    public var root: JSONNode { JSONNode(index: 0) }
+    /// The outermost value, or the one that `narrow(to:)` chose.
+    public internal(set) var root = JSONNode(index: 0)
+
+    /// Makes a value below the root the root, until the next text is parsed: for a reader that may see only that.
+    public mutating func narrow(to node: JSONNode) { root = node }
 
     public func kind(_ node: JSONNode) -> JSONKind { nodes[Int(node.index)].kind }
 

@@ -58,6 +58,7 @@ extension JSONDocument {
         _ input: Span<UInt8>, maximumDepth: Int = Limits.jsonDepth, maximumValues: Int = Limits.jsonValues,
         duplicateKeys: DuplicateKeys = .lastWins
     ) throws(JSONError) {
+        root = JSONNode(index: 0)
         text.removeAll(keepingCapacity: true)
         nodes.removeAll(keepingCapacity: true)
         positions.removeAll(keepingCapacity: true)

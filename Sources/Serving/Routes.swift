@@ -95,13 +95,13 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
 
     // MARK: Admission to a route
 
-    /// Checks method and role; answers and returns false when the call must not go on.
+    /// Checks method (HEAD goes where GET goes) and role; answers and returns false when the call must not go on.
     mutating func mayGoOn(
-        _ request: borrowing Request, _ role: Roles, _ methods: [Method], _ response: inout Response
+        _ request: borrowing Request, _ role: Roles, _ method: Method, _ response: inout Response
     ) -> Bool {
-        if !methods.contains(request.method) {
+        if request.method != method, !(method == .get && request.method == .head) {
             table.meters.requestsRefused.add()
-            response.header("Allow", methods.contains(.post) ? "POST" : methods.contains(.put) ? "PUT" : "GET, HEAD")
+            response.header("Allow", method == .post ? "POST" : method == .put ? "PUT" : "GET, HEAD")
             response.sendProblem(405, "This route does not take this method; see the Allow header.")
             return false
         }
@@ -130,7 +130,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private mutating func takeEvents(
         _ request: borrowing Request, _ type: EventType?, _ response: inout Response
     ) -> Disposition {
-        guard mayGoOn(request, .collect, [.post], &response) else { return .answered }
+        guard mayGoOn(request, .collect, .post, &response) else { return .answered }
         let submission = table.intake.obtain()
         guard parse(request, into: submission, limit: type == nil ? CollectionLimits.batchBytes : CollectionLimits.eventBytes, &response)
         else {
@@ -235,7 +235,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     // MARK: Decisions
 
     private mutating func answerDecision(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard mayGoOn(request, .decide, [.post], &response) else { return .answered }
+        guard mayGoOn(request, .decide, .post, &response) else { return .answered }
         let begin = clock.monotonicNanoseconds()
         let rest = request.path.extracting(24..<request.path.count)
         let isBulk = rest.isEmpty

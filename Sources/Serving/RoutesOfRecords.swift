@@ -41,7 +41,7 @@ extension Routes {
     }
 
     mutating func answerMetrics(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard mayGoOn(request, .operate, [.get, .head], &response) else { return .answered }
+        guard mayGoOn(request, .operate, .get, &response) else { return .answered }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
@@ -67,7 +67,7 @@ extension Routes {
         let suffix = consentSuffix.bytes
         let isConsent = rest.count > suffix.count
             && equal(rest.extracting(rest.count - suffix.count..<rest.count), suffix)
-        guard mayGoOn(request, .privacy, isConsent ? [.put] : [.get, .head], &response) else { return .answered }
+        guard mayGoOn(request, .privacy, isConsent ? .put : .get, &response) else { return .answered }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
@@ -201,7 +201,7 @@ extension Routes {
 
     /// `GET /v1/arrivals?after=N&limit=M`: what agents have delivered, in the order of arrival: for checking a fleet.
     mutating func answerArrivals(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard mayGoOn(request, .operate, [.get, .head], &response) else { return .answered }
+        guard mayGoOn(request, .operate, .get, &response) else { return .answered }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered

@@ -67,13 +67,14 @@ public struct Response {
         isSent = true
         appendStatusLine(status)
         let hasBody = status != 204 && status != 304
-        if hasBody && contentType.utf8CodeUnitCount > 0 {
-            append("Content-Type: ")
-            append(contentType)
-            append("\r\n")
-        }
         if hasBody {
-            append("Content-Length: ")
+            if contentType.utf8CodeUnitCount > 0 {
+                append("Content-Type: ")
+                append(contentType)
+                append("\r\nContent-Length: ")
+            } else {
+                append("Content-Length: ")
+            }
             appendInteger(UInt64(body.count), to: &output)
             append("\r\n")
         }
@@ -83,7 +84,7 @@ public struct Response {
             append("Connection: keep-alive\r\n")
         }
         output.append(contentsOf: dateLine)
-        output.append(contentsOf: fields)
+        if !fields.isEmpty { output.append(contentsOf: fields) }
         append("\r\n")
         if hasBody && !isToHead { output.append(contentsOf: body) }
     }

@@ -102,7 +102,8 @@ public struct Attribute: Sendable {
 }
 
 /// All attributes of a bundle. Immutable once read: threads share it.
-public struct AttributePlan: Sendable {
+public final class AttributePlan: @unchecked Sendable {
+    // The members are written in `init` only.
     /// In the order of the bundle, in which they are computed: the rule of one sees what those before it have become.
     public private(set) var attributes: [Attribute] = []
     /// Tags in ascending order, as in records.

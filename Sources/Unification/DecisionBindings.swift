@@ -26,11 +26,12 @@ public struct AudienceSet: Equatable, Sendable {
     }
 }
 
-/// What rules may ask for besides the profile. Kept by a thread and changed from decision to decision.
+/// What rules may ask for besides the profile. Kept by a thread and changed from decision to decision; a class, so that
+/// bindings refer to it and copy nothing.
 ///
 /// Set `event` and `context` back to nil before their documents parse the next text, and let the evaluator `end()`:
 /// a document that is referred to from here is copied when it changes.
-public struct Surroundings {
+public final class Surroundings {
     /// `now`, milliseconds since the epoch.
     public var now: Int64
     /// `event.timestamp`, milliseconds since the epoch; nil: not set.

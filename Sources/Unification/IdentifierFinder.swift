@@ -29,6 +29,7 @@ public struct IdentifierFinder: ~Copyable {
     private var needleEnds: [Int] = []
     /// One bit for each first byte of a needle.
     private var firstBytes: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    private var isSeeking = true
     private var normalized = NormalizedIdentifier()
     private var lowered: [UInt8] = []
 
@@ -40,6 +41,14 @@ public struct IdentifierFinder: ~Copyable {
         lowered.reserveCapacity(Limits.rawIdentifierBytes)
     }
 
+    /// What the identifiers are wanted for.
+    public enum Purpose: Sendable {
+        /// The event will be written: its raw values must be found wherever else they stand.
+        case redaction
+        /// A person is looked up, and nothing of the text is written.
+        case lookUp
+    }
+
     /// Finds and hashes the identifiers of the event at `event` in `document`: at the places of `plan`, and, to be
     /// stripped only, at the well-known places of the Segment specification (`WellKnownIdentity`).
     ///
@@ -47,9 +56,10 @@ public struct IdentifierFinder: ~Copyable {
     /// stripped and otherwise ignored.
     public mutating func find(
         _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode,
-        pepper: borrowing HMACSHA256
+        pepper: borrowing HMACSHA256, purpose: Purpose = .redaction
     ) throws(IdentifierError) {
         wipe()
+        isSeeking = purpose == .redaction
         for index in plan.kinds.indices {
             for path in plan.kinds[index].paths {
                 guard let node = path.find(document, event) else { continue }
@@ -65,6 +75,7 @@ public struct IdentifierFinder: ~Copyable {
                 }
             }
         }
+        if !isSeeking { return }
         for path in WellKnownIdentity.paths {
             guard let node = path.find(document, event), !identityNodes.contains(node) else { continue }
             identityNodes.append(node)
@@ -94,7 +105,7 @@ public struct IdentifierFinder: ~Copyable {
         switch document.kind(node) {
         case .string, .integer, .number: break
         default:
-            try seekEverything(document, node)
+            if isSeeking { try seekEverything(document, node) }
             return
         }
         let kind = plan.kinds[index]
@@ -105,7 +116,7 @@ public struct IdentifierFinder: ~Copyable {
             if !lowered.isEmpty { blockedCount += 1 }
             return
         }
-        try seek(bytes)
+        if isSeeking { try seek(bytes) }
         if !normalized.take(RawIdentifier(bytes), kind.normalizer) {
             invalidCount += 1
             return
@@ -114,8 +125,10 @@ public struct IdentifierFinder: ~Copyable {
             blockedCount += 1
             return
         }
-        try seekNormalized()
-        if kind.normalizer.form == .e164 || kind.normalizer.form == .digits { try seekDigits(bytes) }
+        if isSeeking {
+            try seekNormalized()
+            if kind.normalizer.form == .e164 || kind.normalizer.form == .digits { try seekDigits(bytes) }
+        }
         let digest = normalized.hash(kindName: kind.name.span, pepper: pepper)
         for earlier in found where earlier.kindTag == kind.tag && earlier.digest == digest { return }
         if found.count == Limits.identifiersPerEvent { throw .tooMany }
