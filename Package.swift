@@ -6,9 +6,13 @@ import PackageDescription
 
 let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
 
+// Exclusive access is checked while the tests run, in ordinary Swift; what ships does not check it again. With each
+// function in a section of its own the linker drops what is not called and keeps one of what is the same.
+let shippedFlags = ["-wmo", "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections"]
+
 let swiftSettings: [SwiftSetting] =
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
-    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-O", "-Xfrontend", "-function-sections"])] : [])
+    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(shippedFlags)] : [])
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
 

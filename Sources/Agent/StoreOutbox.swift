@@ -245,7 +245,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         path.append(name)
         defer { path.removeLast() }
         if isDenied { return }
-        message.key(event.bytes(name))
+        let document = event
+        message.key(document.bytes(name))
         writeValue(value)
     }
 

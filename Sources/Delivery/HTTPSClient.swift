@@ -354,9 +354,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         var start = headLength
         var end = received
         while true {
-            var buffer = answer.mutableSpan
-            // The body itself is not wanted: each piece is decoded over the one before.
-            switch decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end) {
+            switch skip(&decoder, &answer, start, end) {
             case .complete(_, let next): return next == end
             case .invalid: return false
             case .incomplete: break
@@ -366,6 +364,12 @@ public final class HTTPSClient<Time: Clock>: Transport {
             end = count
         }
     }
+}
+
+/// The body itself is not wanted: each piece is decoded over the one before.
+private func skip(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
+    var buffer = bytes.mutableSpan
+    return decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end)
 }
 
 /// The request up to its content type: everything that is the same each time.

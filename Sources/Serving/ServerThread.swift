@@ -211,7 +211,8 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         response.begin(toHead: false, minorVersion: 1, keepsAlive: false)
         response.header("Retry-After", 1)
         response.sendProblem(503, "Too many connections are open. Try again in a second.")
-        _ = transmit(descriptor.raw, response.output.span)
+        let output = response.output
+        _ = transmit(descriptor.raw, output.span)
         response.output.removeAll(keepingCapacity: true)
     }
 
