@@ -8,7 +8,11 @@ let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
 
 // Exclusive access is checked while the tests run, in ordinary Swift; what ships does not check it again. With each
 // function in a section of its own the linker drops what is not called and keeps one of what is the same.
-let shippedFlags = ["-wmo", "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections"]
+let shippedFlags = [
+    "-wmo", "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections",
+    // One object a room: its files are optimised together.
+    "-Xfrontend", "-enable-single-module-llvm-emission",
+]
 
 let swiftSettings: [SwiftSetting] =
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]

@@ -203,29 +203,43 @@ extension Machine {
     }
 
     /// Makes the quick form of a slot that has been loaded.
-    mutating func quicken(_ slot: Int, _ program: borrowing Program, _ c: Context) {
+    mutating func quicken(_ slot: Int, _ program: borrowing Program, _ record: Span<UInt8>) {
         let value = slots[slot]
         var made = QuickSlot(kind: value.kind, bits: value.bits)
         switch value.kind {
         case .int, .double, .bool, .unset: break
         case .string:
-            made.bits = program.symbols.find(bytes(value, c), c.pool).map { UInt64($0) } ?? Machine.noSymbol
-        case .list: made = quickList(value, program, c)
+            made.bits = symbol(value, program, record).map { UInt64($0) } ?? Machine.noSymbol
+        case .list: made = quickList(value, program, record)
         default: made.kind = .error
         }
         quick[slot] = made
         quickened.append(UInt32(slot))
     }
 
+    /// The symbol of a text, or nil: no test asks for it. Attributes are texts of the record, and are looked up without the
+    /// context of general code, which is a dozen words to hand on.
+    private func symbol(_ text: Value, _ program: borrowing Program, _ record: Span<UInt8>) -> UInt32? {
+        let pool = program.pool.span
+        if text.region == Region.record {
+            let start = Int(truncatingIfNeeded: text.bits)
+            return program.symbols.find(record.extracting(start..<start + Int(text.extra)), pool)
+        }
+        return program.symbols.find(bytes(text, Context(program, record)), pool)
+    }
+
     /// A list of texts as the symbols in it; texts that no test asks for are left out.
-    private mutating func quickList(_ list: Value, _ program: borrowing Program, _ c: Context) -> QuickSlot {
+    private mutating func quickList(
+        _ list: Value, _ program: borrowing Program, _ record: Span<UInt8>
+    ) -> QuickSlot {
         let start = symbolsOfLists.count
         let count = self.count(list)
         guard !list.isOfDocument, count <= 4096 else { return QuickSlot(kind: .error) }
         for index in 0..<count {
-            let element = self.element(list, index, c)
+            let place = Int(truncatingIfNeeded: list.bits) + index
+            let element = list.region == Region.constants ? program.values[place] : heap.values[place]
             guard element.kind == .string else { return QuickSlot(kind: .error) }
-            if let symbol = program.symbols.find(bytes(element, c), c.pool) { symbolsOfLists.append(symbol) }
+            if let symbol = symbol(element, program, record) { symbolsOfLists.append(symbol) }
         }
         return QuickSlot(kind: .list, count: UInt32(symbolsOfLists.count - start), bits: UInt64(start))
     }

@@ -214,7 +214,7 @@ public struct Evaluator: ~Copyable {
             if walk.end == .slot {
                 let slot = Int(test.slot)
                 if machine.slots[slot].kind == .absent { provide(.slot(slot), bindings) }
-                if !machine.quickenNumber(slot) { machine.quicken(slot, program, Context(program, bindings.region)) }
+                if !machine.quickenNumber(slot) { machine.quicken(slot, program, bindings.region) }
             } else {
                 let value = run(program, UInt32(truncatingIfNeeded: test.operand), bindings)
                 guard value.kind == .bool else { return .leave }

@@ -219,6 +219,18 @@ __attribute__((no_builtin)) void *memmove(void *target, const void *source, size
     return target;
 }
 
+// LMDB compares keys with this; musl's goes byte by byte.
+__attribute__((no_builtin)) int memcmp(const void *left, const void *right, size_t count) {
+    const unsigned char *a = left, *b = right;
+    for (; count >= 8; count -= 8, a += 8, b += 8) {
+        uint64_t x = *(const word *)a, y = *(const word *)b;
+        if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+    }
+    for (; count > 0; count--, a++, b++)
+        if (*a != *b) return *a < *b ? -1 : 1;
+    return 0;
+}
+
 __attribute__((no_builtin)) void *memcpy(void *restrict target, const void *restrict source, size_t count) {
     return memmove(target, source, count);
 }

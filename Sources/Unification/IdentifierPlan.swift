@@ -272,6 +272,7 @@ enum NobodysValues {
     /// `value` is trimmed and in lower case.
     static func contain(_ value: Span<UInt8>) -> Bool {
         if isFiller(value) { return true }
+        if !mayBegin(value[0]) { return false }
         for index in 0..<words.count where equal(value, words[index]) { return true }
         return false
     }
@@ -289,7 +290,18 @@ enum NobodysValues {
         return true
     }
 
-    private static let words: [StaticString] = [
+    /// Whether one of `words` begins with this byte: most values are told by it.
+    private static func mayBegin(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a"), UInt8(ascii: "c")...UInt8(ascii: "g"), UInt8(ascii: "n"), UInt8(ascii: "t")...UInt8(ascii: "v"),
+            UInt8(ascii: "x"), UInt8(ascii: "0"), UInt8(ascii: "1"), UInt8(ascii: "9"), UInt8(ascii: "["), UInt8(ascii: "("),
+            UInt8(ascii: "+"):
+            true
+        default: false
+        }
+    }
+
+    static let words: [StaticString] = [
         "null", "nil", "none", "undefined", "unknown", "n/a", "na", "nan", "anonymous", "anon", "guest", "user", "test",
         "tester", "true", "false", "[object object]", "(null)", "(not set)", "not set", "not_set", "xxx", "asdf",
         "email",

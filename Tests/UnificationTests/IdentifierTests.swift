@@ -30,6 +30,17 @@ private func hmac(_ kind: String, _ value: String) -> String {
 }
 
 @Suite struct IdentifierTests {
+    /// The quick look at a value's first byte must not let one of them through.
+    @Test func everyWordThatIsNobodysIsFound() {
+        for word in NobodysValues.words {
+            let isFound = NobodysValues.contain(word.bytes)
+            #expect(isFound, "\(word)")
+        }
+        let customer: StaticString = "customer-1"
+        let isFound = NobodysValues.contain(customer.bytes)
+        #expect(!isFound)
+    }
+
     @Test func findsNormalisesAndHashesEachOnce() throws {
         let result = try process(
             """

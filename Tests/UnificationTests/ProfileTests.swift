@@ -280,7 +280,7 @@ private func view(_ product: String, category: String) -> String {
         let hexadecimal = text(Hex.encode(record.span))
         #expect(
             hexadecimal == """
-                a182f701475001000200000000000000\
+                b4138608475001000200000000000000\
                 01020304050607081112131415161718\
                 009eec139c010000009eec139c010000\
                 8fbba6f509000a00009eec139c010000009eec139c0102506162\
