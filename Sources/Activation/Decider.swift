@@ -7,6 +7,7 @@ import Cryptography
 import Formats
 import Governance
 import Monitoring
+import Platform
 import Store
 import Unification
 
@@ -32,7 +33,7 @@ public struct Decider: ~Copyable {
     private var finder = IdentifierFinder()
     private var index = ProfileIndex()
     private let surroundings: Surroundings
-    private var evaluator = Evaluator()
+    private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var audienceCount = -1
     private var memo = AnswerMemo()
 

@@ -48,7 +48,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     private var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
-    private var evaluator = Evaluator()
+    private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var surroundings = Surroundings(now: 0)
     private var body = JSONWriter(reserving: 4096)
     private var kept = JSONDocument()

@@ -31,7 +31,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
 
     private var event = JSONDocument()
-    private var evaluator = Evaluator()
+    private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var index = ProfileIndex()
     private var surroundings: Surroundings
     private var message = JSONWriter(reserving: 4096)

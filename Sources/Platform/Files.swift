@@ -3,6 +3,16 @@
 import CPlatform
 
 public enum Files {
+    /// The TZif file of a time zone such as `Europe/Berlin` (the device's tzdata), or nil. Who calls has made sure that the name
+    /// cannot leave the folder.
+    public static func timeZone(_ name: String) -> [UInt8]? {
+        do throws(SystemError) {
+            return try read("/usr/share/zoneinfo/" + name, limitBytes: Limits.timeZoneBytes)
+        } catch {
+            return nil
+        }
+    }
+
     /// Reads a whole file.
     /// - Parameter limitBytes: a larger file is refused with EFBIG instead of filling the memory.
     public static func read(_ path: String, limitBytes: Int) throws(SystemError) -> [UInt8] {

@@ -77,7 +77,7 @@ enum EvalCommand {
             return 1
         }
         let bindings = JSONBindings(values: values)
-        var evaluator = Evaluator()
+        var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
         evaluator.begin()
         do throws(EvaluationError) {
             let value = try evaluator.evaluate(program, 0, bindings)
@@ -93,7 +93,7 @@ enum EvalCommand {
     }
 
     private static func runBatch() -> Int32 {
-        var evaluator = BatchEvaluator()
+        var evaluator = BatchEvaluator(zones: TimeZones { Files.timeZone($0) })
         var line: [UInt8] = []
         var output = JSONWriter(reserving: 1 << 16)
         var buffer = [UInt8](repeating: 0, count: 1 << 16)

@@ -522,6 +522,21 @@ def test_p9_wrong_files_at_the_start_are_named_with_line_and_column(bench):
     check("/nonexistent/bundle.yaml" in words, words)
 
 
+# MARK: Size
+
+
+def test_p10_each_binary_is_static_stripped_and_under_two_mebibytes(bench):
+    for arch in ("x86_64", "aarch64", "armv7"):
+        path = binary(arch)[-1]
+        size = os.path.getsize(path)
+        print(f"      {arch}: {size:,} bytes", flush=True)
+        check(size < 2 << 20, f"dist/gatehouse-{arch} has {size:,} bytes, and the limit is {2 << 20:,}")
+        headers = subprocess.run(["readelf", "--program-headers", "--sections", path], capture_output=True, text=True,
+                                 check=True).stdout
+        check("INTERP" not in headers and "DYNAMIC" not in headers, f"dist/gatehouse-{arch} is not static")
+        check(".symtab" not in headers, f"dist/gatehouse-{arch} is not stripped")
+
+
 # MARK: Memory
 
 
