@@ -13,6 +13,7 @@ import Unification
 public final class Bundle: @unchecked Sendable {
     // All members are written in `init` only; threads read them.
     public let policy: Policy
+    public var identifiers: IdentifierPlan { policy.identifiers }
     public let tracking: TrackingPlan
     public let destinations: [BundledDestination]
     /// Schemas of the tracking plan lie in here.

@@ -92,7 +92,7 @@ extension Array where Element == UInt8 {
         append(addingCapacity: bytes.count) { room in
             unsafe bytes.withUnsafeBufferPointer { source in
                 unsafe room.withUnsafeMutableBufferPointer { target, count in
-                    if let from = unsafe source.baseAddress, let to = unsafe target.baseAddress {
+                    if let from = source.baseAddress, let to = target.baseAddress {
                         unsafe (to + count).initialize(from: from, count: source.count)
                     }
                     count += source.count

@@ -67,8 +67,8 @@ enum HashCommand {
             let (read, problems) = Bundle.read(text.span, loadedAt: 0)
             if CheckCommand.report(problems, path) { return nil }
             let name = Array(kind.utf8)
-            if let read, let index = read.policy.identifiers.kindIndex(named: name.span) {
-                return read.policy.identifiers.kinds[index].normalizer
+            if let identifiers = read?.identifiers, let index = identifiers.kindIndex(named: name.span) {
+                return identifiers.kinds[index].normalizer
             }
             Process.standardError("gatehouse: the bundle has no identifier \(kind)\n")
             return nil
