@@ -84,6 +84,7 @@ let package = Package(
                 tests("Store", ["Store", "Platform", "Cryptography", "Formats"]),
                 tests("CEL", ["CEL", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
+                tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
                 tests("Agent", ["Agent", "Store", "Formats", "Platform"]),

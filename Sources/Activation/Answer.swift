@@ -1,5 +1,5 @@
-// What a decision came to, and its words. An answer depends on the choice alone, not on the person: those written lately are
-// kept, so that a busy device copies most of its answers. It need not know how a choice is made.
+// What a decision came to, and its words. An answer depends on the choice alone, not on the person: those written
+// lately are kept, so that a busy device copies most of its answers. It need not know how a choice is made.
 
 import Formats
 
@@ -46,13 +46,13 @@ struct Choice: Equatable, Sendable {
 
 /// Answers of one policy that were written lately.
 struct AnswerMemo {
-    private struct Entry {
+    struct Entry {
         var choice: Choice?
         var text: [UInt8] = []
     }
 
     /// Found by a number made of the choice; a second choice of the same number takes the first one's place.
-    private var entries: [Entry] = []
+    private(set) var entries: [Entry] = []
     private var policy: Policy?
 
     /// Writes the answer for a choice: a JSON object.
@@ -63,18 +63,19 @@ struct AnswerMemo {
             while entries.count < Limits.answersKept { entries.append(Entry()) }
         }
         let place = (choice.decision &* 31 &+ (choice.rule &+ 1) &* 7 &+ choice.variant) & (Limits.answersKept - 1)
-        if entries[place].choice != choice {
-            var fresh = JSONWriter(reserving: Limits.answerKeptBytes)
-            AnswerMemo.write(decision, choice, policy.version, into: &fresh)
-            let text = fresh.bytes
-            if text.count > Limits.answerKeptBytes {
-                writer.raw(text.span)
-                return
-            }
-            entries[place] = Entry(choice: choice, text: text)
+        if entries[place].choice == choice {
+            let text = entries[place].text
+            writer.raw(text.span)
+            return
         }
-        let text = entries[place].text
-        writer.raw(text.span)
+        var start = writer.bytes.count
+        AnswerMemo.write(decision, choice, policy.version, into: &writer)
+        // In a list a comma stands before it.
+        if writer.bytes[start] == UInt8(ascii: ",") { start += 1 }
+        if writer.bytes.count - start > Limits.answerKeptBytes { return }
+        entries[place].choice = choice
+        entries[place].text.removeAll(keepingCapacity: true)
+        entries[place].text.append(contentsOf: writer.bytes.span.extracting(start..<writer.bytes.count))
     }
 
     private static func write(

@@ -103,7 +103,6 @@ public struct Decider: ~Copyable {
         guard question.kind(question.root) == .object else {
             throw .invalidContext("the question must be an object: {\"context\": {\"targetingKey\": …}}")
         }
-        hasContext = false
         var contextNode: JSONNode?
         if let context = question.member(question.root, "context") {
             guard question.kind(context) == .object else { throw .invalidContext("context must be an object") }
@@ -111,14 +110,14 @@ public struct Decider: ~Copyable {
                 throw .invalidContext("targetingKey must be text")
             }
             contextNode = context
-            hasContext = true
         }
         do throws(IdentifierError) {
-            try finder.find(policy.identifiers, question, question.root, pepper: pepper, purpose: .lookUp)
+            try finder.find(policy.identifiers, question, question.root, for: .lookUp, pepper: pepper)
         } catch {
             throw .tooManyIdentifiers
         }
         // Rules see the context and nothing around it.
+        hasContext = contextNode != nil
         if let contextNode { question.narrow(to: contextNode) }
     }
 
@@ -245,14 +244,22 @@ public struct Decider: ~Copyable {
     }
 
     /// The audiences that a person is in, for `GET /v1/profiles/{ref}`.
+    /// - Parameter record: the person's; empty for one without.
     public mutating func writeAudiences(
-        _ policy: Policy, record: Span<UInt8>, now: Int64, into writer: inout JSONWriter
-    ) {
+        _ policy: Policy, of person: ProfileID, record: Span<UInt8>, now: Int64, _ reader: borrowing Reader,
+        into writer: inout JSONWriter
+    ) throws(StoreError) {
+        // Everything that a rule may see is set: what the last question left is another person's.
+        surroundings.consent = try consent(of: person, policy, reader)
         surroundings.now = now
+        surroundings.bundleAge = now - policy.loadedAt
+        surroundings.profileAge = nil
         surroundings.audiences = AudienceSet(count: policy.decisions.audiences.count)
         audienceCount = policy.decisions.audiences.count
         do throws(RecordDamage) {
-            index.fill(try ProfileView(record), policy.attributes)
+            let view = try ProfileView(record)
+            index.fill(view, policy.attributes)
+            surroundings.profileAge = max(0, now - view.lastSeen)
         } catch {
             index.clear(policy.attributes)
         }
@@ -317,7 +324,8 @@ public struct Decider: ~Copyable {
         let match = evaluator.firstTrue(policy.program, in: decision.conditions, bindings, failures: &failures)
         if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
         if let match { return match - decision.conditions.lowerBound }
-        return decision.conditions.count < decision.rules.count ? decision.conditions.count : nil
+        let next = decision.conditions.count
+        return next < decision.rules.count && decision.rules[next].expression == nil ? next : nil
     }
 
     /// Applies holdout and split: two independent draws that depend on the person and the decision alone.

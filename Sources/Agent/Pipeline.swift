@@ -49,7 +49,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
-    private var surroundings = Surroundings(now: 0)
+    private let surroundings = Surroundings(now: 0)
     private var body = JSONWriter(reserving: 4096)
     private var kept = JSONDocument()
     private var entry: [UInt8] = []

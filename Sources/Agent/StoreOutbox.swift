@@ -33,7 +33,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var event = JSONDocument()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var index = ProfileIndex()
-    private var surroundings: Surroundings
+    private let surroundings: Surroundings
     private var message = JSONWriter(reserving: 4096)
     private var path: [JSONNode] = []
 

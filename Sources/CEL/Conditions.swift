@@ -217,8 +217,8 @@ extension Machine {
         quickened.append(UInt32(slot))
     }
 
-    /// The symbol of a text, or nil: no test asks for it. Attributes are texts of the record, and are looked up without the
-    /// context of general code, which is a dozen words to hand on.
+    /// The symbol of a text, or nil: no test asks for it. Attributes are texts of the record, and are looked up without
+    /// the context of general code, which is a dozen words to hand on.
     private func symbol(_ text: Value, _ program: borrowing Program, _ record: Span<UInt8>) -> UInt32? {
         let pool = program.pool.span
         if text.region == Region.record {

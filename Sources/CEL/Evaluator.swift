@@ -226,8 +226,8 @@ public struct Evaluator: ~Copyable {
     }
 
     /// The first of a range of expressions that is true, as a decision takes the first rule that matches; nil: none.
-    /// Expressions that fail count as false; `failures` counts them, but for those that miss a key or field: what a person or
-    /// a question does not have is no mistake of the rule.
+    /// Expressions that fail count as false; `failures` counts them, but for those that miss a key or field: what a
+    /// person or a question does not have is no mistake of the rule.
     public mutating func firstTrue<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, in range: Range<Int>, _ bindings: borrowing B, failures: inout Int
     ) -> Int? {

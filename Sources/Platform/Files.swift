@@ -3,8 +3,8 @@
 import CPlatform
 
 public enum Files {
-    /// The TZif file of a time zone such as `Europe/Berlin` (the device's tzdata), or nil. Who calls has made sure that the name
-    /// cannot leave the folder.
+    /// The TZif file of a time zone such as `Europe/Berlin` (the device's tzdata), or nil. Who calls has made sure that
+    /// the name cannot leave the folder.
     public static func timeZone(_ name: String) -> [UInt8]? {
         do throws(SystemError) {
             return try read("/usr/share/zoneinfo/" + name, limitBytes: Limits.timeZoneBytes)

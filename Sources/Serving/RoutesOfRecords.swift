@@ -137,7 +137,7 @@ extension Routes {
         writeAttributes(record ?? [], policy, now, &output)
         output.key("audiences")
         let bytes = record ?? []
-        decider.writeAudiences(policy, record: bytes.span, now: now, into: &output)
+        try decider.writeAudiences(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
         if let choices = try reader.get(reader.tables.consent, key.span) {
             ConsentRecord.write(choices, policy.purposes, to: &output)

@@ -67,14 +67,13 @@ public struct Response {
         isSent = true
         appendStatusLine(status)
         let hasBody = status != 204 && status != 304
+        if hasBody && contentType.utf8CodeUnitCount > 0 {
+            append("Content-Type: ")
+            append(contentType)
+            append("\r\n")
+        }
         if hasBody {
-            if contentType.utf8CodeUnitCount > 0 {
-                append("Content-Type: ")
-                append(contentType)
-                append("\r\nContent-Length: ")
-            } else {
-                append("Content-Length: ")
-            }
+            append("Content-Length: ")
             appendInteger(UInt64(body.count), to: &output)
             append("\r\n")
         }
@@ -84,7 +83,7 @@ public struct Response {
             append("Connection: keep-alive\r\n")
         }
         output.append(contentsOf: dateLine)
-        if !fields.isEmpty { output.append(contentsOf: fields) }
+        output.append(contentsOf: fields)
         append("\r\n")
         if hasBody && !isToHead { output.append(contentsOf: body) }
     }

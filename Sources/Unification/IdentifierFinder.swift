@@ -29,6 +29,7 @@ public struct IdentifierFinder: ~Copyable {
     private var needleEnds: [Int] = []
     /// One bit for each first byte of a needle.
     private var firstBytes: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    /// Whether needles are wanted: not for a look-up.
     private var isSeeking = true
     private var normalized = NormalizedIdentifier()
     private var lowered: [UInt8] = []
@@ -42,7 +43,7 @@ public struct IdentifierFinder: ~Copyable {
     }
 
     /// What the identifiers are wanted for.
-    public enum Purpose: Sendable {
+    public enum Use: Sendable {
         /// The event will be written: its raw values must be found wherever else they stand.
         case redaction
         /// A person is looked up, and nothing of the text is written.
@@ -56,10 +57,10 @@ public struct IdentifierFinder: ~Copyable {
     /// stripped and otherwise ignored.
     public mutating func find(
         _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode,
-        pepper: borrowing HMACSHA256, purpose: Purpose = .redaction
+        for use: Use = .redaction, pepper: borrowing HMACSHA256
     ) throws(IdentifierError) {
         wipe()
-        isSeeking = purpose == .redaction
+        isSeeking = use == .redaction
         for index in plan.kinds.indices {
             for path in plan.kinds[index].paths {
                 guard let node = path.find(document, event) else { continue }

@@ -293,9 +293,9 @@ enum NobodysValues {
     /// Whether one of `words` begins with this byte: most values are told by it.
     private static func mayBegin(_ byte: UInt8) -> Bool {
         switch byte {
-        case UInt8(ascii: "a"), UInt8(ascii: "c")...UInt8(ascii: "g"), UInt8(ascii: "n"), UInt8(ascii: "t")...UInt8(ascii: "v"),
-            UInt8(ascii: "x"), UInt8(ascii: "0"), UInt8(ascii: "1"), UInt8(ascii: "9"), UInt8(ascii: "["), UInt8(ascii: "("),
-            UInt8(ascii: "+"):
+        case UInt8(ascii: "a"), UInt8(ascii: "c")...UInt8(ascii: "g"), UInt8(ascii: "n"),
+            UInt8(ascii: "t")...UInt8(ascii: "v"), UInt8(ascii: "x"), UInt8(ascii: "0"), UInt8(ascii: "1"),
+            UInt8(ascii: "9"), UInt8(ascii: "["), UInt8(ascii: "("), UInt8(ascii: "+"):
             true
         default: false
         }

@@ -201,6 +201,23 @@ struct EvaluatorTests {
         #expect(matching == expected && failures > 0)
     }
 
+    /// What a person does not have is no failure of a rule; what no value could make right is one.
+    @Test func onlyMistakesOfRulesAreCountedAsFailures() throws {
+        var compiler = Compiler()
+        for condition in ["context.missing == 1", "1 / context.zero == 1", "context.zero == 0"] {
+            _ = try compiler.add(condition, in: shopEnvironment(), expecting: .condition)
+        }
+        let program = compiler.finish()
+        var evaluator = Evaluator()
+        evaluator.begin()
+        var failures = 0
+        let bindings = ShopBindings(context: #"{"zero": 0}"#)
+        let missing = evaluator.firstTrue(program, in: 0..<1, bindings, failures: &failures)
+        #expect(missing == nil && failures == 0)
+        let match = evaluator.firstTrue(program, in: 0..<3, bindings, failures: &failures)
+        #expect(match == 2 && failures == 1)
+    }
+
     @Test(
         "Mistakes are found when compiling, with place and suggestion",
         arguments: [

@@ -24,6 +24,16 @@ private let suite = sharedLines("conformance/json/jsontestsuite.jsonl")
         #expect(cases == 184)
     }
 
+    @Test func aNarrowedDocumentHasAnotherRootUntilItParsesAgain() throws {
+        var document = try parsed(#"{"a": {"b": 1}, "c": 2}"#)
+        let inner = try #require(document.member(document.root, "a"))
+        document.narrow(to: inner)
+        #expect(document.count(document.root) == 1 && document.member(document.root, "c") == nil)
+        let next = Array(#"{"c": 3}"#.utf8)
+        try document.parse(next.span)
+        #expect(document.member(document.root, "c") != nil)
+    }
+
     @Test func membersAndElements() throws {
         let document = try parsed(#"{"a": 1, "list": [true, false, null, -2.5, "x"], "": {"deep": {}}, "e": []}"#)
         #expect(document.kind(document.root) == .object)

@@ -41,6 +41,23 @@ private func hmac(_ kind: String, _ value: String) -> String {
         #expect(!isFound)
     }
 
+    /// A look-up finds the same identifiers, and keeps no raw text to be sought.
+    @Test func aLookUpFindsTheSameAndSeeksNothing() throws {
+        let document = json(#"{"userId": " Customer-1 ", "traits": {"email": "Ada@Example.com"}, "x": "customer-1"}"#)
+        var finder = IdentifierFinder()
+        try finder.find(shopPlan, document, document.root, pepper: pepper)
+        let digests = finder.found.map(\.digest.hexadecimal)
+        let raw = Array("for customer-1".utf8)
+        let isSought = finder.occurs(in: raw.span)
+        try finder.find(shopPlan, document, document.root, for: .lookUp, pepper: pepper)
+        let digestsOfLookUp = finder.found.map(\.digest.hexadecimal)
+        let isSoughtByLookUp = finder.occurs(in: raw.span)
+        try finder.find(shopPlan, document, document.root, pepper: pepper)
+        let isSoughtAgain = finder.occurs(in: raw.span)
+        #expect(!digests.isEmpty && digestsOfLookUp == digests)
+        #expect([isSought, isSoughtByLookUp, isSoughtAgain] == [true, false, true])
+    }
+
     @Test func findsNormalisesAndHashesEachOnce() throws {
         let result = try process(
             """

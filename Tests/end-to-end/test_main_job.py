@@ -3,8 +3,9 @@
 import gzip
 import json
 import os
+import subprocess
 
-from harness import CONSENT, Skip, basic, binary, check, equal, track, wait_until
+from harness import CONSENT, TOP, Skip, basic, binary, check, equal, track, wait_until
 
 
 def test_a_decision_changes_because_of_what_the_customer_did(bench):
@@ -21,6 +22,42 @@ def test_a_decision_changes_because_of_what_the_customer_did(bench):
     equal(person["attributes"]["orders"], 1, "orders")
     check(person["attributes"]["vip"] is True, f"vip: {person}")
     equal(person["consent"], {"analytics": True, "personalization": True, "advertising": False}, "consent")
+
+
+def test_an_audience_looks_at_the_consent_of_its_own_person(bench):
+    path = os.path.join(bench.folder, "bundle.yaml")
+    with open(path, "w") as file:
+        file.write("""
+version: 1
+purposes: [analytics, advertising]
+identifiers: { user_id: { from: [userId, context.targetingKey], send: hmac, unique: true } }
+events: { "*": { purpose: analytics, tier: batch } }
+attributes: { orders: { type: counter } }
+audiences: { reachable: consent.advertising }
+decisions:
+  banner: { purpose: advertising, variants: { off: 0, on: 1 }, default: off, rules: [{ when: audience.reachable, serve: on }] }
+""")
+    agent = bench.agent(bundle=path)
+    for user, advertising in (("ada", True), ("ben", False)):
+        consent = {"consent": {"categoryPreferences": {"analytics": True, "advertising": advertising}}}
+        agent.batch([{**track(user, "Order Completed"), "context": consent}])
+    # Whatever was asked last, on every serving thread.
+    for _ in range(20):
+        equal(agent.decide("banner", "ada")["variant"], "on", "ada's banner")
+        equal(agent.profile("user_id:ben")["audiences"], [], "ben's audiences after a question about ada")
+        equal(agent.decide("banner", "ben")["variant"], "off", "ben's banner")
+        equal(agent.profile("user_id:ada")["audiences"], ["reachable"], "ada's audiences after a question about ben")
+
+
+def test_copying_in_the_shipped_binary_is_the_c_library_s(bench):
+    here = os.path.dirname(os.path.abspath(__file__))
+    sources, sysroot = os.path.join(TOP, "Sources", "CPlatform"), os.path.join(TOP, ".build", "sysroot", "amd64")
+    test = os.path.join(bench.folder, "copying")
+    subprocess.run(
+        ["clang", "-O2", "-nostdlibinc", "-isystem", f"{sysroot}/include", f"-I{sources}/include", "-fno-stack-protector",
+         "-fno-builtin", "-nostdlib", "-static", "-no-pie", "-fuse-ld=lld", "-o", test, f"{sysroot}/lib/crt1.o",
+         f"{here}/copying_test.c", f"{sources}/Copying.c", f"{sysroot}/lib/libc.a"], check=True)
+    equal(subprocess.run([test], capture_output=True, text=True).stdout, "same\n", "copying_test.c")
 
 
 def test_every_call_of_the_segment_api_is_taken(bench):

@@ -1,7 +1,8 @@
-# The foreign C libraries of the shipped binary: LMDB, mbedTLS, libyaml and zlib from Debian's source packages, and musl from
-# Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own static
-# libraries are made for glibc, whose part alone would be a third of the binary and which, linked statically, still wants
-# its shared libraries on the device to resolve a name. The machine's own package system learns of no other architecture.
+# The foreign C libraries of the shipped binary: LMDB, mbedTLS, libyaml and zlib from Debian's source packages, and musl
+# from Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own
+# static libraries are made for glibc, whose part alone would be a third of the binary and which, linked statically,
+# still wants its shared libraries on the device to resolve a name. The machine's own package system learns of no other
+# architecture.
 # Sourced by Tools/build, never run.
 
 foreign_sources=(lmdb mbedtls libyaml zlib)
@@ -17,7 +18,7 @@ isolated_apt() {
             *.sources) grep -qs debian-archive-keyring "$file" || continue
                 sed 's/^Types:.*/Types: deb deb-src/' "$file" >"$state/parts/$(basename "$file")" ;;
             *.list) [ -f "$file" ] || continue
-                sed -n '/debian/{s/^deb \(.*\)/deb \1\ndeb-src \1/p}' "$file" >"$state/parts/$(basename "$file")" ;;
+                sed -n '/\/debian\(-security\)\{0,1\}\/\{0,1\} .* main/{s/^deb \(.*\)/deb \1\ndeb-src \1/p}' "$file" >"$state/parts/$(basename "$file")" ;;
         esac
     done
     apt_options=(
@@ -39,14 +40,15 @@ fetch_foreign() {
     (cd "$folder/packages" && apt-get "${apt_options[@]}" source --download-only -qq "${foreign_sources[@]}" >&2) \
         || fail "apt-get could not fetch the sources of ${foreign_sources[*]}: does the mirror have source packages?"
     for name in "${foreign_sources[@]}"; do
+        # apt has held the files against the signed lists already.
         dpkg-source --no-check -x "$folder"/packages/"${name}"_*.dsc "$folder/$name" >/dev/null
     done
     rm -rf "$folder/apt" "$folder/packages"
     touch "$folder/.complete"
 }
 
-# make_sysroot DEBIAN_ARCH GNU_TRIPLE : headers and static libraries for that architecture in .build/sysroot/DEBIAN_ARCH;
-# sets sysroot (absolute).
+# make_sysroot DEBIAN_ARCH GNU_TRIPLE : headers and static libraries for that architecture in
+# .build/sysroot/DEBIAN_ARCH; sets sysroot (absolute).
 make_sysroot() {
     local debian=$1 gnu=$2
     sysroot="$top/.build/sysroot/$debian"
@@ -95,7 +97,8 @@ compile_library() {
     mkdir -p "$objects"
     printf '%s\0' "$@" | xargs -0 -P "$(nproc)" -I{} sh -c 'cd "$1" && shift && out=$1/$(basename "$2" .c).o && file=$2 \
         && shift 2 && exec "$@" -c -o "$out" "$file"' compile "$folder" "$objects" {} \
-        "$gnu-gcc" -O2 -w -std=gnu11 -nostdinc -isystem "$sysroot/include" -isystem "$("$gnu-gcc" -print-file-name=include)" \
+        "$gnu-gcc" -O2 -w -std=gnu11 -nostdinc \
+        -isystem "$sysroot/include" -isystem "$("$gnu-gcc" -print-file-name=include)" \
         -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong \
         -fno-pie "${flags[@]}" || fail "$name does not compile for $gnu"
     "$gnu-ar" rcs "$sysroot/lib/lib$name.a" "$objects"/*.o

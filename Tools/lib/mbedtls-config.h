@@ -1,6 +1,6 @@
-// What the shipped binary leaves out of mbedTLS 2.28's defaults (Tools/lib/foreign.sh puts this in its config.h). Gatehouse
-// speaks TLS 1.2 with ephemeral ECDH and AES-GCM or ChaCha20-Poly1305 and nothing else (Sources/CMbedTLS/TLS.c): what cannot
-// be reached then is neither carried nor there to be attacked.
+// What the shipped binary leaves out of mbedTLS 2.28's defaults (Tools/lib/foreign.sh puts this in its config.h).
+// Gatehouse speaks TLS 1.2 with ephemeral ECDH and AES-GCM or ChaCha20-Poly1305 and nothing else
+// (Sources/CMbedTLS/TLS.c): what cannot be reached then is neither carried nor there to be attacked.
 
 // As Debian's own build has it: a server is shared by threads.
 #define MBEDTLS_THREADING_C

@@ -58,7 +58,10 @@ def main():
                     sys.exit(f"bench: the first decision was {decision}, not the variant of the tenth rule")
                 taken.append(seconds * 1000)
                 memory = process_memory_kib(agent.process.pid)
-                agent.kill() if number % 2 else agent.stop()
+                if number % 2:
+                    agent.kill()
+                else:
+                    agent.stop()
     print(f"exec to first decision, {options.profiles:,} profiles, {options.starts} starts, every second after kill -9: "
           f"median {statistics.median(taken):.1f} ms, slowest {max(taken):.1f} ms; anonymous memory then {memory:,} KiB")
     if options.require and max(taken) > options.require:
