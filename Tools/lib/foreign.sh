@@ -1,24 +1,31 @@
 # The foreign C libraries of the shipped binary: LMDB, mbedTLS, libyaml and zlib from Debian's source packages, and musl
 # from Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own
-# static libraries are made for glibc, whose part alone would be a third of the binary and which, linked statically,
-# still wants its shared libraries on the device to resolve a name. The machine's own package system learns of no other
-# architecture.
+# static libraries are made for glibc, whose part alone would be a third of the binary. The machine's own package system
+# learns of no other architecture.
 # Sourced by Tools/build, never run.
 
 foreign_sources=(lmdb mbedtls libyaml zlib)
+debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # isolated_apt STATE ARCH : sets apt_options so that apt works on a state of its own, with source packages.
 isolated_apt() {
     local state=$1 arch=$2 file
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/parts"
     : >"$state/status"
-    # The mirrors that this machine uses for Debian, asked for sources besides.
+    # The mirrors that this machine uses for Debian, asked for sources besides. Only what Debian has signed counts, whatever
+    # else the machine trusts.
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
         case $file in
-            *.sources) grep -qs debian-archive-keyring "$file" || continue
-                sed 's/^Types:.*/Types: deb deb-src/' "$file" >"$state/parts/$(basename "$file")" ;;
+            *.sources) [ -f "$file" ] || continue
+                awk -v RS= -v ORS='\n\n' '/debian-archive-keyring/' "$file" \
+                    | sed -E 's/^Types:.*/Types: deb deb-src/I; /^(Trusted|Allow-[a-z-]+):/Id' \
+                        >"$state/parts/$(basename "$file")" ;;
             *.list) [ -f "$file" ] || continue
-                sed -n '/\/debian\(-security\)\{0,1\}\/\{0,1\} .* main/{s/^deb \(.*\)/deb \1\ndeb-src \1/p}' "$file" >"$state/parts/$(basename "$file")" ;;
+                sed -nE 's#^deb +(\[[^]]*\] +)?([^ ]+/debian(-security)?/?|[^ ]*security\.debian\.org/?) +([^ ]+) .*\<main\>.*#\2 \4#p' \
+                    "$file" | while read -r address suite; do
+                    printf '%s [signed-by=%s] %s %s main\n' deb "$debian_keyring" "$address" "$suite" \
+                        deb-src "$debian_keyring" "$address" "$suite"
+                done >"$state/parts/$(basename "$file")" ;;
         esac
     done
     apt_options=(
@@ -56,6 +63,9 @@ make_sysroot() {
     stamp=$(cat "$top/Tools/lib/foreign.sh" "$top/Tools/lib/mbedtls-config.h" | cksum)
     [ "$(cat "$sysroot/.complete" 2>/dev/null)" = "$stamp" ] && return 0
     fetch_foreign
+    # Beside the old one, which stays if something fails.
+    local finished=$sysroot
+    sysroot="$finished.new"
     rm -rf "$sysroot"
     mkdir -p "$sysroot/include" "$sysroot/lib"
 
@@ -86,6 +96,9 @@ make_sysroot() {
     mapfile -t files < <(cd "$sources/mbedtls/library" && ls -- *.c | grep -v ^psa_)
     compile_library "$gnu" mbedtls "$sources/mbedtls/library" -- "${files[@]}"
     printf '%s' "$stamp" >"$sysroot/.complete"
+    rm -rf "$finished"
+    mv "$sysroot" "$finished"
+    sysroot=$finished
 }
 
 # compile_library GNU_TRIPLE NAME FOLDER FLAG... -- FILE... : lib/libNAME.a of the sysroot.

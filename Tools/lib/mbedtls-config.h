@@ -34,7 +34,8 @@
 #undef MBEDTLS_KEY_EXCHANGE_ECDH_RSA_ENABLED
 #undef MBEDTLS_DHM_C
 
-// Ciphers and digests that no suite of ours uses. SHA-1 stays: certificates name their keys by it.
+// Ciphers, digests and curves that no suite of ours uses. SHA-1 stays, for old roots that sign themselves with it, and the
+// curves that certificates may have: a file of authorities must be read whole, whatever of it is then accepted.
 #undef MBEDTLS_ARC4_C
 #undef MBEDTLS_BLOWFISH_C
 #undef MBEDTLS_CAMELLIA_C
@@ -50,10 +51,6 @@
 #undef MBEDTLS_ECP_DP_SECP224R1_ENABLED
 #undef MBEDTLS_ECP_DP_SECP192K1_ENABLED
 #undef MBEDTLS_ECP_DP_SECP224K1_ENABLED
-#undef MBEDTLS_ECP_DP_SECP256K1_ENABLED
-#undef MBEDTLS_ECP_DP_BP256R1_ENABLED
-#undef MBEDTLS_ECP_DP_BP384R1_ENABLED
-#undef MBEDTLS_ECP_DP_BP512R1_ENABLED
 #undef MBEDTLS_ECP_DP_CURVE448_ENABLED
 
 // Libraries within the library: Gatehouse has its own sockets, clocks and words
