@@ -74,7 +74,13 @@ let package = Package(
             swiftSettings: swiftSettings, linkerSettings: linkerSettings),
     ]
         + (isEmbedded
-            ? []
+            ? [
+                // Measured as it ships; see Tools/bench.
+                .systemLibrary(name: "CReference", path: "Tools/lib/bench/CReference"),
+                .executableTarget(
+                    name: "CELBench", dependencies: ["CEL", "CReference", "Formats", "Platform"],
+                    path: "Tools/lib/bench/CELBench", swiftSettings: swiftSettings),
+            ]
             : [
                 tests("House", []),
                 tests("Platform", ["Platform"]),

@@ -114,6 +114,7 @@ public struct Decider: ~Copyable {
         do throws(IdentifierError) {
             try finder.find(policy.identifiers, question, question.root, for: .lookUp, pepper: pepper)
         } catch {
+            finder.wipe()
             throw .tooManyIdentifiers
         }
         // Rules see the context and nothing around it.
@@ -234,13 +235,8 @@ public struct Decider: ~Copyable {
     }
 
     private mutating func findAudiences(_ policy: Policy, _ needs: UInt64, _ record: Span<UInt8>) {
-        if needs == 0 { return }
-        for number in policy.decisions.audiences.indices where needs & 1 << UInt64(number) != 0 {
-            let bindings = DecisionBindings(
-                record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
-            let isMember = isTrue(policy.program, policy.decisions.audiences[number].expression, bindings)
-            surroundings.audiences[number] = isMember
-        }
+        let failures = policy.findAudiences(needs, record, index, surroundings, &evaluator)
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
     }
 
     /// The audiences that a person is in, for `GET /v1/profiles/{ref}`.
@@ -271,18 +267,6 @@ public struct Decider: ~Copyable {
             writer.string(policy.decisions.audiences[number].name)
         }
         writer.endArray()
-    }
-
-    private mutating func isTrue(
-        _ program: borrowing Program, _ expression: Int, _ bindings: borrowing DecisionBindings
-    ) -> Bool {
-        do throws(EvaluationError) {
-            return try evaluator.evaluate(program, expression, bindings).isTrue
-        } catch {
-            // What a person or a question does not have is no mistake of the rule.
-            if error.reason != .noSuchKey { meters.evaluationErrors.add() }
-            return false
-        }
     }
 
     private mutating func choose(

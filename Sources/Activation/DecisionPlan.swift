@@ -3,6 +3,7 @@
 import CEL
 import Formats
 import Governance
+import Unification
 
 /// A named condition over a person.
 public struct Audience: Sendable {
@@ -77,6 +78,13 @@ public struct DecisionPlan: Sendable {
 
     public init() {}
 
+    /// A set of audiences with all those that they build on.
+    func closure(_ needs: UInt64) -> UInt64 {
+        var all = needs
+        for number in audiences.indices.reversed() where all & 1 << UInt64(number) != 0 { all |= audiences[number].needs }
+        return all
+    }
+
     public func index(of key: Span<UInt8>) -> Int? {
         for index in decisions.indices {
             let decision = decisions[index]
@@ -93,6 +101,7 @@ struct DecisionPlanReader {
     /// Names in scope of conditions over a person, and of those that see no person.
     let personal: Environment
     let anonymous: Environment
+    let slots: Slots
 
     mutating func readAudiences(
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ compiler: inout Compiler, _ reader: inout PlanReader
@@ -110,15 +119,15 @@ struct DecisionPlanReader {
                 continue
             }
             let source = copy(document.bytes(condition))
+            guard let expression = compile(document, condition, source, personal, &compiler, &reader) else { continue }
             // An audience may build on those before it, so that there are no circles.
-            let needs = mentioned(source.span)
+            let needs = slots.audiences(expression.slots)
             if needs >> UInt64(plan.audiences.count) != 0 {
                 reader.report(document, condition, "an audience may mention only audiences that stand before it")
                 continue
             }
-            guard let expression = compile(document, condition, source, personal, &compiler, &reader) else { continue }
             plan.audiences.append(
-                Audience(name: copy(document.bytes(name)), expression: expression, needs: closure(needs)))
+                Audience(name: copy(document.bytes(name)), expression: expression.number, needs: plan.closure(needs)))
         }
     }
 
@@ -180,6 +189,8 @@ struct DecisionPlanReader {
                 reader.report(document, list, "rules must be a list of at most \(Limits.rules) rules, each { when: …, serve: … }")
                 return
             }
+            compiler.beginGroup()
+            defer { compiler.endGroup() }
             var element = document.firstChild(list)
             while let node = element {
                 element = document.next(node)
@@ -193,7 +204,7 @@ struct DecisionPlanReader {
         plan.decisions.append(
             Decision(
                 key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
-                isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: closure(needs)))
+                isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs)))
     }
 
     private mutating func readRule(
@@ -211,9 +222,11 @@ struct DecisionPlanReader {
         if let condition = document.member(node, "when") {
             if document.kind(condition) == .string {
                 let source = copy(document.bytes(condition))
-                needs |= mentioned(source.span)
-                expression = compile(document, condition, source, environment, &compiler, &reader)
-                if expression == nil { return nil }
+                guard let compiled = compile(document, condition, source, environment, &compiler, &reader) else {
+                    return nil
+                }
+                needs |= slots.audiences(compiled.slots)
+                expression = compiled.number
             } else if document.bool(condition) != true {
                 reader.report(document, condition, "when must be a condition in text, such as 'profile.vip'")
                 return nil
@@ -273,49 +286,13 @@ struct DecisionPlanReader {
     private func compile(
         _ document: borrowing JSONDocument, _ node: JSONNode, _ source: [UInt8], _ environment: Environment,
         _ compiler: inout Compiler, _ reader: inout PlanReader
-    ) -> Int? {
+    ) -> Expression? {
         do throws(CompileError) {
-            return try compiler.add(source, in: environment, expecting: .condition).number
+            return try compiler.add(source, in: environment, expecting: .condition)
         } catch {
             reader.report(document, node, "in this condition, " + error.description)
             return nil
         }
-    }
-
-    /// The audiences that an expression mentions by `audience.NAME`. A mention inside a string literal counts too; that
-    /// costs an evaluation and nothing else.
-    private func mentioned(_ source: Span<UInt8>) -> UInt64 {
-        var set: UInt64 = 0
-        let word: StaticString = "audience."
-        let prefix = word.bytes
-        var index = 0
-        while index + prefix.count <= source.count {
-            if equal(source.extracting(index..<index + prefix.count), prefix) {
-                var end = index + prefix.count
-                while end < source.count, isIdentifier(source[end]) { end += 1 }
-                let name = source.extracting(index + prefix.count..<end)
-                for number in plan.audiences.indices {
-                    let audience = plan.audiences[number]
-                    if equal(audience.name.span, name) { set |= 1 << UInt64(number) }
-                }
-                index = end
-            } else {
-                index += 1
-            }
-        }
-        return set
-    }
-
-    private func isIdentifier(_ byte: UInt8) -> Bool {
-        (byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7A) || (byte >= 0x30 && byte <= 0x39) || byte == 0x5F
-    }
-
-    private func closure(_ needs: UInt64) -> UInt64 {
-        var all = needs
-        for number in plan.audiences.indices.reversed() where all & 1 << UInt64(number) != 0 {
-            all |= plan.audiences[number].needs
-        }
-        return all
     }
 }
 

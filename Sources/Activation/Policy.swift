@@ -48,7 +48,8 @@ public final class Policy: @unchecked Sendable {
         attributes = AttributePlan(
             document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(personal: environment, anonymous: Policy.anonymousEnvironment(slots))
+        var decisionReader = DecisionPlanReader(
+            personal: environment, anonymous: Policy.anonymousEnvironment(slots), slots: slots)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
@@ -59,6 +60,9 @@ public final class Policy: @unchecked Sendable {
         self.slots = slots
         self.loadedAt = loadedAt
     }
+
+    /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
+    public func audiences(of expression: Expression) -> UInt64 { decisions.closure(slots.audiences(expression.slots)) }
 
     private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {
         guard let section = document.member(bundle, "audiences"), document.kind(section) == .object else { return [] }
@@ -73,6 +77,6 @@ public final class Policy: @unchecked Sendable {
 
     /// Of a decision without a purpose: it sees the question and the device, and no person.
     private static func anonymousEnvironment(_ slots: Slots) -> Environment {
-        slots.environment(deviceFields: Policy.deviceFields, purposes: PurposePlan())
+        slots.environment(deviceFields: Policy.deviceFields, purposes: PurposePlan(), seesPerson: false)
     }
 }

@@ -7,11 +7,11 @@ import Formats
 import Governance
 import Unification
 
-/// A destination and the number of its filter.
+/// A destination and its filter.
 public struct BundledDestination: Sendable {
     public let destination: Destination
     /// Expression of the policy's program; nil: every event.
-    let filter: Int?
+    let filter: Expression?
     /// Kinds of identifiers that may leave: stable tag and name.
     let identifiers: [(tag: UInt32, name: [UInt8])]
 
@@ -26,10 +26,10 @@ public struct BundledDestination: Sendable {
             maximumDestinations: Limits.destinations, &reader)
         var result: [BundledDestination] = []
         for destination in plan.destinations {
-            var filter: Int?
+            var filter: Expression?
             if let condition = destination.condition {
                 do throws(CompileError) {
-                    filter = try compiler.add(condition.source, in: environment, expecting: .condition).number
+                    filter = try compiler.add(condition.source, in: environment, expecting: .condition)
                 } catch {
                     reader.report(document, condition.node, "in this condition, " + error.description)
                 }

@@ -34,6 +34,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var index = ProfileIndex()
     private let surroundings: Surroundings
+    /// Those that the filter mentions, a bit each.
+    private let neededAudiences: UInt64
     private var message = JSONWriter(reserving: 4096)
     private var path: [JSONNode] = []
 
@@ -56,6 +58,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         pseudonymKey = key.withSpan { HMACSHA256(key: $0) }
         surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
         surroundings.device = [identity.device]
+        neededAudiences = target.filter.map { bundle.policy.audiences(of: $0) } ?? 0
         reader = try database.makeReader()
         try reader.begin()
         cursor = try DestinationLedger(reader, name: target.destination.name)?.cursor ?? 1
@@ -142,12 +145,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
         guard let filter = target.filter else { return true }
         surroundings.event = event
-        evaluator.begin()
-        let matches = StoreOutbox.matches(
-            filter, entry.header.profile, bundle.policy, surroundings, &index, &evaluator, reader)
-        evaluator.end()
+        let isLeaving = matches(filter, entry.header.profile, reader)
         surroundings.event = nil
-        return matches
+        return isLeaving
     }
 
     /// The purposes that the person grants; nil when the event may not leave.
@@ -166,34 +166,42 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
     }
 
-    private static func matches(
-        _ filter: Int, _ profile: ProfileID, _ policy: Policy, _ surroundings: Surroundings, _ index: inout ProfileIndex,
-        _ evaluator: inout Evaluator, _ reader: borrowing Reader
-    ) -> Bool {
+    /// Whether the filter lets the event go to the destination, in the light of the person's profile.
+    private func matches(_ filter: Expression, _ profile: ProfileID, _ reader: borrowing Reader) -> Bool {
+        let policy = bundle.policy
         let key = profile.bytes
+        surroundings.bundleAge = surroundings.now - policy.loadedAt
+        surroundings.profileAge = nil
         do throws(StoreError) {
             if let record = try reader.get(reader.tables.profiles, key.span) {
                 do throws(RecordDamage) {
                     let view = try ProfileView(record)
                     index.fill(view, policy.attributes)
-                    return evaluator.isTrue(
-                        policy.program, filter,
-                        DecisionBindings(
-                            record: view.bytes, index: index, plan: policy.attributes, slots: policy.slots,
-                            surroundings: surroundings))
+                    surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
+                    return evaluate(filter, view.bytes)
                 } catch {
-                    index.clear(policy.attributes)
+                    meters.badRecords.add()
                 }
             }
         } catch {
             return false
         }
         index.clear(policy.attributes)
-        return evaluator.isTrue(
-            policy.program, filter,
+        return evaluate(filter, Span<UInt8>())
+    }
+
+    private func evaluate(_ filter: Expression, _ record: Span<UInt8>) -> Bool {
+        let policy = bundle.policy
+        evaluator.begin()
+        var failures = policy.findAudiences(neededAudiences, record, index, surroundings, &evaluator)
+        let isTrue = evaluator.isTrue(
+            policy.program, filter.number,
             DecisionBindings(
-                record: Span<UInt8>(), index: index, plan: policy.attributes, slots: policy.slots,
-                surroundings: surroundings))
+                record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings),
+            failures: &failures)
+        evaluator.end()
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        return isTrue
     }
 
     /// Writes the message as it leaves: the event without denied fields, with the identifiers that may leave, and where

@@ -53,7 +53,7 @@ public struct BatchEvaluator: ~Copyable {
         evaluate(compiler.finish(), BatchBindings(line: line, nodes: nodes), &writer)
     }
 
-    private mutating func evaluate(_ program: Program, _ bindings: BatchBindings, _ writer: inout JSONWriter) {
+    private mutating func evaluate(_ program: borrowing Program, _ bindings: BatchBindings, _ writer: inout JSONWriter) {
         evaluator.begin()
         do {
             let value = try evaluator.evaluate(program, 0, bindings)

@@ -16,16 +16,23 @@ public enum Expectation: Sendable {
 /// let rule = try compiler.add("profile.orders > 3", in: environment, expecting: .condition)
 /// let program = compiler.finish()
 /// ```
-public struct Compiler {
-    private var program = Program()
-    private var tree = Tree()
-    private var resolutions: [Resolution] = []
-    private var stack = 0
-    private var deepest = 0
-    private var types: [Type] = []
-    /// Parts of conditions that the general machine evaluates: where their code is, and their memo.
-    private var parts: [(hash: UInt64, start: Int, count: Int, memo: UInt32)] = []
+public struct Compiler: ~Copyable {
+    var program = Program()
+    var tree = Tree()
+    var resolutions: [Resolution] = []
+    var stack = 0
+    var deepest = 0
+    var types: [Type] = []
+    /// What is there already, by hash: constants, their texts, and code that tests look at.
+    private var constants = HashTable()
+    private var texts = HashTable()
+    private var aggregates = HashTable()
+    private var patterns = HashTable()
+    var codeTerms = HashTable()
+    /// The group that expressions are added to.
+    var group = GroupBuilder()
 
+    /// A compiler without expressions.
     public init() {}
 
     /// Compiles a single expression.
@@ -71,7 +78,8 @@ public struct Compiler {
         emit(tree.root)
         append(.end, at: tree.root)
         // Only a condition that is bool for certain has verdicts instead of values.
-        let condition = type == .bool ? build(tree.root, Test.yes, Test.no) : Program.none
+        let condition = type == .bool ? build(tree.root, Test.yes, Test.no, .isFalse) : Program.none
+        if type == .bool, group.isOpen { collectConjuncts(tree.root) }
         program.entries.append(
             Program.Entry(
                 start: start, stack: UInt16(min(deepest, 65_535)), locals: UInt16(checker.localCount),
@@ -80,11 +88,25 @@ public struct Compiler {
         program.types.append(type)
         program.stackSize = max(program.stackSize, deepest)
         program.localCount = max(program.localCount, checker.localCount)
-        return Expression(number: program.entries.count - 1, type: type)
+        return Expression(number: program.entries.count - 1, type: type, slots: slotsRead(from: Int(start)))
+    }
+
+    /// The slots that the code from `start` on reads. Parts that became constants and code of tests repeat what is there.
+    private func slotsRead(from start: Int) -> [Int] {
+        var slots: [Int] = []
+        for step in program.code[start...] where step.code == .slot || step.code == .slotIsSet {
+            slots.append(Int(step.c))
+        }
+        slots.sort()
+        var distinct: [Int] = []
+        for slot in slots where distinct.last != slot { distinct.append(slot) }
+        return distinct
     }
 
     /// The program of everything added.
     public consuming func finish() -> Program {
+        endGroup()
+        numberTerms()
         var hash: UInt64 = 14_695_981_039_346_656_037
         func mix(_ value: UInt64) { hash = (hash ^ value) &* 1_099_511_628_211 ^ hash >> 29 }
         for source in program.sources {
@@ -92,178 +114,15 @@ public struct Compiler {
             mix(256)
         }
         for step in program.code { mix(UInt64(step.code.rawValue) << 48 | UInt64(step.b) << 32 | UInt64(step.c)) }
-        for test in program.tests { mix(test.operand ^ UInt64(test.slot) << 32 ^ UInt64(test.count)) }
+        for test in program.tests { mix(test.operand ^ UInt64(test.term) << 32 ^ UInt64(test.code.rawValue)) }
+        for group in program.index.groups { mix(UInt64(group.first) << 32 | UInt64(group.count)) }
         program.fingerprint = hash | 1
         return program
     }
 
-    // MARK: Conditions
-
-    /// Makes tests of a condition that goes on at `yes` or `no`; returns where it begins.
-    private mutating func build(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> UInt32 {
-        let here = tree.nodes[Int(node)]
-        switch here.kind {
-        case .and, .or:
-            var place = build(child(node, Int(here.childCount) - 1), yes, no)
-            for index in (0..<Int(here.childCount) - 1).reversed() {
-                place = here.kind == .and ? build(child(node, index), place, no) : build(child(node, index), yes, place)
-            }
-            return place
-        case .operation where here.payload == Operator.not.rawValue: return build(child(node, 0), no, yes)
-        case .conditional:
-            let then = build(child(node, 1), yes, no)
-            let otherwise = build(child(node, 2), yes, no)
-            return build(child(node, 0), then, otherwise)
-        case .literal where tree.literals[Int(here.payload)].kind == .bool:
-            return tree.literals[Int(here.payload)].isTrue ? yes : no
-        case .operation:
-            if let test = comparison(node, yes, no) { return add(test) }
-        default:
-            if let slot = slot(of: node), here.kind == .has || types[Int(node)] == .bool {
-                return add(Test(code: here.kind == .has ? .isSet : .isTrue, slot: slot, ifTrue: yes, ifFalse: no))
-            }
-        }
-        return general(node, yes, no)
-    }
-
-    private mutating func add(_ test: Test) -> UInt32 {
-        program.tests.append(test)
-        return UInt32(program.tests.count - 1)
-    }
-
-    /// The slot that a node is, and nothing else.
-    private func slot(of node: UInt32) -> UInt16? {
-        let here = tree.nodes[Int(node)]
-        guard case .slot(let slot) = resolutions[Int(node)], slot < Limits.slots,
-            here.kind == .name || here.flag & 1 == 0
-        else { return nil }
-        return UInt16(slot)
-    }
-
-    /// The constant that a node is, if it is one.
-    private mutating func constantValue(_ node: UInt32) -> Value? {
-        guard isConstant(node) else { return nil }
-        let (start, patterns, before) = (program.code.count, program.patterns.count, stack)
-        emit(node)
-        let count = program.code.count - start
-        let step = program.code[start]
-        program.code.removeLast(count)
-        program.offsets.removeLast(count)
-        program.patterns.removeLast(program.patterns.count - patterns)
-        stack = before
-        return count == 1 && step.code == .constant ? program.constants[Int(step.c)] : nil
-    }
-
-    private mutating func symbol(_ text: Value) -> UInt32 {
-        program.symbols.add(Int(text.bits), Int(text.extra), program.pool)
-    }
-
-    /// A comparison of a slot with a constant, on either side.
-    private mutating func comparison(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> Test? {
-        guard tree.nodes[Int(node)].childCount == 2, let relation = Operator(rawValue: tree.nodes[Int(node)].payload) else {
-            return nil
-        }
-        let (left, right) = (child(node, 0), child(node, 1))
-        if relation == .contained { return membership(left, right, yes, no) }
-        if let slot = slot(of: left), tree.nodes[Int(left)].kind != .has, let value = constantValue(right) {
-            return comparison(slot, relation, value, yes, no)
-        }
-        if let slot = slot(of: right), tree.nodes[Int(right)].kind != .has, let value = constantValue(left) {
-            return comparison(slot, relation.mirrored, value, yes, no)
-        }
-        return nil
-    }
-
-    private mutating func comparison(
-        _ slot: UInt16, _ relation: Operator, _ value: Value, _ yes: UInt32, _ no: UInt32
-    ) -> Test? {
-        guard relation.rawValue >= Operator.equal.rawValue, relation.rawValue <= Operator.greaterOrEqual.rawValue else {
-            return nil
-        }
-        switch value.kind {
-        case .int, .double:
-            return Test(
-                code: value.kind == .int ? .int : .double, relation: UInt8(relation.rawValue), slot: slot, ifTrue: yes,
-                ifFalse: no, operand: value.bits)
-        case .string where relation == .equal:
-            return Test(code: .symbol, slot: slot, ifTrue: yes, ifFalse: no, operand: UInt64(symbol(value)))
-        case .string where relation == .notEqual:
-            return Test(code: .symbol, slot: slot, ifTrue: no, ifFalse: yes, operand: UInt64(symbol(value)))
-        default: return nil
-        }
-    }
-
-    private mutating func membership(_ left: UInt32, _ right: UInt32, _ yes: UInt32, _ no: UInt32) -> Test? {
-        if let slot = slot(of: left), tree.nodes[Int(left)].kind != .has, let list = constantValue(right),
-            list.kind == .list
-        {
-            let start = Int(list.bits)
-            for index in 0..<Int(list.extra) where program.values[start + index].kind != .string { return nil }
-            let first = program.symbolLists.count
-            for index in 0..<Int(list.extra) {
-                let known = symbol(program.values[start + index])
-                program.symbolLists.append(known)
-            }
-            return Test(
-                code: .symbolAmong, slot: slot, count: list.extra, ifTrue: yes, ifFalse: no, operand: UInt64(first))
-        }
-        if let slot = slot(of: right), tree.nodes[Int(right)].kind != .has, let text = constantValue(left),
-            text.kind == .string
-        {
-            return Test(code: .hasSymbol, slot: slot, ifTrue: yes, ifFalse: no, operand: UInt64(symbol(text)))
-        }
-        return nil
-    }
-
-    /// A part that the general machine evaluates. The same part in another expression has the same memo, and is evaluated
-    /// once a decision.
-    private mutating func general(_ node: UInt32, _ yes: UInt32, _ no: UInt32) -> UInt32 {
-        let start = program.code.count
-        let before = stack
-        stack = 0
-        emit(node)
-        append(.end, at: node)
-        stack = before
-        program.stackSize = max(program.stackSize, deepest)
-        var hash: UInt64 = 0
-        for index in start..<program.code.count {
-            let step = program.code[index]
-            // Jumps are relative to the start for this purpose.
-            hash = (hash ^ UInt64(step.code.rawValue) << 56 ^ UInt64(step.b) << 32 ^ UInt64(normalized(step, start)))
-                &* 0x9E37_79B9_7F4A_7C15 ^ hash >> 31
-        }
-        for part in parts where part.hash == hash && isSame(part.start, start) {
-            program.code.removeLast(program.code.count - start)
-            program.offsets.removeLast(program.offsets.count - start)
-            return add(
-                Test(code: .general, count: part.memo, ifTrue: yes, ifFalse: no, operand: UInt64(part.start)))
-        }
-        parts.append((hash, start, program.code.count - start, UInt32(program.memoCount)))
-        program.memoCount += 1
-        return add(
-            Test(code: .general, count: UInt32(program.memoCount - 1), ifTrue: yes, ifFalse: no, operand: UInt64(start)))
-    }
-
-    private func normalized(_ step: Instruction, _ start: Int) -> UInt32 {
-        switch step.code {
-        case .jump, .jumpIfFalse, .jumpIfTrue, .choose, .loop, .loopFilter, .loopCollect, .optionalValue:
-            step.c - UInt32(start)
-        // Two patterns are told apart, although their texts may be the same.
-        default: step.c
-        }
-    }
-
-    private func isSame(_ known: Int, _ start: Int) -> Bool {
-        for index in 0..<program.code.count - start {
-            let (a, b) = (program.code[known + index], program.code[start + index])
-            if a.code != b.code || a.a != b.a || a.b != b.b || normalized(a, known) != normalized(b, start) { return false }
-        }
-        return true
-    }
-
     // MARK: Emission
 
-    private mutating func append(
+    mutating func append(
         _ code: Opcode, _ a: UInt8 = 0, _ b: UInt16 = 0, _ c: Int = 0, at node: UInt32
     ) {
         program.code.append(Instruction(code: code, a: a, b: b, c: UInt32(c)))
@@ -275,10 +134,10 @@ public struct Compiler {
         deepest = max(deepest, stack)
     }
 
-    private func child(_ node: UInt32, _ index: Int) -> UInt32 { tree.child(node, index) }
+    func child(_ node: UInt32, _ index: Int) -> UInt32 { tree.child(node, index) }
 
     /// Emits code that leaves the node's value on the stack; a constant subexpression becomes one constant.
-    private mutating func emit(_ node: UInt32) {
+    mutating func emit(_ node: UInt32) {
         let start = program.code.count
         let kind = tree.nodes[Int(node)].kind
         if kind != .literal, isConstant(node) {
@@ -288,7 +147,7 @@ public struct Compiler {
             if let value = fold(start) {
                 program.code.removeLast(program.code.count - start)
                 program.offsets.removeLast(program.offsets.count - start)
-                program.patterns.removeLast(program.patterns.count - patterns)
+                dropPatterns(from: patterns)
                 stack = stackBefore
                 pushConstant(value, at: node)
             } else {
@@ -301,7 +160,7 @@ public struct Compiler {
     }
 
     /// Whether nothing outside the expression decides the node's value.
-    private func isConstant(_ node: UInt32) -> Bool {
+    func isConstant(_ node: UInt32) -> Bool {
         let here = tree.nodes[Int(node)]
         switch here.kind {
         case .literal: return true
@@ -329,7 +188,7 @@ public struct Compiler {
     private mutating func fold(_ start: Int) -> Value? {
         var machine = Machine(zones: TimeZones())
         program.stackSize = max(program.stackSize, deepest)
-        machine.prepare(program)
+        machine.makeRoom(stack: deepest, locals: 0)
         let outcome = machine.start(UInt32(start), Context(program, Span()))
         guard outcome == .done, !machine.result.isError else { return nil }
         return keep(machine.result, machine, 0)
@@ -342,10 +201,14 @@ public struct Compiler {
         var kept = value
         kept.region = Region.constants
         switch value.kind {
-        case .string, .bytes, .ip, .cidr:
+        case .string, .bytes:
             let start = Int(value.bits)
-            kept.bits = UInt64(program.pool.count)
-            program.pool += machine.heap.bytes[start..<start + MachineLimits.byteCount(value)]
+            // What is long stays to be made when it is needed: a program keeps every constant that it has ever had.
+            guard Int(value.extra) <= Limits.foldedBytes else { return nil }
+            return text(Array(machine.heap.bytes[start..<start + Int(value.extra)]), value.kind)
+        case .ip, .cidr:
+            let start = Int(value.bits)
+            kept.bits = text(Array(machine.heap.bytes[start..<start + MachineLimits.byteCount(value)]), .bytes).bits
         case .list, .map, .optional:
             let count = Int(value.extra) * (value.kind == .map ? 2 : 1)
             var elements: [Value] = []
@@ -355,21 +218,39 @@ public struct Compiler {
                 }
                 elements.append(element)
             }
-            kept.bits = UInt64(program.values.count)
-            program.values += elements
+            kept.bits = UInt64(aggregate(elements))
         default: break
         }
         return kept
     }
 
+    /// Where elements of a constant lie in a row; the same elements lie there once, so that the same list in two rules is the
+    /// same constant.
+    private mutating func aggregate(_ elements: [Value]) -> Int {
+        var hash = UInt64(elements.count)
+        for element in elements { hash = HashTable.mix(hash, element.hash) }
+        var search = aggregates.search(hash)
+        while let place = aggregates.next(&search) {
+            var index = 0
+            while index < elements.count, place + index < program.values.count,
+                program.values[place + index].isSame(elements[index])
+            {
+                index += 1
+            }
+            if index == elements.count { return place }
+        }
+        aggregates.add(hash, program.values.count)
+        program.values += elements
+        return program.values.count - elements.count
+    }
+
     private mutating func constant(_ value: Value) -> Int {
-        for (index, known) in program.constants.enumerated()
-        where known.kind == value.kind && known.bits == value.bits && known.extra == value.extra
-            && known.region == value.region
-        {
-            return index
+        var search = constants.search(value.hash)
+        while let index = constants.next(&search) {
+            if program.constants[index].isSame(value) { return index }
         }
         program.constants.append(value)
+        constants.add(value.hash, program.constants.count - 1)
         return program.constants.count - 1
     }
 
@@ -380,15 +261,25 @@ public struct Compiler {
 
     /// The constant of a text, which lies in the pool once.
     private mutating func text(_ bytes: [UInt8], _ kind: Kind = .string) -> Value {
-        for known in program.constants where known.kind == kind && Int(known.extra) == bytes.count {
+        var hash = UInt64(kind.rawValue)
+        for byte in bytes { hash = HashTable.mix(hash, UInt64(byte)) }
+        var search = texts.search(hash)
+        while let index = texts.next(&search) {
+            let known = program.constants[index]
             let start = Int(known.bits)
-            if Array(program.pool[start..<start + bytes.count]) == bytes { return known }
+            if known.kind == kind, bytesEqual(program.pool, start, Int(known.extra), bytes) { return known }
         }
         let value = Value(kind, bits: UInt64(program.pool.count), extra: UInt32(bytes.count))
         program.pool += bytes
+        texts.add(hash, constant(value))
         return value
     }
 
+    private func bytesEqual(_ pool: [UInt8], _ start: Int, _ count: Int, _ bytes: [UInt8]) -> Bool {
+        if count != bytes.count { return false }
+        for index in 0..<count where pool[start + index] != bytes[index] { return false }
+        return true
+    }
 
     private mutating func patch(_ instruction: Int) {
         program.code[instruction].c = UInt32(program.code.count)
@@ -505,14 +396,30 @@ public struct Compiler {
         let literal = tree.literals[Int(patternNode.payload)]
         guard literal.kind == .string else { return false }
         let start = Int(literal.bits)
-        guard
-            let pattern = RegularExpression.compile(
-                Array(tree.pool[start..<start + Int(literal.extra)]), isLasting: true)
-        else { return false }
+        let source = Array(tree.pool[start..<start + Int(literal.extra)])
+        let key = constant(text(source))
+        var search = patterns.search(UInt64(key))
+        while let known = patterns.next(&search) {
+            // What was compiled for a part that became a constant is gone again.
+            if known < program.patterns.count, program.patternTexts[known] == UInt32(key) {
+                emit(child(node, first))
+                append(.matches, 0, 0, known, at: node)
+                return true
+            }
+        }
+        guard let pattern = RegularExpression.compile(source, isLasting: true) else { return false }
         emit(child(node, first))
         append(.matches, 0, 0, program.patterns.count, at: node)
+        patterns.add(UInt64(key), program.patterns.count)
         program.patterns.append(pattern)
+        program.patternTexts.append(UInt32(key))
         return true
+    }
+
+    /// Takes back the patterns from a number on.
+    mutating func dropPatterns(from first: Int) {
+        program.patterns.removeLast(program.patterns.count - first)
+        program.patternTexts.removeLast(program.patternTexts.count - first)
     }
 
     private mutating func emitOperation(_ node: UInt32) {

@@ -1,15 +1,18 @@
 // The JSON documents of a decision, read in place. It need not know expressions.
 
 import Formats
+import Synchronization
 
-/// Up to four documents. A switch instead of an array, so that a node's bytes are borrowed and nothing is retained.
-struct Documents {
+/// Up to four documents, never copied. A switch instead of an array, so that a node's bytes are borrowed and nothing is retained.
+struct Documents: ~Copyable {
     var first = JSONDocument()
     var second = JSONDocument()
     var third = JSONDocument()
     var fourth = JSONDocument()
     /// Bit n: document n has been asked for; bit 4 + n: it is there.
     var state: UInt8 = 0
+    /// See `Machine.pin`.
+    private let pin = Atomic<UInt8>(0)
 
     func isLoaded(_ number: UInt32) -> Bool { state & (1 << UInt8(number)) != 0 }
 

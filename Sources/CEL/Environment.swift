@@ -9,8 +9,11 @@
 public struct Environment: Sendable {
     /// One field of a record.
     public struct Field: Sendable {
+        /// As written after the dot, UTF-8.
         public var name: [UInt8]
+        /// What the checker takes its value to be; bindings must keep to it.
         public var type: Type
+        /// The number that `Bindings.load` is asked for.
         public var slot: Int
 
         /// - Parameters:
@@ -42,6 +45,7 @@ public struct Environment: Sendable {
     /// True leaves `has`, `all`, `exists` and the other macros unexpanded, so that they are unknown functions.
     public var disablesMacros = false
 
+    /// No names, checked types, macros expanded.
     public init() {}
 
     /// Declares a variable, possibly qualified (`a.b`). A later declaration of the same name replaces the former.

@@ -94,10 +94,12 @@ public struct EvaluationError: Error, Equatable {
         case nestingLimit
     }
 
+    /// The kind of failure.
     public let reason: Reason
     /// Byte offset in the expression's source where it happened; `Program.position(of:)` makes line and column of it.
     public let offset: UInt32
 
+    /// An error at a byte offset of the expression's source.
     public init(_ reason: Reason, offset: UInt32 = 0) {
         self.reason = reason
         self.offset = offset

@@ -28,19 +28,28 @@ public protocol Bindings: ~Copyable, ~Escapable {
 public struct Heap: Sendable {
     var bytes: [UInt8] = []
     var values: [Value] = []
-    /// Elements of lists under construction.
+    /// Elements of lists under construction; those of a list that is in no other go straight to `values`.
     var pending: [Value] = []
     var begun: [UInt32] = []
+    /// Where the elements of that list begin in `values`, or -1.
+    private var outermost = -1
     var isExhausted = false
 
     init() {}
 
     mutating func clear() {
         if !bytes.isEmpty { bytes.removeAll(keepingCapacity: true) }
-        if !values.isEmpty { values.removeAll(keepingCapacity: true) }
+        if !values.isEmpty { dropValues() }
         if !pending.isEmpty { pending.removeAll(keepingCapacity: true) }
         if !begun.isEmpty { begun.removeAll(keepingCapacity: true) }
+        outermost = -1
         isExhausted = false
+    }
+
+    /// One by one when they are few, as with `dropPending`.
+    private mutating func dropValues() {
+        if values.count > 16 { return values.removeAll(keepingCapacity: true) }
+        while values.popLast() != nil {}
     }
 
     /// Room for `count` more bytes under the limit?
@@ -59,6 +68,7 @@ public struct Heap: Sendable {
     /// A string value with a copy of UTF-8 text.
     public mutating func string(_ text: Span<UInt8>) -> Value { copy(text, .string) }
 
+    /// A string value with a copy of a literal text.
     public mutating func string(_ text: StaticString) -> Value { copy(text.bytes, .string) }
 
     /// A bytes value with a copy of the bytes.
@@ -76,23 +86,53 @@ public struct Heap: Sendable {
         Value(kind, bits: UInt64(start), extra: UInt32(bytes.count - start), region: Region.arena)
     }
 
-    public mutating func beginList() { begun.append(UInt32(pending.count)) }
+    /// Begins a list; elements follow with `append`.
+    public mutating func beginList() {
+        if begun.isEmpty, outermost < 0 {
+            outermost = values.count
+            return
+        }
+        if outermost >= 0 { setAside() }
+        begun.append(UInt32(pending.count))
+    }
+
+    /// Begins a map; keys and values follow in turns with `append`. Keys are int, uint, bool or string, and differ
+    /// (langdef.md "Aggregate Values"); that is not checked.
     public mutating func beginMap() { beginList() }
-    public mutating func append(_ value: Value) { pending.append(value) }
+
+    /// Appends an element, a key or a value to what was begun last.
+    public mutating func append(_ value: Value) {
+        if outermost >= 0 { values.append(value) } else { pending.append(value) }
+    }
 
     /// Appends text of `Bindings.region` as an element.
-    public mutating func append(inRegion offset: Int, length: Int) {
-        pending.append(.string(inRegion: offset, length: length))
+    public mutating func append(inRegion offset: Int, length: Int) { append(.string(inRegion: offset, length: length)) }
+
+    /// Ends what was begun last as a list; over `Limits.arenaValues` an error value.
+    public mutating func endList() -> Value { endContainer(.list) }
+    /// Ends what was begun last as a map; over `Limits.arenaValues` an error value.
+    public mutating func endMap() -> Value { endContainer(.map) }
+
+    private mutating func endContainer(_ kind: Kind) -> Value {
+        guard outermost >= 0 else { return collect(from: Int(begun.popLast() ?? 0), kind) }
+        let start = outermost
+        outermost = -1
+        let count = values.count - start
+        if values.count > Limits.arenaValues {
+            values.removeLast(count)
+            isExhausted = true
+            return .failure(.memoryLimit)
+        }
+        return Value(
+            kind, bits: UInt64(start), extra: UInt32(kind == .map ? count / 2 : count), region: Region.arena)
     }
 
-    public mutating func endList() -> Value {
-        let base = Int(begun.popLast() ?? 0)
-        return collect(from: base, .list)
-    }
-
-    public mutating func endMap() -> Value {
-        let base = Int(begun.popLast() ?? 0)
-        return collect(from: base, .map)
+    /// A list begins in the outermost one, whose elements can no longer lie in a row.
+    private mutating func setAside() {
+        begun.append(UInt32(pending.count))
+        pending.append(contentsOf: values[outermost...])
+        values.removeLast(values.count - outermost)
+        outermost = -1
     }
 
     /// Moves what is pending from `base` on into a list or map.
@@ -133,10 +173,17 @@ public struct Heap: Sendable {
 
 /// Bindings for expressions without variables.
 public struct NoBindings: Bindings {
+    /// Every slot is unset and every document empty.
     public init() {}
+    /// Nil: not set.
     public func load(_ slot: Int, into heap: inout Heap) -> Value? { nil }
+}
+
+extension Bindings where Self: ~Copyable & ~Escapable {
+    /// Where a conforming type has none: empty. A type that has one needs Swift's experimental feature `Lifetimes`.
     public var region: Span<UInt8> { @_lifetime(borrow self) get { Span() } }
-    public func document(_ number: Int) -> JSONDocument? { nil }
+    /// Where a conforming type has none: an empty object.
+    public borrowing func document(_ number: Int) -> JSONDocument? { nil }
 }
 
 /// Runs programs. Holds the memory of evaluations and reuses it: one for each thread, kept as long as the thread.
@@ -161,7 +208,8 @@ public struct Evaluator: ~Copyable {
         machine.begin()
     }
 
-    /// Ends a decision: lets go of the documents that bindings gave, so that they can be parsed into again in place.
+    /// Ends a decision: lets go of the documents that bindings gave, so that they can be parsed into again in place, and of
+    /// what was loaded from them.
     public mutating func end() {
         machine.end()
     }
@@ -183,7 +231,7 @@ public struct Evaluator: ~Copyable {
             switch walk(program, entry.condition, bindings) {
             case .yes: return .bool(true)
             case .no: return .bool(false)
-            default: break
+            case .missing, .unclear: break
             }
         }
         let result = run(program, entry.start, bindings)
@@ -192,59 +240,88 @@ public struct Evaluator: ~Copyable {
     }
 
     /// Runs general code.
-    private mutating func run<B: Bindings & ~Copyable & ~Escapable>(
+    mutating func run<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, _ place: UInt32, _ bindings: borrowing B
     ) -> Value {
         let context = Context(program, bindings.region)
+        let allowed = min(Limits.evaluationSteps, machine.budget)
+        if allowed <= 0 { return .failure(.costLimit) }
         var outcome = machine.start(place, context)
         while outcome != .done {
             provide(outcome, bindings)
             outcome = machine.resume(context)
         }
+        machine.budget -= allowed - max(machine.steps, 0)
         return machine.result
-    }
-
-    /// Walks a condition's tests, and loads what they ask for: yes, no, or leave.
-    private mutating func walk<B: Bindings & ~Copyable & ~Escapable>(
-        _ program: borrowing Program, _ start: UInt32, _ bindings: borrowing B
-    ) -> Walk.End {
-        var walk = machine.walk(program, start)
-        while walk.end.rawValue > Walk.End.leave.rawValue {
-            let test = program.tests[Int(walk.test)]
-            if walk.end == .slot {
-                let slot = Int(test.slot)
-                if machine.slots[slot].kind == .absent { provide(.slot(slot), bindings) }
-                if !machine.quickenNumber(slot) { machine.quicken(slot, program, bindings.region) }
-            } else {
-                let value = run(program, UInt32(truncatingIfNeeded: test.operand), bindings)
-                guard value.kind == .bool else { return .leave }
-                machine.remember(test.count, value.bits != 0)
-            }
-            walk = machine.walk(program, walk.test)
-        }
-        return walk.end
     }
 
     /// The first of a range of expressions that is true, as a decision takes the first rule that matches; nil: none.
     /// Expressions that fail count as false; `failures` counts them, but for those that miss a key or field: what a
-    /// person or a question does not have is no mistake of the rule.
+    /// person or a question does not have is no mistake of the rule. An expression that its group's index rules out is not
+    /// evaluated, and so does not fail.
     public mutating func firstTrue<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, in range: Range<Int>, _ bindings: borrowing B, failures: inout Int
     ) -> Int? {
         machine.prepare(program)
         var number = range.lowerBound
-        while number < range.upperBound {
+        return nextTrue(program, &number, range.upperBound, bindings, &failures)
+    }
+
+    /// Calls `body` with the number of each expression of a range that is true, in order: every audience of a person, every
+    /// destination of an event. As with `firstTrue`, those that fail count as false.
+    public mutating func forEachTrue<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, in range: Range<Int>, _ bindings: borrowing B, failures: inout Int,
+        _ body: (Int) -> Void
+    ) {
+        machine.prepare(program)
+        var number = range.lowerBound
+        while let found = nextTrue(program, &number, range.upperBound, bindings, &failures) {
+            body(found)
+            number = found + 1
+        }
+    }
+
+    @inline(__always)
+    private mutating func nextTrue<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ number: inout Int, _ end: Int, _ bindings: borrowing B, _ failures: inout Int
+    ) -> Int? {
+        while number < end {
             let entry = program.entries[number]
-            var end = Walk.End.leave
-            if entry.condition != Program.none { end = walk(program, entry.condition, bindings) }
-            if end == .leave {
-                let value = run(program, entry.start, bindings)
-                if value.isTrue { end = .yes } else if value.kind != .bool, !value.isMissingKey { failures += 1 }
+            if entry.group != Program.none {
+                if let found = firstIndexed(program, &number, end, bindings, &failures) { return found }
+                continue
             }
-            if end == .yes { return number }
+            var verdict = Verdict.unclear
+            if entry.condition != Program.none { verdict = walkInPlace(program, entry.condition, bindings) }
+            if verdict == .yes { return number }
+            if verdict == .unclear, isTrue(program, entry.start, bindings, &failures) { return number }
             number += 1
         }
         return nil
+    }
+
+    /// Whether an expression is true, by its condition if it has one, or by its code.
+    @inline(__always)
+    mutating func holds<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ condition: UInt32, _ code: UInt32, _ bindings: borrowing B,
+        _ failures: inout Int
+    ) -> Bool {
+        if condition != Program.none {
+            switch walk(program, condition, bindings) {
+            case .yes: return true
+            case .no, .missing: return false
+            case .unclear: break
+            }
+        }
+        return isTrue(program, code, bindings, &failures)
+    }
+
+    private mutating func isTrue<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ code: UInt32, _ bindings: borrowing B, _ failures: inout Int
+    ) -> Bool {
+        let value = run(program, code, bindings)
+        if value.kind != .bool, !value.isMissingKey { failures += 1 }
+        return value.isTrue
     }
 
     private mutating func provide<B: Bindings & ~Copyable & ~Escapable>(_ outcome: Outcome, _ bindings: borrowing B) {
@@ -268,16 +345,17 @@ public struct Evaluator: ~Copyable {
     public mutating func isTrue<B: Bindings & ~Copyable & ~Escapable>(
         _ program: borrowing Program, _ number: Int, _ bindings: borrowing B
     ) -> Bool {
+        var failures = 0
+        return isTrue(program, number, bindings, failures: &failures)
+    }
+
+    /// Whether an expression is true: `false` for errors, as for rules; `failures` counts those as `firstTrue` does.
+    public mutating func isTrue<B: Bindings & ~Copyable & ~Escapable>(
+        _ program: borrowing Program, _ number: Int, _ bindings: borrowing B, failures: inout Int
+    ) -> Bool {
         machine.prepare(program)
         let entry = program.entries[number]
-        if entry.condition != Program.none {
-            switch walk(program, entry.condition, bindings) {
-            case .yes: return true
-            case .no: return false
-            default: break
-            }
-        }
-        return run(program, entry.start, bindings).isTrue
+        return holds(program, entry.condition, entry.start, bindings, &failures)
     }
 
     // MARK: Reading results

@@ -17,11 +17,20 @@ public enum Limits {
     /// 10 ms on a small ARM core.
     public static let evaluationSteps: Int64 = 1_000_000
 
+    /// Steps of all evaluations between two `Evaluator.begin()`s, so that many costly rules do not add up.
+    public static let decisionSteps: Int64 = 4 * evaluationSteps
+
+    /// Expressions of a group (`Compiler.beginGroup`) from which on they are looked up and not tried one by one.
+    public static let indexedExpressions = 16
+
     /// Bytes of strings that one evaluation may make; concatenation in nested loops would otherwise grow without end.
     public static let arenaBytes = 1024 * 1024
 
     /// Elements of lists and maps that one evaluation may make (16 bytes each).
     public static let arenaValues = 64 * 1024
+
+    /// Bytes of a text that constant folding makes; a longer one is made anew at each evaluation.
+    public static let foldedBytes = 4096
 
     /// Depth of lists, maps and documents that equality, formatting and answers walk into.
     public static let valueNesting = 64
@@ -38,8 +47,13 @@ public enum Limits {
     /// Digits after the point that `format` writes: a double has no more than 1,074.
     public static let formatPrecision = 1000
 
-    /// Slots that an environment may number: the evaluator keeps 16 bytes for each.
+    /// Slots that an environment may number: the evaluator keeps 32 bytes for each.
     public static let slots = 16 * 1024
+
+    /// Time zones that an evaluator knows at a time.
+    public static let timeZones = 64
+    /// Bytes of a time zone's name: the longest of the IANA database has 32.
+    public static let timeZoneNameBytes = 64
 
     /// Bytes of a time zone file: the largest of the IANA database is under 4 KiB.
     public static let timeZoneBytes = 64 * 1024

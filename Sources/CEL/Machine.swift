@@ -2,6 +2,7 @@
 // resolved by the compiler; here is no name, no tree and no type but the kind of each value.
 
 import Formats
+import Synchronization
 
 /// A loop in progress.
 struct Frame {
@@ -55,46 +56,65 @@ struct Machine: ~Copyable {
     var stack: [Value] = []
     var locals: [Value] = []
     var frames: [Frame] = []
-    /// Values of slots, `absent` until asked for; `loaded` lists those that were.
-    var slots: [Value] = []
-    var loaded: [UInt32] = []
-    /// Slots and lists in the form of the tests of the program with the fingerprint `quickProgram`.
-    var quick: [QuickSlot] = []
-    var quickened: [UInt32] = []
-    var symbolsOfLists: [UInt32] = []
-    var quickProgram: UInt64 = 0
-    /// By memo: 0 not known, 1 false, 2 true; `remembered` lists those that are known.
-    var memos: [UInt8] = []
-    var remembered: [UInt32] = []
+    /// What conditions look at: the slots, then the expressions of `Program.codeTerms`. A cell counts if it has the stamp.
+    var cells: [Cell] = []
+    /// This decision; 0 is none.
+    var stamp: UInt32 = 0
+    /// Symbols of the texts in lists; see `Cell.bits`.
+    var listedSymbols: [UInt32] = []
+    /// The fingerprint of the program whose cells these are.
+    var cellProgram: UInt64 = 0
+    /// The rules of a group that can still be true, a bit each; see `RuleIndex.swift`.
+    var candidates = Candidates()
     var heap = Heap()
     var documents = Documents()
+    /// Steps left to this evaluation, and to this decision.
     var steps: Int64 = 0
+    var budget: Int64 = Limits.decisionSteps
     var matcher = Matcher()
     let zones: TimeZones
     var pc = 0
     /// Values on the stack.
     var sp = 0
     var result = Value.null
+    /// Not used: a type with an atomic in it has an address, and so the machine is not copied to the stack for each call of
+    /// a method, as the compiler does with plain values of half a kilobyte.
+    private let pin = Atomic<UInt8>(0)
 
     init(zones: TimeZones) { self.zones = zones }
 
     /// Forgets the last decision.
     mutating func begin() {
         heap.clear()
-        for slot in loaded { slots[Int(slot)] = .absent }
-        if !loaded.isEmpty { loaded.removeAll(keepingCapacity: true) }
-        forgetQuick()
-        end()
+        budget = Limits.decisionSteps
+        forget()
+        if documents.state != 0 { documents.clear() }
     }
 
+    /// Lets go of the documents, and of what lies in them.
     mutating func end() {
-        if documents.state != 0 { documents.clear() }
+        if documents.state != 0 {
+            documents.clear()
+            forget()
+        }
+    }
+
+    /// Makes every cell one that has not been asked for.
+    private mutating func forget() {
+        stamp &+= 1
+        // Emptying an array costs more than looking whether it is empty.
+        if !listedSymbols.isEmpty { listedSymbols.removeAll(keepingCapacity: true) }
+        if stamp == 0 {
+            for index in cells.indices { cells[index] = Cell() }
+            candidates.group = Program.none
+            stamp = 1
+        }
     }
 
     /// Makes room for a program.
     @inline(__always)
     mutating func prepare(_ program: borrowing Program) {
-        if quickProgram != program.fingerprint || slots.count < program.slotCount
+        if cellProgram != program.fingerprint || cells.count < program.termCount
             || stack.count <= program.stackSize || locals.count < program.localCount
         {
             adopt(program)
@@ -102,21 +122,20 @@ struct Machine: ~Copyable {
     }
 
     private mutating func adopt(_ program: borrowing Program) {
-        forgetQuick()
-        quickProgram = program.fingerprint
-        grow(program.slotCount, program.stackSize + 1, program.localCount)
-        while quick.count < program.slotCount { quick.append(QuickSlot()) }
-        while memos.count < program.memoCount { memos.append(0) }
+        cellProgram = program.fingerprint
+        forget()
+        while cells.count < program.termCount { cells.append(Cell()) }
+        makeRoom(stack: program.stackSize, locals: program.localCount)
     }
 
-    private mutating func grow(_ slotCount: Int, _ stackSize: Int, _ localCount: Int) {
-        while slots.count < slotCount { slots.append(.absent) }
-        while stack.count < stackSize { stack.append(.null) }
-        while locals.count < localCount { locals.append(.null) }
+    /// Room for code by itself.
+    mutating func makeRoom(stack depth: Int, locals count: Int) {
+        while stack.count <= depth { stack.append(.null) }
+        while locals.count < count { locals.append(.null) }
     }
 
     mutating func start(_ place: UInt32, _ c: Context) -> Outcome {
-        steps = Limits.evaluationSteps
+        steps = min(Limits.evaluationSteps, budget)
         if !frames.isEmpty { frames.removeAll(keepingCapacity: true) }
         sp = 0
         pc = Int(place)
@@ -124,8 +143,8 @@ struct Machine: ~Copyable {
     }
 
     mutating func provide(slot: Int, _ value: Value?) {
-        slots[slot] = value ?? .unset
-        loaded.append(UInt32(slot))
+        cells[slot].value = value ?? .unset
+        cells[slot].stamp = stamp
     }
 
     mutating func provide(document number: Int, _ document: JSONDocument?) {
@@ -154,8 +173,9 @@ struct Machine: ~Copyable {
             switch step.code {
             case .constant: push(c.constants[Int(step.c)])
             case .slot, .slotIsSet:
-                let value = slots[Int(step.c)]
-                if value.kind == .absent { return .slot(Int(step.c)) }
+                let place = Int(step.c)
+                if cells[place].stamp != stamp { return .slot(place) }
+                let value = cells[place].value
                 if step.code == .slotIsSet {
                     push(.bool(value.kind != .unset))
                 } else if step.a == 1 {
@@ -174,10 +194,12 @@ struct Machine: ~Copyable {
             case .select:
                 let operand = stack[sp - 1]
                 stack[sp - 1] = select(operand, c.constants[Int(step.c)], optional: step.a == 1, c)
+                if steps < 0 { return stop(.costLimit) }
             case .has: stack[sp - 1] = has(stack[sp - 1], c.constants[Int(step.c)], c)
             case .index:
                 sp -= 1
                 stack[sp - 1] = index(stack[sp - 1], stack[sp], optional: step.a == 1, c)
+                if steps < 0 { return stop(.costLimit) }
             case .jump:
                 pc = Int(step.c)
                 continue
@@ -201,7 +223,14 @@ struct Machine: ~Copyable {
             case .add, .subtract, .multiply, .divide, .remainder, .equal, .notEqual, .less, .lessOrEqual, .greater,
                 .greaterOrEqual, .contained:
                 sp -= 1
-                stack[sp - 1] = binary(step.code, stack[sp - 1], stack[sp], c)
+                let (left, right) = (stack[sp - 1], stack[sp])
+                if left.kind == .int, right.kind == .int, step.code.isComparison {
+                    stack[sp - 1] = .bool(Machine.compare(step.code, left.int, right.int))
+                } else {
+                    stack[sp - 1] = binary(step.code, left, right, c)
+                    // A comparison that was given up has no answer.
+                    if steps < 0 { return stop(.costLimit) }
+                }
             case .not:
                 let operand = stack[sp - 1]
                 if operand.kind == .bool {
@@ -217,10 +246,13 @@ struct Machine: ~Copyable {
                 if steps < 0 { return stop(.costLimit) }
             case .list:
                 sp -= Int(step.c)
+                charge(Int(step.c) >> 2)
                 push(makeList(Int(step.c)))
+                if steps < 0 { return stop(.costLimit) }
             case .map:
                 sp -= 2 * Int(step.c)
                 push(makeMap(Int(step.c), c))
+                if steps < 0 { return stop(.costLimit) }
             case .unwrap: stack[sp - 1] = unwrap(stack[sp - 1], c)
             case .loop:
                 if let failure = beginLoop(step) {
@@ -250,7 +282,11 @@ struct Machine: ~Copyable {
                 }
             case .loopCollect:
                 sp -= 1
-                if let early = collect(stack[sp], c) {
+                let value = stack[sp]
+                let kind = frames[frames.count - 1].kind
+                if value.kind == .bool, kind == .all || kind == .exists {
+                    pc = (value.bits != 0) == (kind == .exists) ? finishLoop(value) : Int(step.c)
+                } else if let early = collect(value, c) {
                     pc = finishLoop(early)
                 } else {
                     pc = Int(step.c)
@@ -332,7 +368,21 @@ struct Machine: ~Copyable {
         return nil
     }
 
+    /// Whole numbers are compared here, and everything else in `binary`.
+    @inline(__always)
+    private static func compare(_ code: Opcode, _ left: Int64, _ right: Int64) -> Bool {
+        switch code {
+        case .equal: left == right
+        case .notEqual: left != right
+        case .less: left < right
+        case .lessOrEqual: left <= right
+        case .greater: left > right
+        default: left >= right
+        }
+    }
+
     /// Puts the next element into the loop's variables; false at the end.
+    @inline(__always)
     private mutating func nextElement(_ c: Context) -> Bool {
         let last = frames.count - 1
         let index = frames[last].index
@@ -382,12 +432,8 @@ struct Machine: ~Copyable {
     /// What the body's value means for the loop: nil to go on, or the loop's result.
     private mutating func collect(_ value: Value, _ c: Context) -> Value? {
         let last = frames.count - 1
-        let kind = frames[last].kind
-        if value.kind == .bool, kind == .all || kind == .exists {
-            return (value.bits != 0) == (kind == .exists) ? value : nil
-        }
         let frame = frames[last]
-        switch kind {
+        switch frame.kind {
         case .all, .exists:
             if frame.error.kind == .absent { frames[last].error = value.isError ? value : fail(.noOverload) }
         case .existsOne, .filter:

@@ -259,7 +259,7 @@ extension Machine {
             guard let address = parsed(first, network: false, c) else { return fail(.invalidArgument) }
             var text: [UInt8] = []
             address.append(to: &text)
-            return .bool(spansEqual(text.span, bytes(first, c)))
+            return .bool(Formats.equal(text.span, bytes(first, c)))
         case .containsIP, .containsCIDR, .cidrIP, .masked, .prefixLength:
             guard first.kind == .cidr else { return fail(.noOverload) }
             return onNetwork(function, address(first, c), second, c)

@@ -13,6 +13,7 @@ extension Machine {
         case .equal: return .bool(equalCounted(left, right, c))
         case .notEqual: return .bool(!equalCounted(left, right, c))
         case .less, .lessOrEqual, .greater, .greaterOrEqual:
+            if left.kind == .string || left.kind == .bytes { charge(min(byteCount(left, c), byteCount(right, c)) >> 5) }
             guard let order = compare(left, right, c) else { return fail(.noOverload) }
             switch (code, order) {
             case (_, .unordered): return .bool(false)
@@ -186,6 +187,10 @@ extension Machine {
         heap.bytes.append(contentsOf: span.extracting(start..<end))
     }
 
+    private func byteCount(_ value: Value, _ c: Context) -> Int {
+        value.kind == .string || value.kind == .bytes ? bytes(value, c).count : 0
+    }
+
     private mutating func joinLists(_ left: Value, _ right: Value, _ c: Context) -> Value {
         let total = count(left) + count(right)
         charge(total)
@@ -252,20 +257,35 @@ extension Machine {
         let leftBytes = bytes(left, c)
         let rightBytes = bytes(right, c)
         budget -= Int64(leftBytes.count >> 5)
-        return spansEqual(leftBytes, rightBytes)
+        return Formats.equal(leftBytes, rightBytes)
     }
 
     private func listsEqual(_ left: Value, _ right: Value, _ c: Context, _ depth: Int, _ budget: inout Int64) -> Bool {
         let count = self.count(left)
         guard count == self.count(right), depth < Limits.valueNesting else { return false }
         var index = 0
+        // A document's elements are found one from the other.
+        var (leftNode, rightNode) = (firstNode(left), firstNode(right))
         while index < count {
             budget -= 1
             if budget < 0 { return false }
-            if !equal(element(left, index, c), element(right, index, c), c, depth + 1, &budget) { return false }
+            let ours = left.isOfDocument ? next(left, &leftNode) : element(left, index, c)
+            let theirs = right.isOfDocument ? next(right, &rightNode) : element(right, index, c)
+            if !equal(ours, theirs, c, depth + 1, &budget) { return false }
             index += 1
         }
         return true
+    }
+
+    private func firstNode(_ list: Value) -> JSONNode? {
+        if !list.isOfDocument { return nil }
+        return documents.firstChild(list.region, JSONNode(index: UInt32(truncatingIfNeeded: list.bits)))
+    }
+
+    private func next(_ list: Value, _ node: inout JSONNode?) -> Value {
+        guard let current = node else { return .null }
+        node = documents.next(list.region, current)
+        return documents.value(list.region, current)
     }
 
     private func mapsEqual(_ left: Value, _ right: Value, _ c: Context, _ depth: Int, _ budget: inout Int64) -> Bool {

@@ -68,6 +68,9 @@ enum Opcode: UInt8, Sendable {
     case matches
     /// End: top is the result.
     case end
+
+    @inline(__always)
+    var isComparison: Bool { rawValue >= Opcode.equal.rawValue && rawValue <= Opcode.greaterOrEqual.rawValue }
 }
 
 /// A compiled expression's number in its program, and what is known of its value.
@@ -76,17 +79,22 @@ public struct Expression: Sendable {
     public let number: Int
     /// The static type; `.dyn` where only evaluation tells.
     public let type: Type
+    /// The slots that it reads, each once, in rising order; whether the value is needed, only evaluation tells.
+    public let slots: [Int]
 }
 
 /// One or many compiled expressions over the same slots. Immutable: threads share it, each with an `Evaluator` of its
 /// own. Keep one program for a whole bundle: its expressions lie side by side and share what they have in common.
-public struct Program: Sendable {
+public struct Program: ~Copyable, Sendable {
     struct Entry: Sendable {
         var start: UInt32
         var stack: UInt16
         var locals: UInt16
         /// The first test, or `Program.none`.
         var condition: UInt32
+        /// The first test of what the index of its group leaves open, and the group, or `Program.none`.
+        var rest = Program.none
+        var group = Program.none
         /// Index of `sources`.
         var source: UInt32
     }
@@ -101,11 +109,18 @@ public struct Program: Sendable {
     /// Elements of constant lists and maps.
     var values: [Value] = []
     var patterns: [RegularExpression] = []
+    /// The constants that they were compiled from.
+    var patternTexts: [UInt32] = []
     /// The quick way through conditions; see `Conditions.swift`.
     var tests: [Test] = []
     var symbols = Symbols()
     var symbolLists: [UInt32] = []
-    var memoCount = 0
+    /// By term.
+    var alphabets: [Alphabet] = []
+    var letters: [Letter] = []
+    /// Where the code of expressions begins that tests look at.
+    var codeTerms: [UInt32] = []
+    var index = RuleIndex()
     /// Tells programs apart, for what an evaluator remembers of one.
     var fingerprint: UInt64 = 0
     var entries: [Entry] = []
@@ -115,13 +130,37 @@ public struct Program: Sendable {
     var slotCount = 0
     var stackSize = 0
     var localCount = 0
+    /// What tests look at: slots, and after them the expressions of `codeTerms`.
+    var termCount: Int { slotCount + codeTerms.count }
 
     init() {}
+
+    /// The bit of a symbol in a narrow alphabet, or 0.
+    func bit(_ symbol: UInt32, _ alphabet: Alphabet) -> UInt64 {
+        let first = Int(alphabet.first)
+        for place in 0..<Int(alphabet.count) where letters[first + place].symbol == symbol { return 1 << UInt64(place) }
+        return 0
+    }
+
+    /// The bit of a text in a narrow alphabet, or 0; its symbol in a wide one, or `Machine.noSymbol`.
+    func bits(_ text: Span<UInt8>, _ alphabet: Alphabet) -> UInt64 {
+        let pool = pool.span
+        if !alphabet.isNarrow { return symbols.find(text, pool).map { UInt64($0) } ?? Machine.noSymbol }
+        let head = Letter.head(text)
+        let first = Int(alphabet.first)
+        for place in 0..<Int(alphabet.count) where letters[first + place].head == head {
+            if text.count <= 7 || equal(symbols.text(letters[first + place].symbol, pool), text) {
+                return 1 << UInt64(place)
+            }
+        }
+        return 0
+    }
 
     /// How many expressions the program holds.
     public var count: Int { entries.count }
 
-    public func expression(_ number: Int) -> Expression { Expression(number: number, type: types[number]) }
+    /// The static type of an expression.
+    public func type(_ number: Int) -> Type { types[number] }
 
     /// The source of an expression.
     public func source(_ number: Int) -> String { String(decoding: sources[number], as: UTF8.self) }

@@ -106,17 +106,6 @@ func bytesEqual(_ bytes: [UInt8], _ word: StaticString) -> Bool {
     bytes.count == word.utf8CodeUnitCount && bytesEqual(bytes, 0, word)
 }
 
-@inline(__always)
-func spansEqual(_ a: Span<UInt8>, _ b: Span<UInt8>) -> Bool {
-    guard a.count == b.count else { return false }
-    var index = 0
-    while index < a.count {
-        if a[index] != b[index] { return false }
-        index += 1
-    }
-    return true
-}
-
 /// -1, 0 or 1 by unsigned bytes, which for UTF-8 is the order of code points.
 func compareSpans(_ a: Span<UInt8>, _ b: Span<UInt8>) -> Int {
     let count = min(a.count, b.count)

@@ -249,19 +249,22 @@ public final class TimeZones {
     /// Seconds to add to UTC at a moment, or nil: the zone is not known.
     func offset(_ name: Span<UInt8>, at seconds: Int64) -> Int64? {
         if let fixed = Time.fixedOffset(name) { return fixed }
-        for entry in known where spansEqual(entry.name.span, name) { return entry.zone?.offset(at: seconds) }
+        for entry in known where Formats.equal(entry.name.span, name) { return entry.zone?.offset(at: seconds) }
+        // What is no name of a zone may be anything, and is not kept.
+        if !TimeZones.isSafe(name) { return nil }
         let bytes = copyBytes(name)
         var zone: Zone?
-        if TimeZones.isSafe(bytes), let data = read?(String(decoding: bytes, as: UTF8.self)) { zone = Zone(data) }
+        if let data = read?(String(decoding: bytes, as: UTF8.self)) { zone = Zone(data) }
         // A rule names few zones; names from events could be many, so the table does not grow without end.
-        if known.count >= 64 { known.removeAll() }
+        if known.count >= Limits.timeZones { known.removeAll() }
         known.append((bytes, zone))
         return zone?.offset(at: seconds)
     }
 
-    private static func isSafe(_ name: [UInt8]) -> Bool {
-        if name.isEmpty || name.count > 64 || name[0] == 47 { return false }
-        for byte in name {
+    private static func isSafe(_ name: Span<UInt8>) -> Bool {
+        if name.isEmpty || name.count > Limits.timeZoneNameBytes || name[0] == 47 { return false }
+        for index in 0..<name.count {
+            let byte = name[index]
             let isLetter = (byte | 0x20) >= 97 && (byte | 0x20) <= 122
             if !isLetter, !(byte >= 48 && byte <= 57), byte != 95, byte != 45, byte != 43, byte != 47 { return false }
         }

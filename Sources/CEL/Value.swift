@@ -28,32 +28,63 @@ enum Region {
 /// One value: trivially copyable, without references, valid until the evaluator's next `begin()`. What it means beyond
 /// numbers, truth values and times is read with `Evaluator.bytes(of:…)`, `count(of:…)` and their kin.
 public struct Value: Sendable {
-    public var kind: Kind
-    /// Bit 0: a number from a JSON document, whose integers and doubles mix in arithmetic.
-    var flags: UInt8
-    var region: UInt16
-    /// Nanoseconds of a timestamp; element count of a list or map; byte count of text; family and prefix of addresses.
-    var extra: UInt32
+    /// Kind in the lowest byte, then flags, region and, above bit 31, `extra`. One word, because fields of their own would be
+    /// stored one by one and then read together, which processors are slow at.
+    private var what: UInt64
     /// The number itself, seconds of a timestamp, nanoseconds of a duration, or a place in the region.
     var bits: UInt64
 
     @inline(__always)
     init(_ kind: Kind, bits: UInt64 = 0, extra: UInt32 = 0, region: UInt16 = 0, flags: UInt8 = 0) {
-        self.kind = kind
-        self.flags = flags
-        self.region = region
-        self.extra = extra
+        what = UInt64(kind.rawValue) | UInt64(flags) << 8 | UInt64(region) << 16 | UInt64(extra) << 32
         self.bits = bits
     }
 
+    /// What the value is.
+    @inline(__always)
+    public internal(set) var kind: Kind {
+        // Only raw values of kinds are ever stored here.
+        get { Kind(rawValue: UInt8(truncatingIfNeeded: what)).unsafelyUnwrapped }
+        set { what = what & ~0xFF | UInt64(newValue.rawValue) }
+    }
+
+    /// Bit 0: a number from a JSON document, whose integers and doubles mix in arithmetic.
+    @inline(__always)
+    var flags: UInt8 {
+        get { UInt8(truncatingIfNeeded: what >> 8) }
+        set { what = what & ~0xFF00 | UInt64(newValue) << 8 }
+    }
+
+    @inline(__always)
+    var region: UInt16 {
+        get { UInt16(truncatingIfNeeded: what >> 16) }
+        set { what = what & ~0xFFFF_0000 | UInt64(newValue) << 16 }
+    }
+
+    /// Nanoseconds of a timestamp; element count of a list or map; byte count of text; family and prefix of addresses.
+    @inline(__always)
+    var extra: UInt32 {
+        get { UInt32(truncatingIfNeeded: what >> 32) }
+        set { what = what & 0xFFFF_FFFF | UInt64(newValue) << 32 }
+    }
+
     static let numberOfDocument: UInt8 = 1
+
+    /// Bit for bit the same; for constants, that is the same value.
+    func isSame(_ other: Value) -> Bool { what == other.what && bits == other.bits }
+    var hash: UInt64 { HashTable.mix(what, bits) }
 }
 
 extension Value {
+    /// The value of `null`.
     public static var null: Value { Value(.null) }
+    /// A truth value.
     @inline(__always) public static func bool(_ value: Bool) -> Value { Value(.bool, bits: value ? 1 : 0) }
+    /// A 64-bit signed number.
     @inline(__always) public static func int(_ value: Int64) -> Value { Value(.int, bits: UInt64(bitPattern: value)) }
+    /// A 64-bit unsigned number.
     @inline(__always) public static func uint(_ value: UInt64) -> Value { Value(.uint, bits: value) }
+    /// A double; NaN and infinities are values too.
     @inline(__always) public static func double(_ value: Double) -> Value { Value(.double, bits: value.bitPattern) }
 
     /// A moment: whole seconds since 1970-01-01T00:00:00Z (negative before it) and 0 ..< 1,000,000,000 nanoseconds.
@@ -82,8 +113,11 @@ extension Value {
         Value(.string, bits: UInt64(offset), extra: UInt32(length), region: Region.record)
     }
 
+    /// The truth value; nil for any other kind.
     @inline(__always) public var boolValue: Bool? { kind == .bool ? bits != 0 : nil }
+    /// The signed number; nil for any other kind.
     @inline(__always) public var intValue: Int64? { kind == .int ? Int64(bitPattern: bits) : nil }
+    /// The unsigned number; nil for any other kind.
     public var uintValue: UInt64? { kind == .uint ? bits : nil }
     /// The double; nil for integers too (see `number`).
     public var doubleValue: Double? { kind == .double ? Double(bitPattern: bits) : nil }
@@ -106,6 +140,7 @@ extension Value {
     /// Milliseconds of a duration, towards zero; nil for any other kind.
     public var durationMilliseconds: Int64? { kind == .duration ? Int64(bitPattern: bits) / 1_000_000 : nil }
 
+    /// Whether it is the truth value true: false for every other value.
     public var isTrue: Bool { kind == .bool && bits != 0 }
 
     @inline(__always) var int: Int64 { Int64(bitPattern: bits) }
@@ -116,8 +151,8 @@ extension Value {
     /// Lies in a JSON document and is read there.
     @inline(__always) var isOfDocument: Bool { region >= Region.document }
 
-    @inline(__always)
     /// Whether this is the error of a key or attribute that is not there.
+    @inline(__always)
     var isMissingKey: Bool { kind == .error && bits == UInt64(EvaluationError.Reason.noSuchKey.rawValue) }
 
     static func failure(_ reason: EvaluationError.Reason) -> Value { Value(.error, bits: UInt64(reason.rawValue)) }

@@ -50,6 +50,13 @@ extension StaticString {
 public func equal(_ left: Span<UInt8>, _ right: Span<UInt8>) -> Bool {
     if left.count != right.count { return false }
     var index = 0
+    // Eight bytes at a time; any eight are a UInt64, and the loads check their bounds.
+    while index + 8 <= left.count {
+        let ours = unsafe left.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)
+        let theirs = unsafe right.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)
+        if ours != theirs { return false }
+        index += 8
+    }
     while index < left.count {
         if left[index] != right[index] { return false }
         index += 1

@@ -37,20 +37,19 @@ public struct Slots: Sendable {
     ///
     /// Give this environment to `AttributePlan`, which adds `profile`; then add `audience` with `declareAudiences` for
     /// the rules that may use audiences.
-    /// - Parameter deviceFields: the members of `device`, in the order of `Surroundings.device`.
-    public func environment(deviceFields: [String], purposes: PurposePlan) -> Environment {
+    /// - Parameters:
+    ///   - deviceFields: the members of `device`, in the order of `Surroundings.device`.
+    ///   - seesPerson: false for what must not tell anything of a person, such as how long ago they were seen.
+    public func environment(deviceFields: [String], purposes: PurposePlan, seesPerson: Bool = true) -> Environment {
         var environment = Environment()
         environment.declareDocument("event", number: Slots.eventDocument)
         environment.declareDocument("context", number: Slots.contextDocument)
         environment.declare("event.timestamp", .timestamp, slot: Slots.eventTimestamp)
         environment.declare("now", .timestamp, slot: Slots.now)
-        environment.declareRecord(
-            "age",
-            [
-                Environment.Field("profile", .duration, slot: Slots.profileAge),
-                Environment.Field("bundle", .duration, slot: Slots.bundleAge),
-            ])
-        var fields: [Environment.Field] = []
+        var fields = [Environment.Field("bundle", .duration, slot: Slots.bundleAge)]
+        if seesPerson { fields.append(Environment.Field("profile", .duration, slot: Slots.profileAge)) }
+        environment.declareRecord("age", fields)
+        fields = []
         for index in deviceFields.indices {
             fields.append(Environment.Field(deviceFields[index], .string, slot: Slots.firstDevice + index))
         }
@@ -62,6 +61,13 @@ public struct Slots: Sendable {
         }
         environment.declareRecord("consent", fields)
         return environment
+    }
+
+    /// The audiences among the slots that an expression reads, a bit each.
+    public func audiences(_ slots: [Int]) -> UInt64 {
+        var set: UInt64 = 0
+        for slot in slots where slot >= firstAudience && slot < firstAttribute { set |= 1 << UInt64(slot - firstAudience) }
+        return set
     }
 
     /// Adds `audience`, whose members are true or false, by the order of `names`.

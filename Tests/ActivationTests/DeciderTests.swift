@@ -132,6 +132,43 @@ private struct Bench: ~Copyable {
         }
     }
 
+    /// However an audience is written, it is known; and so is that it must stand before what builds on it.
+    @Test func audiencesAreFoundByWhatExpressionsRead() throws {
+        let bundle = """
+            version: 1
+            purposes: [ads]
+            attributes: { orders: { type: counter } }
+            audiences: { big: profile.orders > 9, other: "true", both: 'audience["other"] && audience . big' }
+            decisions:
+              d: { purpose: ads, variants: { a: 1 }, default: a, rules: [{ when: 'audience["both"]', serve: a }] }
+              e: { purpose: ads, variants: { a: 1 }, default: a, rules: [{ when: '"audience.big" == ""', serve: a }] }
+            """
+        let policy = try policy(bundle)
+        #expect(policy.decisions.decisions.map(\.needs) == [0b111, 0])
+        var reader = PlanReader()
+        let bytes = Array("version: 1\naudiences: { first: 'audience[\"second\"]', second: 'true' }".utf8)
+        let document = try YAML.parse(bytes.span)
+        _ = Policy(document, loadedAt: 0, &reader) { _, _, _, _, _ in }
+        #expect(reader.problems.map(\.message) == ["an audience may mention only audiences that stand before it"])
+    }
+
+    @Test func withoutAPurposeNothingOfAPersonIsSeen() throws {
+        for name in ["age.profile < duration('1h')", "profile.orders > 1", "audience.big", "consent.ads"] {
+            var reader = PlanReader()
+            let bytes = Array(
+                """
+                version: 1
+                purposes: [ads]
+                attributes: { orders: { type: counter } }
+                audiences: { big: profile.orders > 9 }
+                decisions: { d: { variants: { a: 1 }, default: a, rules: [{ when: "\(name)", serve: a }] } }
+                """.utf8)
+            let document = try YAML.parse(bytes.span)
+            _ = Policy(document, loadedAt: 0, &reader) { _, _, _, _, _ in }
+            #expect(reader.problems.count == 1, "\(name)")
+        }
+    }
+
     /// A question's context is all that a rule sees of it, and nothing of the one before.
     @Test func rulesSeeTheContextOfThisQuestion() throws {
         let policy = try policy(

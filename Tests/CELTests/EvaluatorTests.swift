@@ -174,7 +174,8 @@ struct EvaluatorTests {
             // A list element is no condition, so that the general machine evaluates it.
             _ = try general.add("[\(condition)][0]", in: shopEnvironment())
         }
-        let (quickProgram, generalProgram) = (quick.finish(), general.finish())
+        let quickProgram = quick.finish()
+        let generalProgram = general.finish()
         var first = Evaluator()
         var second = Evaluator()
         first.begin()

@@ -107,6 +107,23 @@ import Testing
         }
     }
 
+    /// CEL is a library that other programs use by itself: whatever it shows to them is documented.
+    @Test func whatTheLibraryShowsIsDocumented() {
+        var count = 0
+        for source in Self.sources where source.room == "CEL" {
+            var previous = ""
+            for (number, line) in source.lines.enumerated() {
+                let text = line.trimmingCharacters(in: .whitespaces)
+                if text.hasPrefix("public ") {
+                    count += 1
+                    if !previous.hasPrefix("///") { Issue.record("\(source.name):\(number + 1) has no docstring: \(text)") }
+                }
+                if !text.hasPrefix("@") { previous = text }
+            }
+        }
+        #expect(count > 80)
+    }
+
     @Test func eachRoomKeepsItsLimitsInOneFile() {
         for source in Self.sources where source.name != "Limits.swift" {
             for (number, line) in source.lines.enumerated() where line.contains("enum Limits") {

@@ -55,6 +55,17 @@ def ids_of(events):
     return [event["messageId"] for event in events]
 
 
+def test_a_filter_sees_the_person_s_audiences(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub, [
+        ("""when: 'event.type != "page"'""", """when: 'audience["regular"] && age.profile < duration("1h")'""")])
+    events = [orders("ada", 4), orders("ben", 2)]
+    for some in events:
+        agent.batch(some)
+    wait_for_delivery(agent)
+    equal(sorted({message["messageId"] for message in arrivals(hub)}), sorted(ids_of(events[0])), "what only regulars send")
+
+
 def test_p2_every_event_reaches_the_hub_once_in_log_order(bench):
     hub = bench.hub()
     agent = bench.agent_of(hub)

@@ -1,0 +1,68 @@
+# How executables are built as they ship: SwiftPM compiles the rooms as Embedded Swift, and their objects are linked here,
+# with lld, against musl and the foreign libraries that foreign.sh puts into a sysroot under .build.
+# Sourced by bash after common.sh, never run.
+source "$(dirname "${BASH_SOURCE[0]}")/foreign.sh"
+
+# current_objects FOLDER PRODUCT : the objects of an executable and of the rooms in `rooms` (all, if that is not set), but
+# only of sources that exist. An earlier build may have left others, and rooms that this executable does not use may be
+# older than those that it does.
+current_objects() {
+    local object room source
+    while IFS= read -r object; do
+        room=$(basename "$(dirname "$object")" .build)
+        source=$(basename "$object" .o)
+        [ -f "Sources/$room/$source" ] || [ -f "Tools/lib/bench/$room/$source" ] || continue
+        if [ "$room" != "$2" ]; then
+            [[ $room != gatehouse && $room != CELBench ]] || continue
+            [[ -z ${rooms:-} || " $rooms " == *" $room "* ]] || continue
+        fi
+        printf '%s\n' "$object"
+    done < <(find "$1" -name '*.o')
+}
+
+# target NAME : sets triple, gnu and debian, the names that Swift, gcc and Debian have for an architecture.
+target() {
+    case $1 in
+        x86_64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu debian=amd64 ;;
+        aarch64) triple=aarch64-none-none-elf gnu=aarch64-linux-gnu debian=arm64 ;;
+        armv7) triple=armv7-none-none-eabi gnu=arm-linux-gnueabi debian=armel ;;
+    esac
+}
+
+# prepare NAME : what the build of an architecture needs.
+prepare() {
+    local triple gnu debian
+    target "$1"
+    install_debian dpkg-dev gcc
+    [ "$1" = x86_64 ] || install_debian "gcc-$gnu"
+    make_sysroot "$debian" "$gnu"
+}
+
+strip_of() { target "$1"; printf '%s-strip' "$gnu"; }
+
+# compile NAME PRODUCT [LINKED...] : .build/NAME/PRODUCT, an executable of the package, not stripped; with what else is to
+# be linked.
+compile() {
+    local name=$1 product=$2 triple gnu debian
+    shift 2
+    target "$name"
+    local sysroot="$top/.build/sysroot/$debian"
+    local flag swift_list="" c_list=""
+    local c_flags=(-D__linux__ -fno-stack-protector -nostdlibinc -isystem "$sysroot/include")
+    for flag in "${c_flags[@]}"; do
+        swift_list+="${swift_list:+, }\"-Xcc\", \"$flag\""
+        c_list+="${c_list:+, }\"$flag\""
+    done
+    printf '{"schemaVersion": "1.0", "swiftCompiler": {"extraCLIOptions": [%s]}, "cCompiler": {"extraCLIOptions": [%s]}}\n' \
+        "$swift_list" "$c_list" >".build/toolset-$name.json"
+    GATEHOUSE_EMBEDDED=1 swift build -c release --target "$product" --scratch-path ".build/$name" \
+        --triple "$triple" --toolset ".build/toolset-$name.json" 2>&1 \
+        | { grep --line-buffered -v "warning: libc not found" || true; } >&2
+    local objects
+    mapfile -t objects < <(current_objects ".build/$name/$triple/release" "$product")
+    "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
+        -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -o ".build/$name/$product" \
+        "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${objects[@]}" "$@" \
+        -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
+        -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
+}
