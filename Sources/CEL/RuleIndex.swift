@@ -182,12 +182,14 @@ extension Machine {
         let blocks = program.index.blocks.span
         if value.kind == .unset { return candidates.keep(blocks, from: column.base) }
         switch (column.kind, value.kind) {
-        case (.number, .double), (.number, .int) where Machine.isExact(value):
+        case (.number, .double),
+            (.number, .int) where Machine.isExact(value):
             candidates.startSet(blocks, from: column.base)
             add(Machine.find(value.number ?? 0, column, program.index), program)
             candidates.keepSet()
-        case (.lower, .double), (.lower, .int) where Machine.isExact(value),
-            (.upper, .double), (.upper, .int) where Machine.isExact(value):
+        case (.lower, .double), (.upper, .double),
+            (.lower, .int) where Machine.isExact(value),
+            (.upper, .int) where Machine.isExact(value):
             narrow(column, to: value.number ?? 0, program)
         case (.text, .string), (.member, .list):
             if cells[term].bitsStamp != stamp { number(term, program, record) }
