@@ -52,7 +52,7 @@ import Unification
                     record: Span(), index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings),
                 failures: &failures)
         }
-        // One asks for a zone of the device's, which this evaluator does not read; one divides before it asks.
+        // The two about Berlin ask for a zone of the device's, which this evaluator does not read.
         #expect(failures <= 2)
     }
 }
