@@ -734,11 +734,11 @@ struct Deterministic: Sendable {
     fileprivate init?(_ pattern: RegularExpression) {
         let instructions = pattern.instructions
         for instruction in instructions where instruction.code == .assert && instruction.low > 1 { return nil }
-        findClasses(instructions)
+        let members = findClasses(instructions)
         if classes > 250 { return nil }
         var sets: [[UInt16]] = [[], Deterministic.closure([pattern.start], instructions, atStart: true)]
-        // Unanchored: at each byte a match may begin.
-        let fresh = Deterministic.closure([pattern.start], instructions, atStart: false)
+        var known = HashTable()
+        for (number, set) in sets.enumerated() { known.add(Deterministic.hash(set), number) }
         var state = 0
         var work = 0
         while state < sets.count {
@@ -749,44 +749,53 @@ struct Deterministic: Sendable {
                     transitions.append(UInt16(state))
                     continue
                 }
-                let byte = UInt8(truncatingIfNeeded: classOf.firstIndex(of: UInt8(group)) ?? 0)
-                var moved: [UInt16] = []
+                let byte = members[group]
+                // Unanchored: at each byte a match may begin.
+                var moved = [pattern.start]
                 for place in sets[state] {
                     let instruction = instructions[Int(place)]
                     if instruction.code == .range, byte >= instruction.low, byte <= instruction.high {
                         moved.append(instruction.next)
                     }
                 }
-                var target = Deterministic.closure(moved, instructions, atStart: false)
-                for place in fresh where !target.contains(place) { target.append(place) }
-                target.sort()
-                work += target.count * (sets.count + 8)
+                let target = Deterministic.closure(moved, instructions, atStart: false)
+                work += sets[state].count + target.count * 8 + instructions.count / 8
                 if work > 2_000_000 { return nil }
-                if let known = sets.firstIndex(of: target) {
-                    transitions.append(UInt16(known))
-                } else {
+                let hash = Deterministic.hash(target)
+                var search = known.search(hash)
+                var number = known.next(&search)
+                while let candidate = number, sets[candidate] != target { number = known.next(&search) }
+                if number == nil {
                     if sets.count >= 512 || sets.count * classes > 32_768 { return nil }
+                    known.add(hash, sets.count)
                     sets.append(target)
-                    transitions.append(UInt16(sets.count - 1))
                 }
+                transitions.append(UInt16(number ?? sets.count - 1))
             }
             state += 1
         }
     }
 
-    /// Bytes that no instruction tells apart share a class.
-    private mutating func findClasses(_ instructions: [RegularExpression.Instruction]) {
+    private static func hash(_ set: [UInt16]) -> UInt64 {
+        var hash: UInt64 = 0
+        for place in set { hash = HashTable.mix(hash, UInt64(place)) }
+        return hash
+    }
+
+    /// Bytes that no instruction tells apart share a class. Returns a byte of each.
+    private mutating func findClasses(_ instructions: [RegularExpression.Instruction]) -> [UInt8] {
         var boundary = Array(repeating: false, count: 257)
         for instruction in instructions where instruction.code == .range && instruction.low <= instruction.high {
             boundary[Int(instruction.low)] = true
             boundary[Int(instruction.high) + 1] = true
         }
-        var group: UInt8 = 0
+        var members: [UInt8] = [0]
         for byte in 0..<256 {
-            if byte > 0, boundary[byte], group < 255 { group += 1 }
-            classOf.append(group)
+            if byte > 0, boundary[byte], members.count < 256 { members.append(UInt8(byte)) }
+            classOf.append(UInt8(members.count - 1))
         }
-        classes = Int(group) + 1
+        classes = members.count
+        return members
     }
 
     private static func closure(

@@ -1,8 +1,8 @@
 // What libFuzzer calls with each input; see Tools/fuzz. Any answer to an expression is right. A crash, a hang or too much
 // memory is not, nor are two ways through the evaluator that disagree.
 //
-// The first byte chooses how the rest, the expression, is compiled. With several lines they are rules of one group, and
-// what the index finds must be what each rule says by itself.
+// The first byte chooses how the rest, the expression, is compiled. With several lines they are, one input in four, rules of
+// one group, and what the index finds must be what each rule says by itself.
 
 import CEL
 import Formats
@@ -39,7 +39,7 @@ private struct Shop: Bindings {
         case 7, 8:
             heap.beginList()
             heap.append(.int(1))
-            for _ in 0..<(choice & 15 == 7 ? 1 : 5000) { heap.append(heap.string("gold")) }
+            for _ in 0..<(choice & 15 == 7 ? 1 : 500) { heap.append(heap.string("gold")) }
             return heap.endList()
         case 9: return .double(.infinity)
         case 10: return .duration(milliseconds: 1)
@@ -108,7 +108,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     shop.choice = text[0] >> 2
     let lines = text[1...].split(separator: 10, maxSplits: 40).map { Array($0) }
     for line in lines { evaluate(line, environment) }
-    if lines.count > 1 { compareIndex(lines, environment) }
+    if lines.count > 1, text[0] >> 6 == 0 { compareIndex(lines, environment) }
     return 0
 }
 

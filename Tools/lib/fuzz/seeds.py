@@ -39,7 +39,8 @@ def main(folder, dictionary):
     rules = [text for text in known if b"profile" in text or b"context" in text]
     known += [b"\n".join(rules[index:index + 3]) for index in range(0, len(rules) - 2)]
     for number, text in enumerate(known):
-        (pathlib.Path(folder) / f"{number:05}").write_bytes(b" " + text)
+        # The first byte: types checked, and each kind of `profile.any` in turn.
+        (pathlib.Path(folder) / f"{number:05}").write_bytes(bytes([number % 16 << 2]) + text)
     lines = []
     for word in WORDS:
         escaped = word.replace("\\", "\\\\").replace('"', '\\"')
