@@ -89,6 +89,8 @@ let package = Package(
                 tests("Cryptography", ["Cryptography", "Platform", "Formats"]),
                 tests("Store", ["Store", "Platform", "Cryptography", "Formats"]),
                 tests("CEL", ["CEL", "Formats"]),
+                tests("Collection", ["Collection", "Governance", "Formats"]),
+                tests("Governance", ["Governance", "Cryptography", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
                 tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
