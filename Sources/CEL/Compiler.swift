@@ -28,6 +28,7 @@ public struct Compiler: ~Copyable {
     private var texts = HashTable()
     private var aggregates = HashTable()
     private var patterns = HashTable()
+    private var categories = UnicodeCategories()
     var codeTerms = HashTable()
     /// The group that expressions are added to.
     var group = GroupBuilder()
@@ -407,7 +408,8 @@ public struct Compiler: ~Copyable {
                 return true
             }
         }
-        guard let pattern = RegularExpression.compile(source, isLasting: true) else { return false }
+        var work = Limits.regularExpressionSteps
+        guard let pattern = RegularExpression.compile(source, isLasting: true, &categories, work: &work) else { return false }
         emit(child(node, first))
         append(.matches, 0, 0, program.patterns.count, at: node)
         patterns.add(UInt64(key), program.patterns.count)

@@ -38,6 +38,9 @@ public enum Limits {
     /// Instructions of one compiled regular expression, 8 bytes each; `\p{L}` alone takes some thousand of them.
     public static let regularExpressionInstructions = 24 * 1024
 
+    /// Steps that a pattern of a rule may take to compile: some hundred sets such as `(?i)[\\p{L}]`.
+    public static let regularExpressionSteps: Int64 = 2_000_000
+
     /// Levels of groups in a regular expression: the parser of patterns recurses.
     public static let regularExpressionNesting = 100
 

@@ -72,6 +72,7 @@ struct Machine: ~Copyable {
     var steps: Int64 = 0
     var budget: Int64 = Limits.decisionSteps
     var matcher = Matcher()
+    var categories = UnicodeCategories()
     let zones: TimeZones
     var pc = 0
     /// Values on the stack.

@@ -22,11 +22,18 @@ struct RegularExpression: Sendable {
 
     /// Compiles a pattern; nil if it is not of RE2's syntax or larger than `Limits.regularExpressionInstructions`.
     ///
-    /// - Parameter isLasting: for many texts: worth making deterministic.
-    static func compile(_ pattern: [UInt8], isLasting: Bool = false) -> RegularExpression? {
+    /// - Parameters:
+    ///   - isLasting: for many texts: worth making deterministic.
+    ///   - categories: kept by the caller from one pattern to the next.
+    ///   - work: reduced by the steps that it took; a pattern that takes more is refused.
+    static func compile(
+        _ pattern: [UInt8], isLasting: Bool = false, _ categories: inout UnicodeCategories, work: inout Int64
+    ) -> RegularExpression? {
         guard isValidUTF8(pattern.span, 0, pattern.count) else { return nil }
-        var parser = PatternParser(pattern)
-        guard let tree = parser.parse() else { return nil }
+        var parser = PatternParser(pattern, &categories, work: work)
+        let parsed = parser.parse()
+        parser.end(&categories, &work)
+        guard let tree = parsed else { return nil }
         var builder = Builder()
         let end = builder.add(Instruction(code: .match))
         let start = builder.emit(tree, end)
@@ -63,8 +70,30 @@ private struct PatternParser {
     private var isMultiLine = false
     private var dotMatchesNewline = false
     private var failed = false
+    private var categories = UnicodeCategories()
+    /// Steps that are left: ranges of sets, and letters whose other case is sought.
+    private var work: Int64
 
-    init(_ text: [UInt8]) { self.text = text }
+    /// Borrows `categories` until `end`.
+    init(_ text: [UInt8], _ categories: inout UnicodeCategories, work: Int64) {
+        self.text = text
+        self.work = work
+        swap(&self.categories, &categories)
+    }
+
+    mutating func end(_ categories: inout UnicodeCategories, _ work: inout Int64) {
+        swap(&self.categories, &categories)
+        work = self.work
+    }
+
+    /// Takes steps; a pattern that needs more than there are is refused.
+    private mutating func charge(_ steps: Int) {
+        work -= Int64(steps)
+        if work < 0 {
+            failed = true
+            index = text.count
+        }
+    }
 
     mutating func parse() -> Pattern? {
         let pattern = alternatives()
@@ -207,7 +236,7 @@ private struct PatternParser {
         }
     }
 
-    private func single(_ scalar: UInt32) -> Pattern { .set(folded([(scalar, scalar)])) }
+    private mutating func single(_ scalar: UInt32) -> Pattern { .set(folded([(scalar, scalar)])) }
 
     private mutating func group() -> Pattern? {
         index += 1
@@ -350,10 +379,12 @@ private struct PatternParser {
             name = [peek]
             index += 1
         }
-        guard let set = PatternSets.property(name) else {
+        if !categories.isKnown(name) { charge(UnicodeCategories.walkSteps) }
+        guard !failed, let set = PatternSets.property(name, &categories) else {
             failed = true
             return nil
         }
+        charge(set.count * 2)
         let cased = folded(set)
         return isNegative ? PatternSets.complement(cased) : cased
     }
@@ -418,11 +449,13 @@ private struct PatternParser {
     }
 
     /// Sorted and merged; with both cases of its letters when case is ignored.
-    private func folded(_ set: [(UInt32, UInt32)]) -> [(UInt32, UInt32)] {
+    private mutating func folded(_ set: [(UInt32, UInt32)]) -> [(UInt32, UInt32)] {
         guard ignoresCase else { return PatternSets.normalized(set) }
         var all = set
         for (low, high) in set {
             var scalar = low
+            charge(Int(min(high, 0x212A)) - Int(min(low, 0x212A)) + 1)
+            if failed { return [] }
             while scalar <= min(high, 0x212A) {
                 if scalar > 0x52F, scalar < 0x1E00 { scalar = 0x1E00 }
                 if let other = PatternSets.otherCase(scalar), scalar <= high { all.append((other, other)) }
@@ -501,63 +534,11 @@ private enum PatternSets {
     }
 
     /// A general category (`L`, `Lu`, `Nd`, …) or one of the scripts that shops write in.
-    static func property(_ name: [UInt8]) -> [(UInt32, UInt32)]? {
+    static func property(_ name: [UInt8], _ categories: inout UnicodeCategories) -> [(UInt32, UInt32)]? {
         if bytesEqual(name, "Any") { return [(0, 0x10FFFF)] }
         if let script = script(name) { return script }
         guard name.count == 1 || name.count == 2 else { return nil }
-        var set: [(UInt32, UInt32)] = []
-        var found = false
-        var next: UInt32 = 0
-        while next < 0xE0200 {
-            let scalar = next
-            // Nothing is assigned between the ideographs of plane 3 and the tags of plane 14.
-            next = scalar == 0x323AF ? 0xE0000 : scalar + 1
-            guard let unicode = Unicode.Scalar(scalar) else { continue }
-            let (major, minor) = letters(unicode.properties.generalCategory)
-            guard major == name[0], name.count == 1 || minor == name[1] else { continue }
-            found = true
-            if let last = set.last, last.1 + 1 == scalar {
-                set[set.count - 1].1 = scalar
-            } else {
-                set.append((scalar, scalar))
-            }
-        }
-        return found ? set : nil
-    }
-
-    private static func letters(_ category: Unicode.GeneralCategory) -> (UInt8, UInt8) {
-        switch category {
-        case .uppercaseLetter: (76, 117)
-        case .lowercaseLetter: (76, 108)
-        case .titlecaseLetter: (76, 116)
-        case .modifierLetter: (76, 109)
-        case .otherLetter: (76, 111)
-        case .nonspacingMark: (77, 110)
-        case .spacingMark: (77, 99)
-        case .enclosingMark: (77, 101)
-        case .decimalNumber: (78, 100)
-        case .letterNumber: (78, 108)
-        case .otherNumber: (78, 111)
-        case .connectorPunctuation: (80, 99)
-        case .dashPunctuation: (80, 100)
-        case .openPunctuation: (80, 115)
-        case .closePunctuation: (80, 101)
-        case .initialPunctuation: (80, 105)
-        case .finalPunctuation: (80, 102)
-        case .otherPunctuation: (80, 111)
-        case .mathSymbol: (83, 109)
-        case .currencySymbol: (83, 99)
-        case .modifierSymbol: (83, 107)
-        case .otherSymbol: (83, 111)
-        case .spaceSeparator: (90, 115)
-        case .lineSeparator: (90, 108)
-        case .paragraphSeparator: (90, 112)
-        case .control: (67, 99)
-        case .format: (67, 102)
-        case .surrogate: (67, 115)
-        case .privateUse: (67, 111)
-        default: (0, 0)
-        }
+        return categories.ranges(name[0], name.count == 2 ? name[1] : nil)
     }
 
     /// The main ranges of these scripts (Unicode 15); other scripts are refused.
@@ -592,6 +573,84 @@ private enum PatternSets {
             ]
         }
         return nil
+    }
+}
+
+/// Which code points have which general category, looked up in the standard library once and then kept: to ask for each
+/// code point anew with every `\p{L}` takes as long as thousands of matches.
+struct UnicodeCategories: Sendable {
+    /// Neighbours of one category: where they begin, and the category's two letters.
+    private var runs: [(first: UInt32, major: UInt8, minor: UInt8)] = []
+
+    /// What finding them costs in steps of an evaluation.
+    static let walkSteps = 50_000
+
+    /// Whether a property is found without that cost.
+    func isKnown(_ name: [UInt8]) -> Bool { !runs.isEmpty || name.count > 2 }
+
+    /// The code points of a category; nil if none has it.
+    /// - Parameter minor: nil for all of a major one.
+    mutating func ranges(_ major: UInt8, _ minor: UInt8?) -> [(UInt32, UInt32)]? {
+        if runs.isEmpty { walk() }
+        var set: [(UInt32, UInt32)] = []
+        for index in runs.indices where runs[index].major == major && (minor == nil || runs[index].minor == minor) {
+            let low = runs[index].first
+            let high = (index + 1 < runs.count ? runs[index + 1].first : 0xE0200) - 1
+            if let last = set.last, last.1 + 1 == low {
+                set[set.count - 1].1 = high
+            } else {
+                set.append((low, high))
+            }
+        }
+        return set.isEmpty ? nil : set
+    }
+
+    private mutating func walk() {
+        var next: UInt32 = 0
+        while next < 0xE0200 {
+            let scalar = next
+            // Nothing is assigned between the ideographs of plane 3 and the tags of plane 14.
+            next = scalar == 0x323AF ? 0xE0000 : scalar + 1
+            var (major, minor): (UInt8, UInt8) = (0, 0)
+            if let unicode = Unicode.Scalar(scalar) { (major, minor) = letters(unicode.properties.generalCategory) }
+            if runs.last.map({ $0.major != major || $0.minor != minor }) ?? true { runs.append((scalar, major, minor)) }
+            if scalar == 0x323AF { runs.append((scalar + 1, 0, 0)) }
+        }
+    }
+
+    private func letters(_ category: Unicode.GeneralCategory) -> (UInt8, UInt8) {
+        switch category {
+        case .uppercaseLetter: (76, 117)
+        case .lowercaseLetter: (76, 108)
+        case .titlecaseLetter: (76, 116)
+        case .modifierLetter: (76, 109)
+        case .otherLetter: (76, 111)
+        case .nonspacingMark: (77, 110)
+        case .spacingMark: (77, 99)
+        case .enclosingMark: (77, 101)
+        case .decimalNumber: (78, 100)
+        case .letterNumber: (78, 108)
+        case .otherNumber: (78, 111)
+        case .connectorPunctuation: (80, 99)
+        case .dashPunctuation: (80, 100)
+        case .openPunctuation: (80, 115)
+        case .closePunctuation: (80, 101)
+        case .initialPunctuation: (80, 105)
+        case .finalPunctuation: (80, 102)
+        case .otherPunctuation: (80, 111)
+        case .mathSymbol: (83, 109)
+        case .currencySymbol: (83, 99)
+        case .modifierSymbol: (83, 107)
+        case .otherSymbol: (83, 111)
+        case .spaceSeparator: (90, 115)
+        case .lineSeparator: (90, 108)
+        case .paragraphSeparator: (90, 112)
+        case .control: (67, 99)
+        case .format: (67, 102)
+        case .surrogate: (67, 115)
+        case .privateUse: (67, 111)
+        default: (0, 0)
+        }
     }
 }
 

@@ -330,7 +330,10 @@ extension Machine {
     }
 
     mutating func matches(_ text: Value, _ pattern: Value, _ c: Context) -> Value {
-        guard let compiled = RegularExpression.compile(copyBytes(bytes(pattern, c))) else { return fail(.invalidPattern) }
+        let source = copyBytes(bytes(pattern, c))
+        let compiled = RegularExpression.compile(source, &categories, work: &steps)
+        if steps < 0 { return fail(.costLimit) }
+        guard let compiled else { return fail(.invalidPattern) }
         charge(compiled.instructions.count)
         steps -= matcher.cost(compiled, bytes(text, c).count)
         if steps < 0 { return fail(.costLimit) }

@@ -56,6 +56,16 @@ struct RegularExpressionTests {
         #expect(throws: EvaluationError.self) { try matches(pattern, "a", literal: false) }
     }
 
+    @Test("A pattern that an event brings costs what it costs: it ends by the limit, and classes are looked up once")
+    func dearPatterns() throws {
+        #expect(try matches(String(repeating: "\\p{Lu}?", count: 3) + "x", "x", literal: false))
+        for part in ["\\pL", "(?i)[\\x{0}-\\x{10FFFF}]", "\\PN", "[[:^alpha:]\\pM]"] {
+            #expect(throws: EvaluationError.self) {
+                try matches(String(repeating: part, count: 5000), "a", literal: false)
+            }
+        }
+    }
+
     @Test("Time is linear in the text for patterns that back-tracking engines hang on")
     func linear() throws {
         let text = String(repeating: "a", count: 20_000) + "c"
