@@ -90,7 +90,7 @@ let package = Package(
                 tests("Store", ["Store", "Platform", "Cryptography", "Formats"]),
                 tests("CEL", ["CEL", "Formats"]),
                 tests("Collection", ["Collection", "Governance", "Formats"]),
-                tests("Governance", ["Governance", "Cryptography", "Formats"]),
+                tests("Governance", ["Governance", "Store", "Cryptography", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
                 tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),

@@ -138,11 +138,11 @@ public struct Decider: ~Copyable {
     }
 
     private func consent(
-        of profile: ProfileID, _ policy: Policy, _ reader: borrowing Reader
+        of profile: ProfileID, _ policy: Policy, at now: Int64, _ reader: borrowing Reader
     ) throws(StoreError) -> PurposeSet {
         let key = profile.bytes
         guard let record = try reader.get(reader.tables.consent, key.span) else { return [] }
-        return ConsentRecord.granted(record, policy.purposes)
+        return ConsentRecord.granted(record, policy.purposes, at: now)
     }
 
     /// What the split of a rule is drawn by: the same for a person at every question.
@@ -165,7 +165,7 @@ public struct Decider: ~Copyable {
         var consent: PurposeSet = []
         do throws(StoreError) {
             person = try findPerson(policy, reader)
-            if let person { consent = try self.consent(of: person, policy, reader) }
+            if let person { consent = try self.consent(of: person, policy, at: now, reader) }
         } catch {
             // A store that cannot be read is a person who is not known: the defaults hold.
             meters.decisionErrors.add()
@@ -246,7 +246,7 @@ public struct Decider: ~Copyable {
         into writer: inout JSONWriter
     ) throws(StoreError) {
         // Everything that a rule may see is set: what the last question left is another person's.
-        surroundings.consent = try consent(of: person, policy, reader)
+        surroundings.consent = try consent(of: person, policy, at: now, reader)
         surroundings.now = now
         surroundings.bundleAge = now - policy.loadedAt
         surroundings.profileAge = nil

@@ -12,6 +12,7 @@ public final class Policy: @unchecked Sendable {
     /// Only ever goes up.
     public let version: UInt64
     public let purposes: PurposePlan
+    public let consent: ConsentPlan
     public let identifiers: IdentifierPlan
     public let attributes: AttributePlan
     public let decisions: DecisionPlan
@@ -24,7 +25,7 @@ public final class Policy: @unchecked Sendable {
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
 
-    /// Reads the sections `version`, `purposes`, `identifiers`, `attributes`, `audiences` and `decisions`.
+    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `attributes`, `audiences` and `decisions`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
@@ -56,6 +57,7 @@ public final class Policy: @unchecked Sendable {
         decisions = decisionReader.plan
         program = compiler.finish()
         self.purposes = purposes
+        consent = ConsentPlan(document, bundle, purposes, &reader)
         self.identifiers = identifiers
         self.slots = slots
         self.loadedAt = loadedAt

@@ -1,9 +1,10 @@
-// The journey of one event, on one page: decode → dedup → hash → consent → validate → resolve → enrich → append.
+// The journey of one event, on one page: decode → hash → dedup → consent → validate → resolve → enrich → append.
 // Everything happens inside the writer's transaction, so that it happens whole or not at all (promise P1).
 //
 // The design's order has consent before hashing; but whose consent it is, only the hashed identifiers tell. Hashing is
 // done in memory and leaves nothing behind for an event that is then denied. The schema comes after consent, because an
-// event that is not as it should be is set aside, which is a way of keeping it.
+// event that is not as it should be is set aside, which is a way of keeping it. What becomes of the event when nobody
+// has chosen yet, and when somebody does, stands in PipelineConsent.swift.
 
 import Activation
 import CEL
@@ -18,12 +19,12 @@ import Unification
 
 /// What became of an event.
 enum EventOutcome {
-    case admitted, duplicate, denied, quarantined
+    case admitted, duplicate, denied, waiting, quarantined
     case refused(EventRefusal)
 }
 
 /// How the journey ends before its end.
-private enum Ending: Error {
+enum Ending: Error {
     case outcome(EventOutcome)
     case store(StoreError)
 }
@@ -35,45 +36,58 @@ struct Envelope {
     var sentAt: Int64?
     /// Milliseconds since the epoch.
     var receivedAt: Int64
+    /// The request came with `Sec-GPC: 1`.
+    var hasGlobalPrivacyControl = false
 }
 
 /// The pipeline and the memory that it works in. One, owned by the writer.
 struct Pipeline<Random: RandomSource>: ~Copyable {
     var ledger: Ledger
     var recent: RecentMessages
-    private var bundle: Bundle
-    private let pepper: HMACSHA256
-    private let meters: Meters
-    private var random: Random
-    private var finder = IdentifierFinder()
+    var waiting = WaitingRoom()
+    var audit: AuditLog
+    var suppression: SuppressionList
+    private(set) var bundle: Bundle
+    let subjects: AuditSubject
+    let pepper: HMACSHA256
+    let meters: Meters
+    var random: Random
+    var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private let surroundings = Surroundings(now: 0)
-    private var body = JSONWriter(reserving: 4096)
-    private var kept = JSONDocument()
+    var body = JSONWriter(reserving: 4096)
+    var kept = JSONDocument()
     private var entry: [UInt8] = []
-    private var messageID: [UInt8] = []
+    var messageID: [UInt8] = []
     private var logged: [LoggedIdentifier] = []
 
     init(
-        _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random, ledger: Ledger,
-        recent: RecentMessages
-    ) {
-        self.ledger = ledger
-        self.recent = recent
+        _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
+        _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) {
+        let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction))
+        ledger = accounts
+        recent = window
+        audit = chain
+        suppression = SuppressionList(transaction, pepper: pepper)
+        subjects = AuditSubject(pepper: pepper)
         self.bundle = bundle
         self.pepper = pepper
         self.meters = meters
         self.random = random
         surroundings.device = [device]
+        // What waited in memory when the agent ended is not there any more.
+        ledger.denied += ledger.waiting
+        ledger.waiting = 0
     }
 
     mutating func use(_ next: Bundle) { bundle = next }
 
     var purposes: PurposePlan { bundle.policy.purposes }
-    /// Whether the event admitted last is of tier `realtime`.
-    private(set) var lastWasRealtime = false
+    /// Number of the newest event of tier `realtime`; 0 for none yet.
+    private(set) var newestUrgent: UInt64 = 0
 
     /// Takes one event through.
     /// - Parameters:
@@ -86,35 +100,51 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     ) throws(StoreError) -> EventOutcome {
         ledger.received += 1
         defer { finder.wipe() }
+        choice = Choice()
         do throws(Ending) {
             let event = try decode(document, message, envelope)
             let rule = try findRule(event, document)
             try identify(event, document)
             try stopRepeats(event, document, transaction)
-            try requireConsent(event, rule, document, envelope, &transaction)
+            try hear(event, document, envelope, &transaction)
+            let isDecided = try requireConsent(event, rule, envelope, &transaction)
+            let violation = try validate(event, rule, document)
             write(event, document)
-            try validate(event, rule, document, envelope, &transaction)
+            if !isDecided { try wait(event, rule, violation, envelope) }
+            try setAside(violation, rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
-            try rememberConsent(event, document, envelope, person, &transaction)
-            try enrich(event, person, envelope, &transaction)
-            try append(event, rule, person, envelope, &transaction)
+            try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
+            try enrich(person, at: event.timestamp, envelope, &transaction)
+            try append(rule, person, envelope, &transaction)
             ledger.admitted += 1
+            try settleWaiting(with: finder.found, envelope.receivedAt, &transaction)
             return .admitted
         } catch {
             switch error {
             case .store(let problem): throw problem
             case .outcome(let outcome):
-                switch outcome {
-                case .duplicate: ledger.duplicate += 1
-                case .denied: ledger.denied += 1
-                case .quarantined: ledger.quarantined += 1
-                case .refused: ledger.refused += 1
-                case .admitted: ledger.admitted += 1
+                count(outcome)
+                do throws(Ending) { try settleWaiting(with: finder.found, envelope.receivedAt, &transaction) } catch {
+                    if case .store(let problem) = error { throw problem }
                 }
                 return outcome
             }
         }
     }
+
+    private mutating func count(_ outcome: EventOutcome) {
+        switch outcome {
+        case .duplicate: ledger.duplicate += 1
+        case .denied: ledger.denied += 1
+        case .waiting: ledger.waiting += 1
+        case .quarantined: ledger.quarantined += 1
+        case .refused: ledger.refused += 1
+        case .admitted: ledger.admitted += 1
+        }
+    }
+
+    /// What the event under way says about purposes, and the person whose it is; see PipelineConsent.swift.
+    var choice = Choice()
 
     // MARK: Steps
 
@@ -177,36 +207,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
         let isRepeat: Bool
         do { isRepeat = try recent.isKnown(messageID.span, transaction) } catch { throw .store(error) }
-        if isRepeat { throw .outcome(.duplicate) }
-    }
-
-    /// The purpose of the event must be granted: by the person's record, or by what the event itself says (promise P4).
-    private func requireConsent(
-        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument, _ envelope: Envelope,
-        _ transaction: inout WriteTransaction
-    ) throws(Ending) {
-        let plan = bundle.policy.purposes
-        let signal = ConsentSignal(document, context: event.context, plan)
-        do {
-            let person = try IdentityGraph.existing(finder.found, bundle.policy.identifiers, in: transaction)
-            var record: [UInt8] = []
-            if let person {
-                let key = person.bytes
-                if let known = try transaction.get(transaction.tables.consent, key.span) { record.append(contentsOf: known) }
-            }
-            let changed = ConsentRecord.applying(signal, at: event.timestamp, from: .event, plan, to: record.span)
-            let effective = changed ?? record
-            let granted = ConsentRecord.granted(effective.span, plan)
-            if granted.contains(PurposeSet(purpose: rule.purpose)) { return }
-            // A known person's refusal is kept, even by an event that is itself denied.
-            if let person, let changed {
-                let key = person.bytes
-                try transaction.put(transaction.tables.consent, key.span, changed.span)
-            }
-        } catch {
-            throw .store(error)
-        }
-        throw .outcome(.denied)
+        if isRepeat || waiting.contains(messageID: messageID) { throw .outcome(.duplicate) }
     }
 
     /// Writes what is kept of the event, without identifiers; rules see this and nothing else (promise P3).
@@ -239,7 +240,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         Pipeline.parse(body.bytes, into: &kept)
     }
 
-    private static func parse(_ text: [UInt8], into document: inout JSONDocument) {
+    static func parse(_ text: [UInt8], into document: inout JSONDocument) {
         do throws(JSONError) {
             try document.parse(text.span, maximumDepth: CollectionLimits.eventDepth)
         } catch {
@@ -247,25 +248,31 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
     }
 
-    private mutating func validate(
-        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument, _ envelope: Envelope,
-        _ transaction: inout WriteTransaction
-    ) throws(Ending) {
-        guard let schema = rule.schema, rule.invalid != .allow else { return }
+    /// Holds the event against its schema.
+    /// - Returns: why it is to be set aside; nil when it is as it should be.
+    private func validate(
+        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument
+    ) throws(Ending) -> SchemaViolation? {
+        guard let schema = rule.schema, rule.invalid != .allow else { return nil }
         var violation: SchemaViolation?
         if let properties = event.properties {
             violation = Schema.violation(of: schema, in: bundle.document, by: properties, in: document)
         } else if bundle.document.member(schema, "required") != nil {
             violation = SchemaViolation(keyword: "required", node: event.root)
         }
+        guard let violation, rule.invalid == .drop else { return violation }
+        throw .outcome(
+            .refused(
+                EventRefusal("invalid", "the event does not fit the schema of the tracking plan", at: violation.keyword)))
+    }
+
+    /// Puts an event that breaks its schema into quarantine, with the reason; the oldest make room.
+    mutating func setAside(
+        _ violation: SchemaViolation?, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(Ending) {
         guard let violation else { return }
-        if rule.invalid == .drop {
-            throw .outcome(
-                .refused(
-                    EventRefusal("invalid", "the event does not fit the schema of the tracking plan", at: violation.keyword)))
-        }
         do {
-            try setAside(violation, rule, envelope, &transaction)
+            try putAside(violation, rule, envelope, &transaction)
             _ = try recent.remember(messageID, in: &transaction)
         } catch {
             throw .store(error)
@@ -273,8 +280,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         throw .outcome(.quarantined)
     }
 
-    /// Puts the event into quarantine, with the reason; the oldest make room.
-    private mutating func setAside(
+    private mutating func putAside(
         _ violation: SchemaViolation, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         var wrapped = JSONWriter(reserving: body.bytes.count + 128)
@@ -303,14 +309,17 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     /// Finds or makes the person, and joins the records of people who turn out to be one.
-    private mutating func resolve(
+    mutating func resolve(
         _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) -> ProfileID {
         do {
             let resolution = try IdentityGraph.resolve(
                 finder.found, bundle.policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
             if resolution.conflicts > 0 { meters.identityConflicts.add(UInt64(resolution.conflicts)) }
-            for other in resolution.absorbed { try join(other, into: resolution.profile, &transaction) }
+            for other in resolution.absorbed {
+                try join(other, into: resolution.profile, &transaction)
+                waiting.rename(other, to: resolution.profile)
+            }
             return resolution.profile
         } catch {
             throw .store(error)
@@ -358,39 +367,12 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         return ConsentRecord.merging(staying, moving)
     }
 
-    private func rememberConsent(
-        _ event: Event, _ document: borrowing JSONDocument, _ envelope: Envelope, _ person: ProfileID,
-        _ transaction: inout WriteTransaction
-    ) throws(Ending) {
-        let signal = ConsentSignal(document, context: event.context, bundle.policy.purposes)
-        if signal.isEmpty { return }
-        do {
-            try changeConsent(of: person, signal, at: event.timestamp, from: .event, &transaction)
-        } catch {
-            throw .store(error)
-        }
-    }
-
-    /// Applies a choice to a person's record.
-    func changeConsent(
-        of person: ProfileID, _ signal: ConsentSignal, at time: Int64, from source: ConsentSource,
-        _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        let consent = transaction.tables.consent
-        let key = person.bytes
-        var record: [UInt8] = []
-        if let known = try transaction.get(consent, key.span) { record.append(contentsOf: known) }
-        if let changed = ConsentRecord.applying(signal, at: time, from: source, bundle.policy.purposes, to: record.span) {
-            try transaction.put(consent, key.span, changed.span)
-        }
-    }
-
     /// Changes the attributes of the profile that the event says something about.
-    private mutating func enrich(
-        _ event: Event, _ person: ProfileID, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    mutating func enrich(
+        _ person: ProfileID, at timestamp: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         surroundings.now = envelope.receivedAt
-        surroundings.eventTimestamp = event.timestamp
+        surroundings.eventTimestamp = timestamp
         surroundings.bundleAge = envelope.receivedAt - bundle.policy.loadedAt
         surroundings.event = kept
         do {
@@ -432,9 +414,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     /// Puts the event into the log, from which every destination reads, and remembers its message id.
-    private mutating func append(
-        _ event: Event, _ rule: EventRule, _ person: ProfileID, _ envelope: Envelope,
-        _ transaction: inout WriteTransaction
+    mutating func append(
+        _ rule: EventRule, _ person: ProfileID, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         let header = LogEntryHeader(
             tier: rule.isRealtime ? .realtime : .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
@@ -448,8 +429,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         } catch {
             throw .store(error)
         }
+        if rule.isRealtime { newestUrgent = ledger.nextSequence }
         ledger.nextSequence += 1
-        lastWasRealtime = rule.isRealtime
     }
 
     private static func encode(

@@ -51,6 +51,7 @@ public final class Runtime {
     private let statistics = ServerStatistics()
     private let completions: Completions
     private let senders = SenderList()
+    private let clerk: RecordClerk
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
@@ -72,6 +73,7 @@ public final class Runtime {
         } catch {
             throw StartError(error.message)
         }
+        clerk = RecordClerk(database: database, intake: intake, subjects: AuditSubject(pepper: pepper))
         let now = clock.wallMilliseconds()
         meters.startedAt.set(now)
         var bundle = Bundle.builtIn(loadedAt: now)
@@ -112,6 +114,7 @@ public final class Runtime {
             let signals = try SignalWatcher()
             let server = try makeServer()
             let writer = try startWriter()
+            let clerkThread = try Thread.spawn { [clerk] in clerk.run() }
             try prepareDestinations(bundles.current)
             try startDelivering()
             try server.start()
@@ -127,6 +130,8 @@ public final class Runtime {
             watch(signals)
             server.stop()
             stopDelivering()
+            clerk.close()
+            clerkThread.join()
             intake.close()
             writer.join()
             Log.info("stopped")
@@ -196,7 +201,7 @@ public final class Runtime {
         if let limit = configuration.bodyBytes { settings.maximumBodyBytes = Int(limit) }
         let table = RoutingTable(
             database: database, intake: intake, access: AccessList(configuration.tokens), meters: meters,
-            policies: bundles.policies, pepper: pepper, device: identity.device, health: health, isHub: isHub,
+            policies: bundles.policies, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders
@@ -218,9 +223,9 @@ public final class Runtime {
         let pipeline: Pipeline<SystemRandom>
         do throws(StoreError) {
             let transaction = try database.beginWrite()
-            pipeline = Pipeline(
+            pipeline = try Pipeline(
                 bundles.current, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
-                ledger: try Ledger(transaction), recent: try RecentMessages(transaction))
+                transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)

@@ -89,16 +89,16 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     var isStopRequested: Bool { stop.isSet }
 
     /// Calls `body` with each entry from the cursor on until it returns false.
-    /// - Parameter damaged: called with the number of an entry that cannot be read.
+    /// - Parameter gone: called with the number of an entry that is no longer there, or (nil) cannot be read.
     private func scan(
-        damaged: (UInt64) -> Bool = { _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
+        gone: (UInt64, LogRemoval?) -> Bool = { _, _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
     ) -> Bool {
         do throws(StoreError) {
             try reader.begin()
             let start = NumberKey(cursor)
             try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
                 guard let number = NumberKey.decode(key) else { return false }
-                guard let entry = LogEntryView(value) else { return damaged(number) }
+                guard let entry = LogEntryView(value) else { return gone(number, LogRemoval(value)) }
                 return body(number, entry)
             }
             reader.end()
@@ -117,9 +117,15 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         var filling = Batch()
         swap(&filling, &batch)
         _ = scan(
-            damaged: { number in
-                meters.badRecords.add()
-                return filling.pass(sequence: number)
+            gone: { number, removal in
+                switch removal {
+                case .erased: return filling.pass(sequence: number, as: .erased)
+                case .expired: return filling.pass(sequence: number, as: .expired)
+                case .evicted: return filling.pass(sequence: number, as: .evicted)
+                case nil:
+                    meters.badRecords.add()
+                    return filling.pass(sequence: number)
+                }
             },
             { number, entry in
                 if self.mayLeave(entry) {
@@ -134,15 +140,19 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// Consent for the event's own purpose and the destination's, as it is now; then the filter.
     private func mayLeave(_ entry: borrowing LogEntryView) -> Bool {
-        guard let granted = StoreOutbox.consent(entry, target.destination.purposeTag, bundle.policy.purposes, reader) else {
-            return false
-        }
+        // That a person was erased every destination must hear (promise P8).
+        let isNotice = entry.header.isErasureNotice
+        let purposes = bundle.policy.purposes
+        let granted = isNotice ? [] : StoreOutbox.consent(
+            entry, target.destination.purposeTag, purposes, surroundings.now, reader)
+        guard let granted else { return false }
         surroundings.consent = granted
         surroundings.event = nil
         do throws(JSONError) { try event.parse(entry.body) } catch {
             meters.badRecords.add()
             return false
         }
+        if isNotice { return true }
         guard let filter = target.filter else { return true }
         surroundings.event = event
         let isLeaving = matches(filter, entry.header.profile, reader)
@@ -152,15 +162,16 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// The purposes that the person grants; nil when the event may not leave.
     private static func consent(
-        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ reader: borrowing Reader
+        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ now: Int64,
+        _ reader: borrowing Reader
     ) -> PurposeSet? {
         let key = entry.header.profile.bytes
         do throws(StoreError) {
             guard let record = try reader.get(reader.tables.consent, key.span),
-                ConsentRecord.isGranted(record, tag: entry.header.purposeTag),
-                ConsentRecord.isGranted(record, tag: purpose)
+                ConsentRecord.isGranted(record, tag: entry.header.purposeTag, at: now),
+                ConsentRecord.isGranted(record, tag: purpose, at: now)
             else { return nil }
-            return ConsentRecord.granted(record, plan)
+            return ConsentRecord.granted(record, plan, at: now)
         } catch {
             return nil
         }
@@ -335,7 +346,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     // MARK: What is done
 
     func acknowledge(_ batch: borrowing Batch) {
-        settle(batch, CursorChange(delivered: UInt64(batch.count), filtered: UInt64(batch.passedCount)))
+        settle(batch, CursorChange(delivered: UInt64(batch.count)))
     }
 
     func quarantine(_ batch: borrowing Batch, reason: QuarantineReason) {
@@ -346,16 +357,17 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             case .tooLarge: line.field("reason", "too large")
             }
         }
-        settle(
-            batch,
-            CursorChange(
-                filtered: UInt64(batch.passedCount) + UInt64(batch.count), rejected: UInt64(batch.count)))
+        settle(batch, CursorChange(filtered: UInt64(batch.count), rejected: UInt64(batch.count)))
     }
 
     private func settle(_ batch: borrowing Batch, _ counts: CursorChange) {
         guard let last = batch.lastSequence else { return }
         var change = counts
         change.cursor = last + 1
+        change.erased = UInt64(batch.erasedCount)
+        change.expired = UInt64(batch.expiredCount)
+        change.evicted = UInt64(batch.evictedCount)
+        change.filtered += UInt64(batch.passedCount) - change.erased - change.expired - change.evicted
         if cursors.commit(CursorRequest(destination: target.destination.name, change: change), intake) {
             cursor = last + 1
         }

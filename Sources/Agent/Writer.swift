@@ -19,6 +19,7 @@ struct CursorChange {
     var delivered: UInt64 = 0
     var filtered: UInt64 = 0
     var expired: UInt64 = 0
+    var evicted: UInt64 = 0
     var erased: UInt64 = 0
     var rejected: UInt64 = 0
 }
@@ -163,8 +164,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var hasRefusals = false
     private var refusalCount = 0
     private var eventCount = 0
-    private var newestUrgent: UInt64 = 0
     private var needsTrim = true
+    /// Erasures that are not done, oldest first.
+    private var erasures: [Erasure] = []
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
@@ -187,18 +189,36 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Writes until the intake is closed and empty.
     func run() {
         var batch: [Submission] = []
-        while intake.take(into: &batch, waitMilliseconds: needsTrim ? 0 : Limits.writerIdleMilliseconds) {
+        resume()
+        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : Limits.writerIdleMilliseconds) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !needsTrim { continue }
+            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate { continue }
             write(batch, requests)
         }
         cursors.close()
     }
 
+    /// Whether something is left to do that nobody asks for.
+    private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
+
+    /// Whether an event has waited for a choice for as long as it may.
+    private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
+
+    /// Takes up what an earlier run has left.
+    private func resume() {
+        do throws(StoreError) {
+            let transaction = try database.beginWrite()
+            erasures = try Pipeline<Random>.unfinishedErasures(transaction)
+        } catch {
+            Log.error("unfinished erasures cannot be read") { $0.field("reason", error.message) }
+        }
+    }
+
     private func adoptBundle() {
         guard let next = bundles.changed(since: &bundleGeneration) else { return }
         pipeline.use(next)
+        newBundle = next.policy.version
         destinations = []
         for entry in next.destinations where !entry.destination.isFallbackOnly { destinations.append(entry.destination.name) }
         needsTrim = true
@@ -210,6 +230,25 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private struct Mark {
         var ledger: Ledger
         var recent: UInt64
+        var waiting: WaitingRoom
+        var audit: AuditLog
+        var suppression: SuppressionList
+        var erasures: [Erasure]
+    }
+
+    private var mark: Mark {
+        Mark(
+            ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
+            suppression: pipeline.suppression, erasures: erasures)
+    }
+
+    private func goBack(to mark: Mark) {
+        pipeline.ledger = mark.ledger
+        pipeline.recent.restore(to: mark.recent)
+        pipeline.waiting = mark.waiting
+        pipeline.audit = mark.audit
+        pipeline.suppression = mark.suppression
+        erasures = mark.erasures
     }
 
     /// Writes a group in as many transactions as its size asks for; answers what each commit has made durable.
@@ -219,11 +258,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var isInMessage = false
         var pending = requests
         repeat {
-            let mark = Mark(ledger: pipeline.ledger, recent: pipeline.recent.mark)
+            let mark = self.mark
             let first = position
             do throws(StoreError) {
                 var transaction = try database.beginWrite()
                 for request in pending { try apply(request, &transaction) }
+                try noteBundle(&transaction)
+                pipeline.expireWaiting(at: clock.wallMilliseconds())
                 var budget = Limits.eventsPerCommit
                 while position < batch.count, budget > 0 {
                     let submission = batch[position]
@@ -239,6 +280,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
+                try eraseMore(&transaction)
                 try trim(&transaction)
                 if pipeline.ledger != mark.ledger { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
@@ -249,7 +291,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 if !isFailing || pipeline.ledger.admitted != mark.ledger.admitted { isWriting() }
                 cursors.finish(pending, hasFailed: false)
                 pending = []
-                signal.advance(to: pipeline.ledger.nextSequence, urgent: newestUrgent)
+                newBundle = nil
+                signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
             } catch {
@@ -263,8 +306,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func giveUp(
         _ error: StoreError, _ batch: [Submission], from first: Int, _ requests: [CursorRequest], _ mark: Mark
     ) {
-        pipeline.ledger = mark.ledger
-        pipeline.recent.restore(to: mark.recent)
+        goBack(to: mark)
         health.storeIs(error == .full ? .diskFull : .degraded)
         if !isFailing {
             Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
@@ -301,7 +343,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         refusalCount = 0
         eventCount = 0
         refusals.clear()
-        envelope = Envelope(type: submission.type, receivedAt: clock.wallMilliseconds())
+        envelope = Envelope(
+            type: submission.type, receivedAt: clock.wallMilliseconds(),
+            hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
         guard submission.isBatch else { return }
         let document = submission.document
         if let context = document.member(document.root, "context"), document.kind(context) == .object {
@@ -313,7 +357,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func firstMessage(_ submission: Submission) -> JSONNode? {
-        if !submission.isBatch || submission.work == .consent { return submission.document.root }
+        if !submission.isBatch { return submission.document.root }
         guard let list = submission.document.member(submission.document.root, "batch"),
             submission.document.kind(list) == .array
         else {
@@ -340,15 +384,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
             budget -= 1
             switch submission.work {
             case .consent: try changeConsent(submission, &transaction)
+            case .read: try noteAccess(submission, .read, &transaction)
+            case .export: try noteAccess(submission, .export, &transaction)
+            case .erase: try erase(submission, &transaction)
             case .arrivals: try takeArrival(submission, node, &transaction)
             case .events:
-                let before = pipeline.ledger.nextSequence
                 let outcome = try pipeline.process(submission.document, node, envelope, in: &transaction)
                 if case .refused(let refusal) = outcome { note(refusal) }
-                if pipeline.ledger.nextSequence != before, pipeline.lastWasRealtime { newestUrgent = before }
             }
             eventCount += 1
-            message = submission.isBatch && submission.work != .consent ? submission.document.next(node) : nil
+            message = submission.isBatch ? submission.document.next(node) : nil
         }
     }
 
@@ -414,7 +459,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         _ submission: Submission, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let document = submission.document
-        let signal = ConsentSignal(document, preferences: document.root, pipeline.purposes)
+        let signal = pipeline.bundle.policy.consent.signal(document, preferences: document.root)
         if signal.isEmpty {
             submission.status = 400
             submission.answer = Array(
@@ -422,7 +467,63 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     .utf8)
             return
         }
-        try pipeline.changeConsent(of: submission.profile, signal, at: clock.wallMilliseconds(), from: .api, &transaction)
+        let isKept = try pipeline.takeChoice(
+            signal, of: submission.profile, submission.identifiers.first, actor: submission.actor, now: envelope.receivedAt,
+            &transaction)
+        if !isKept {
+            submission.status = 404
+            submission.answer = Array(
+                "{\"success\":false,\"code\":\"unknown\",\"message\":\"nobody here is known by this reference, and nothing is granted\"}"
+                    .utf8)
+        }
+    }
+
+    // MARK: Personal records
+
+    /// The answer was made by the serving thread; it is given when the log says that it was.
+    private func noteAccess(
+        _ submission: Submission, _ action: AuditAction, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let person = submission.profile else { return }
+        try pipeline.audit.append(
+            action, actor: submission.actor, subject: pipeline.subjects.name(of: person), at: envelope.receivedAt,
+            in: &transaction)
+        submission.status = 200
+    }
+
+    private func erase(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        guard let person = submission.profile else { return }
+        var erasure = try pipeline.erase(
+            person, submission.identifiers.first, actor: submission.actor, now: envelope.receivedAt, &transaction)
+        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: envelope.receivedAt, &transaction)
+        erasures.append(erasure)
+        needsTrim = true
+        var writer = JSONWriter(reserving: 160)
+        Erasure.write(erasure, to: &writer)
+        submission.status = 200
+        submission.answer = writer.bytes
+    }
+
+    /// One step of the oldest erasure that is under way.
+    private func eraseMore(_ transaction: inout WriteTransaction) throws(StoreError) {
+        guard let index = erasures.firstIndex(where: { $0.state == .erasing }) else { return }
+        var erasure = erasures[index]
+        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: clock.wallMilliseconds(), &transaction)
+        erasures[index] = erasure
+        if erasure.state != .erasing { needsTrim = true }
+    }
+
+    /// Version of a bundle that came into force and has no line in the audit log yet.
+    private var newBundle: UInt64?
+
+    private func noteBundle(_ transaction: inout WriteTransaction) throws(StoreError) {
+        guard let version = newBundle else { return }
+        try pipeline.audit.append(
+            .configuration, actor: Array("device".utf8), subject: nil, at: clock.wallMilliseconds(), in: &transaction
+        ) { line in
+            line.key("bundle")
+            line.uint(version)
+        }
     }
 
     // MARK: Cursors and trimming
@@ -435,6 +536,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         ledger.delivered += change.delivered
         ledger.filtered += change.filtered
         ledger.expired += change.expired
+        ledger.evicted += change.evicted
         ledger.erased += change.erased
         ledger.rejected += change.rejected
         try ledger.write(to: &transaction, name: request.destination)
@@ -451,6 +553,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
         for name in destinations {
             lowest = min(lowest, try DestinationLedger(transaction, name: name).cursor)
         }
+        for index in erasures.indices {
+            var erasure = erasures[index]
+            try pipeline.finishErasure(&erasure, lowest: lowest, now: clock.wallMilliseconds(), &transaction)
+            erasures[index] = erasure
+        }
+        erasures.removeAll { $0.state == .done }
         let removed = try transaction.deleteNumbers(
             transaction.tables.log, below: lowest, atMost: Limits.trimmedPerCommit)
         needsTrim = removed == Limits.trimmedPerCommit

@@ -13,6 +13,12 @@ public enum Work: UInt8, Sendable {
     case consent
     /// Messages from another Gatehouse (hub).
     case arrivals
+    /// `GET /v1/profiles/{ref}`: the answer is there already and is given when the audit log says that it was read.
+    case read
+    /// `GET /v1/profiles/{ref}/export`, likewise.
+    case export
+    /// `DELETE /v1/profiles/{ref}`.
+    case erase
 }
 
 /// One request on its way to the writer and back. Reused: parsing into its document allocates nothing when warm.
@@ -27,8 +33,16 @@ public final class Submission {
     public var weight = 0
     /// Whether it weighs on the intake now: from `submit` until `recycle`.
     fileprivate var isCounted = false
-    /// For `consent`: whose.
-    public var profile = ProfileID(high: 0, low: 0)
+    /// Of the privacy calls: whose; nil for somebody who is not known.
+    public var profile: ProfileID?
+    /// Of the privacy calls: the identifier by which the call names the person, if it does; of an export, all of theirs.
+    public var identifiers: [LoggedIdentifier] = []
+    /// Of an export: number of the event in the log after which it goes on.
+    public var after: UInt64 = 0
+    /// Who calls, for the audit log.
+    public var actor: [UInt8] = []
+    /// The request came with `Sec-GPC: 1`.
+    public var hasGlobalPrivacyControl = false
     /// When the request arrived, on the monotonic clock.
     public var arrivedNanoseconds: Int64 = 0
     /// Where the answer goes: the serving thread and its own mark for the connection.
@@ -70,6 +84,10 @@ public final class Intake: @unchecked Sendable {
         submission.answer.removeAll(keepingCapacity: true)
         submission.type = nil
         submission.isBatch = false
+        submission.profile = nil
+        submission.identifiers = []
+        submission.after = 0
+        submission.hasGlobalPrivacyControl = false
         lock.with {
             if submission.isCounted { countedBytes -= submission.weight }
             submission.isCounted = false

@@ -26,6 +26,10 @@ public enum Limits {
     public static let schemaDepth = 16
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
     public static let pooledSubmissionBytes = 24 * 1024
+    /// Events that wait in memory for their person's choice, and their bytes: a page or two of clicks for a few dozen
+    /// visitors at a kiosk, within what promise P10 leaves.
+    public static let waitingEvents = 512
+    public static let waitingBytes = 512 * 1024
     /// Submissions kept for reuse.
     public static let pooledSubmissions = 64
 }

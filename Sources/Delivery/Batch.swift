@@ -3,6 +3,14 @@
 
 import Formats
 
+/// Why an entry of the log is not sent.
+public enum PassReason: Sendable {
+    /// By consent, filter or damage.
+    case filtered
+    /// It is no longer in the log.
+    case erased, expired, evicted
+}
+
 /// Events of one request, in log order. Filled by the outbox, written out by the sender; keeps its memory.
 public struct Batch {
     /// The messages one after another, with commas between them.
@@ -16,6 +24,11 @@ public struct Batch {
     public private(set) var lastSequence: UInt64?
     /// Entries that were looked at and will not be sent, for the source's own accounts.
     public private(set) var passedCount = 0
+    /// Of these, those that are no longer in the log because their person was erased, their time was up, or room was
+    /// needed; the rest was filtered.
+    public private(set) var erasedCount = 0
+    public private(set) var expiredCount = 0
+    public private(set) var evictedCount = 0
 
     public init() {}
 
@@ -36,6 +49,9 @@ public struct Batch {
         self.maximumBytes = maximumBytes
         lastSequence = nil
         passedCount = 0
+        erasedCount = 0
+        expiredCount = 0
+        evictedCount = 0
     }
 
     /// Adds the next event: a complete JSON object as it will be sent.
@@ -57,9 +73,15 @@ public struct Batch {
     /// Notes that an entry of the log is not sent here: filtered, erased, expired, without consent.
     /// - Returns: false when the batch has looked at enough: stop. (Otherwise a filter that matches nothing would keep
     ///   the sender from its clock and its stop request for as long as the log is.)
-    public mutating func pass(sequence: UInt64) -> Bool {
+    public mutating func pass(sequence: UInt64, as reason: PassReason = .filtered) -> Bool {
         lastSequence = sequence
         passedCount += 1
+        switch reason {
+        case .filtered: break
+        case .erased: erasedCount += 1
+        case .expired: expiredCount += 1
+        case .evicted: evictedCount += 1
+        }
         return passedCount < 10_000
     }
 

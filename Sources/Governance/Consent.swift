@@ -1,69 +1,50 @@
-// Who allowed what: the consent record of a person, and what an event says about it. Default denied: a purpose that no
-// record grants is not granted (promise P4).
+// Who allowed what: the consent record of a person. Default denied: a purpose that no record grants is not granted
+// (promise P4). What events and calls say about it is read in ConsentPlan.swift.
 
 import Formats
 import Store
 
 /// Where a choice was made.
 public enum ConsentSource: UInt8, Sendable {
-    /// `context.consent.categoryPreferences` of an event.
+    /// What an event reports: `context.consent` of an SDK, a consent string, the header `Sec-GPC`.
     case event = 1
     /// `PUT /v1/profiles/{ref}/consent`.
     case api = 2
-}
+    /// The event `Segment Consent Preference Updated`.
+    case preference = 3
 
-/// What an event or a call says about purposes of the bundle.
-public struct ConsentSignal: Equatable, Sendable {
-    public var granted: PurposeSet = []
-    public var denied: PurposeSet = []
+    /// Whether the person chose just now. What an SDK reports with every event is the state that it knows, and does not
+    /// undo a refusal that was made elsewhere.
+    var isChoice: Bool { self != .event }
 
-    public init(granted: PurposeSet = [], denied: PurposeSet = []) {
-        self.granted = granted
-        self.denied = denied
-    }
-
-    public var isEmpty: Bool { granted.isEmpty && denied.isEmpty }
-
-    /// Reads an object of purpose names and booleans; names that the bundle does not have say nothing. A value that is
-    /// no boolean denies: in doubt, closed.
-    public init(_ document: borrowing JSONDocument, preferences: JSONNode, _ plan: PurposePlan) {
-        guard document.kind(preferences) == .object else { return }
-        var key = document.firstChild(preferences)
-        while let name = key, let value = document.next(name) {
-            key = document.next(value)
-            guard let index = plan.index(of: document.bytes(name)) else { continue }
-            if document.bool(value) == true {
-                granted.insert(PurposeSet(purpose: index))
-            } else {
-                denied.insert(PurposeSet(purpose: index))
-            }
+    var name: StaticString {
+        switch self {
+        case .event: "event"
+        case .api: "api"
+        case .preference: "preference"
         }
-        granted.subtract(denied)
-    }
-
-    /// Reads `context.consent.categoryPreferences` of an event's context (Segment's consent object).
-    public init(_ document: borrowing JSONDocument, context: JSONNode?, _ plan: PurposePlan) {
-        self.init()
-        guard let context, let consent = document.member(context, "consent"),
-            let preferences = document.member(consent, "categoryPreferences")
-        else { return }
-        self = ConsentSignal(document, preferences: preferences, plan)
     }
 }
 
 /// One person's choices, as they lie in the store: a checksum, then 16 bytes for each purpose that was ever decided:
-/// tag (4), state (1), source (1), reserved (2), time in milliseconds (8).
+/// tag (4), state (1), source (1), days that it holds or 0 for no end (2), time in milliseconds (8).
 public enum ConsentRecord {
-    enum State: UInt8 { case granted = 1, denied = 2 }
+    enum State: UInt8 {
+        case granted = 1
+        case denied = 2
+        /// Denied after it had been granted.
+        case revoked = 3
+    }
     static let entryBytes = 16
 
     /// The purposes of `plan` that a record grants; none for a record that fails its checksum.
-    public static func granted(_ record: Span<UInt8>, _ plan: PurposePlan) -> PurposeSet {
+    /// - Parameter now: milliseconds since the epoch; a grant whose time is up grants nothing.
+    public static func granted(_ record: Span<UInt8>, _ plan: PurposePlan, at now: Int64) -> PurposeSet {
         var set: PurposeSet = []
         guard isIntact(record) else { return set }
         var offset = 4
         while offset + entryBytes <= record.count {
-            if record[offset + 4] == State.granted.rawValue,
+            if isGranted(record, offset, now),
                 let index = plan.index(ofTag: UInt32(littleEndianAt: offset, of: record))
             {
                 set.insert(PurposeSet(purpose: index))
@@ -74,16 +55,32 @@ public enum ConsentRecord {
     }
 
     /// Whether one purpose is granted, by its tag: for sending, where the bundle may have changed since.
-    public static func isGranted(_ record: Span<UInt8>, tag: UInt32) -> Bool {
+    public static func isGranted(_ record: Span<UInt8>, tag: UInt32, at now: Int64) -> Bool {
         guard isIntact(record) else { return false }
         var offset = 4
         while offset + entryBytes <= record.count {
             if UInt32(littleEndianAt: offset, of: record) == tag {
-                return record[offset + 4] == State.granted.rawValue
+                return isGranted(record, offset, now)
             }
             offset += entryBytes
         }
         return false
+    }
+
+    private static func isGranted(_ record: Span<UInt8>, _ offset: Int, _ now: Int64) -> Bool {
+        guard record[offset + 4] == State.granted.rawValue else { return false }
+        return end(record, offset).map { now < $0 } ?? true
+    }
+
+    /// When a choice stops to hold, milliseconds since the epoch; nil for never.
+    private static func end(_ record: Span<UInt8>, _ offset: Int) -> Int64? {
+        let days = Int64(UInt16(littleEndianAt: offset + 6, of: record))
+        if days == 0 { return nil }
+        return time(record, offset) &+ days &* 86_400_000
+    }
+
+    private static func time(_ record: Span<UInt8>, _ offset: Int) -> Int64 {
+        Int64(bitPattern: UInt64(littleEndianAt: offset + 8, of: record))
     }
 
     static func isIntact(_ record: Span<UInt8>) -> Bool {
@@ -93,11 +90,15 @@ public enum ConsentRecord {
 
     /// Applies a signal to a record (empty for a person without one).
     ///
-    /// The newest choice wins by its own time; at the same time, the refusal wins.
-    /// - Parameter time: when the choice was made, milliseconds since the epoch; not later than now.
+    /// The newest choice wins by its own time; at the same time, the refusal wins. What an event reports takes back a
+    /// refusal only if that was reported as well, and never renews a grant whose time is up.
+    /// - Parameters:
+    ///   - time: when the choice was made, milliseconds since the epoch; not later than now.
+    ///   - validDays: how long a grant of each purpose of the plan holds; 0 for no end.
     /// - Returns: the new record, or nil when nothing changed.
     public static func applying(
-        _ signal: ConsentSignal, at time: Int64, from source: ConsentSource, _ plan: PurposePlan, to record: Span<UInt8>
+        _ signal: ConsentSignal, at time: Int64, from source: ConsentSource, _ plan: PurposePlan, validDays: [UInt16],
+        to record: Span<UInt8>
     ) -> [UInt8]? {
         var bytes: [UInt8] = []
         if isIntact(record) { bytes.append(contentsOf: record) } else { bytes = [0, 0, 0, 0] }
@@ -112,7 +113,8 @@ public enum ConsentRecord {
             } else {
                 continue
             }
-            if set(plan.tags[index], state, time, source, in: &bytes) { hasChanged = true }
+            let days = state == .granted ? validDays[index] : 0
+            if set(plan.tags[index], state, time, source, days, in: &bytes) { hasChanged = true }
         }
         if !hasChanged { return nil }
         seal(&bytes)
@@ -130,7 +132,8 @@ public enum ConsentRecord {
                     _ = set(
                         UInt32(littleEndianAt: offset, of: second), state,
                         Int64(bitPattern: UInt64(littleEndianAt: offset + 8, of: second)),
-                        ConsentSource(rawValue: second[offset + 5]) ?? .event, in: &bytes)
+                        ConsentSource(rawValue: second[offset + 5]) ?? .event,
+                        UInt16(littleEndianAt: offset + 6, of: second), in: &bytes)
                 }
                 offset += entryBytes
             }
@@ -139,9 +142,21 @@ public enum ConsentRecord {
         return bytes
     }
 
-    /// Writes the record as an object of purpose names, for a person to read.
-    public static func write(_ record: Span<UInt8>, _ plan: PurposePlan, to writer: inout JSONWriter) {
-        let granted = granted(record, plan)
+    /// Whether a choice was ever made about a purpose, by its tag; a record that fails its checksum says no to all.
+    public static func isDecided(_ record: Span<UInt8>, tag: UInt32) -> Bool {
+        if record.isEmpty { return false }
+        guard isIntact(record) else { return true }
+        var offset = 4
+        while offset + entryBytes <= record.count {
+            if UInt32(littleEndianAt: offset, of: record) == tag { return true }
+            offset += entryBytes
+        }
+        return false
+    }
+
+    /// Writes the record as an object of purpose names and whether they are granted.
+    public static func write(_ record: Span<UInt8>, _ plan: PurposePlan, at now: Int64, to writer: inout JSONWriter) {
+        let granted = granted(record, plan, at: now)
         writer.beginObject()
         for index in plan.names.indices {
             writer.key(plan.names[index])
@@ -150,21 +165,68 @@ public enum ConsentRecord {
         writer.endObject()
     }
 
+    /// Writes the record as a list of `{"purpose","state","at","source","until"}`, for the person whose it is.
+    public static func writeHistory(_ record: Span<UInt8>, _ plan: PurposePlan, to writer: inout JSONWriter) {
+        writer.beginArray()
+        var offset = 4
+        while isIntact(record), offset + entryBytes <= record.count {
+            writer.beginObject()
+            writer.key("purpose")
+            if let index = plan.index(ofTag: UInt32(littleEndianAt: offset, of: record)) {
+                writer.string(plan.names[index])
+            } else {
+                writer.null()
+            }
+            writer.key("state")
+            switch State(rawValue: record[offset + 4]) {
+            case .granted: writer.string("granted")
+            case .revoked: writer.string("revoked")
+            default: writer.string("denied")
+            }
+            writer.key("at")
+            write(time(record, offset), to: &writer)
+            writer.key("source")
+            writer.string((ConsentSource(rawValue: record[offset + 5]) ?? .event).name)
+            if let end = end(record, offset) {
+                writer.key("until")
+                write(end, to: &writer)
+            }
+            writer.endObject()
+            offset += entryBytes
+        }
+        writer.endArray()
+    }
+
+    private static func write(_ time: Int64, to writer: inout JSONWriter) {
+        var text: [UInt8] = []
+        Timestamp.append(time, to: &text)
+        writer.string(text)
+    }
+
     private static func set(
-        _ tag: UInt32, _ state: State, _ time: Int64, _ source: ConsentSource, in bytes: inout [UInt8]
+        _ tag: UInt32, _ state: State, _ time: Int64, _ source: ConsentSource, _ days: UInt16, in bytes: inout [UInt8]
     ) -> Bool {
         var offset = 4
+        var state = state
         while offset < bytes.count, UInt32(littleEndianAt: offset, of: bytes.span) != tag { offset += entryBytes }
         if offset < bytes.count {
-            let before = Int64(bitPattern: UInt64(littleEndianAt: offset + 8, of: bytes.span))
-            let isSame = bytes[offset + 4] == state.rawValue
-            if time < before || isSame || (time == before && state == .granted) { return false }
+            let before = self.time(bytes.span, offset)
+            let known = State(rawValue: bytes[offset + 4]) ?? .denied
+            let isSame = (known == .granted) == (state == .granted)
+            if time < before || (time == before && (isSame || state == .granted)) { return false }
+            if !source.isChoice {
+                // The same once more is no news.
+                if isSame { return false }
+                if state == .granted, ConsentSource(rawValue: bytes[offset + 5])?.isChoice ?? true { return false }
+            }
+            if state == .denied, known != .denied { state = .revoked }
         } else {
             bytes.append(contentsOf: [UInt8](repeating: 0, count: entryBytes))
         }
         for index in 0..<4 { bytes[offset + index] = UInt8(truncatingIfNeeded: tag >> UInt32(8 * index)) }
         bytes[offset + 4] = state.rawValue
         bytes[offset + 5] = source.rawValue
+        for index in 0..<2 { bytes[offset + 6 + index] = UInt8(truncatingIfNeeded: days >> UInt16(8 * index)) }
         for index in 0..<8 { bytes[offset + 8 + index] = UInt8(truncatingIfNeeded: time >> Int64(8 * index)) }
         return true
     }

@@ -5,4 +5,10 @@ public enum Limits {
     public static let purposes = 32
     /// A purpose's name, as long as the IAB's longest.
     public static let purposeNameBytes = 64
+    /// How long an event waits for a choice where the bundle says nothing, and at most, milliseconds: ten minutes is a
+    /// visit, a day is more than a device should hold in memory.
+    public static let defaultWaitMilliseconds: Int64 = 600_000
+    public static let longestWaitMilliseconds: Int64 = 86_400_000
+    /// Lines of the audit log, some 250 bytes each; the oldest are forgotten first, and the chain begins after them.
+    public static let auditLines: UInt64 = 500_000
 }

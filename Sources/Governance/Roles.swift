@@ -55,6 +55,28 @@ public struct AccessList: Sendable {
         return roles(ofToken: scratch.span.extracting(0..<end))
     }
 
+    /// How the audit log names whoever an `Authorization` header speaks for: `token:` and the first eight hexadecimal
+    /// digits of the token's hash; `anyone` where no tokens are configured.
+    /// - Parameter scratch: overwritten.
+    public func name(_ authorization: Span<UInt8>, _ scratch: inout [UInt8]) -> [UInt8] {
+        if tokens.isEmpty { return Array("anyone".utf8) }
+        var text: [UInt8] = []
+        if let credentials = AccessList.credentials(authorization, scheme: "bearer") {
+            text.append(contentsOf: credentials)
+        } else if let credentials = AccessList.credentials(authorization, scheme: "basic") {
+            scratch.removeAll(keepingCapacity: true)
+            _ = Base64.appendDecoded(credentials, to: &scratch)
+            text = Array(scratch.prefix { $0 != UInt8(ascii: ":") })
+        }
+        let digest = SHA256.hash(text)
+        var name = Array("token:".utf8)
+        for index in 0..<4 {
+            name.append(Hex.digit(digest[index] >> 4))
+            name.append(Hex.digit(digest[index] & 0xF))
+        }
+        return name
+    }
+
     /// The roles of a token given as text. Compares hashes, so that the time taken says nothing about the tokens.
     public func roles(ofToken text: Span<UInt8>) -> Roles {
         if tokens.isEmpty { return .all }

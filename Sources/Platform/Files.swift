@@ -43,6 +43,16 @@ public enum Files {
         try synchronizeDirectory(of: path)
     }
 
+    /// Puts a file in the place of another; after a power cut either is there, whole. What is in it must be durable.
+    public static func move(_ path: String, over other: String) throws(SystemError) {
+        let renamed = path.withCString { old in other.withCString { new in rename(old, new) } }
+        if renamed != 0 { throw SystemError(last: "rename") }
+        try synchronizeDirectory(of: other)
+    }
+
+    /// Removes an empty folder.
+    public static func removeDirectory(_ path: String) { _ = path.withCString { rmdir($0) } }
+
     /// Makes the creation or renaming of a file durable.
     public static func synchronizeDirectory(of path: String) throws(SystemError) {
         let directory = parent(path)

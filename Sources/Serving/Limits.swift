@@ -53,5 +53,11 @@ public enum Limits {
     /// stays under 8 MiB of anonymous memory. Beyond it: 503.
     public static let bufferedBytes = 3 * 1024 * 1024
 
+    /// Orders for copies of records that wait for the clerk.
+    public static let waitingExports = 8
+
+    /// Bytes of events in one copy of a record; `after` in the answer says where the next goes on.
+    public static let exportBytes = 1024 * 1024
+
     private static let second: Int64 = 1_000_000_000
 }

@@ -27,12 +27,14 @@ public final class RoutingTable: @unchecked Sendable {
     public let writeMetrics: (inout MetricsWriter, borrowing Reader) -> Void
     /// What `/readyz` says.
     public let health: Health
+    /// Makes copies of people's records.
+    public let clerk: RecordClerk
     /// Whether this is a hub: it takes batches from agents and makes no decisions.
     public let isHub: Bool
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, policies: PolicyHolder,
-        pepper: HMACSHA256, device: [UInt8], health: Health, isHub: Bool,
+        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
         writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
@@ -43,6 +45,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.pepper = pepper
         self.device = device
         self.health = health
+        self.clerk = clerk
         self.isHub = isHub
         self.writeMetrics = writeMetrics
     }
@@ -79,6 +82,8 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         let path = request.path
         if path.starts(with: "/ofrep/v1/evaluate/flags") { return answerDecision(request, &response) }
         if path.starts(with: "/v1/profiles/") { return answerProfile(request, &response) }
+        if path.starts(with: "/v1/erasures/") { return answerErasure(request, &response) }
+        if path.equals("/v1/audit") { return answerAudit(request, &response) }
         if path.equals("/healthz") { return answerHealth(request, &response) }
         if path.equals("/readyz") { return answerReadiness(request, &response) }
         if path.equals("/metrics") { return answerMetrics(request, &response) }
@@ -101,7 +106,8 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     ) -> Bool {
         if request.method != method, !(method == .get && request.method == .head) {
             table.meters.requestsRefused.add()
-            response.header("Allow", method == .post ? "POST" : method == .put ? "PUT" : "GET, HEAD")
+            response.header(
+                "Allow", method == .post ? "POST" : method == .put ? "PUT" : method == .delete ? "DELETE" : "GET, HEAD")
             response.sendProblem(405, "This route does not take this method; see the Allow header.")
             return false
         }
@@ -141,6 +147,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.work = table.isHub ? .arrivals : .events
         submission.type = type
         submission.isBatch = type == nil
+        submission.hasGlobalPrivacyControl = request.header("sec-gpc").equals("1")
         return submit(submission, request, &response)
     }
 
@@ -208,14 +215,22 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     mutating func submit(
         _ submission: Submission, _ request: borrowing Request, _ response: inout Response
     ) -> Disposition {
-        submission.arrivedNanoseconds = clock.monotonicNanoseconds()
-        submission.connection = request.token.rawValue
+        describe(submission, request)
         if table.intake.submit(submission) { return .pending }
         table.intake.recycle(submission)
         table.meters.requestsShed.add()
         response.header("Retry-After", "1")
         sendFailure("busy", "the device has more to write than it can; send it again in a second", 503, &response)
         return .answered
+    }
+
+    /// Notes who asks, when, and where the answer goes.
+    mutating func describe(_ submission: Submission, _ request: borrowing Request) {
+        submission.arrivedNanoseconds = clock.monotonicNanoseconds()
+        submission.connection = request.token.rawValue
+        if submission.work != .events && submission.work != .arrivals {
+            submission.actor = table.access.name(request.header("authorization"), &scratch)
+        }
     }
 
     /// An error in the form of the Segment API: `code` and `message`.

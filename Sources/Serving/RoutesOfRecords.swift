@@ -2,6 +2,7 @@
 
 import Activation
 import Collection
+import Cryptography
 import Formats
 import Governance
 import HTTP
@@ -61,41 +62,98 @@ extension Routes {
 
     // MARK: A person's record
 
+    /// What is asked for of a person.
+    private enum RecordCall {
+        case read, erase, consent, export
+    }
+
     mutating func answerProfile(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        let rest = request.path.extracting(13..<request.path.count)
-        let consentSuffix: StaticString = "/consent"
-        let suffix = consentSuffix.bytes
-        let isConsent = rest.count > suffix.count
-            && equal(rest.extracting(rest.count - suffix.count..<rest.count), suffix)
-        guard mayGoOn(request, .privacy, isConsent ? .put : .get, &response) else { return .answered }
+        var rest = request.path.extracting(13..<request.path.count)
+        var call = request.method == .delete ? RecordCall.erase : .read
+        if let reference = withoutSuffix(rest, "/consent") {
+            rest = reference
+            call = .consent
+        } else if let reference = withoutSuffix(rest, "/export") {
+            rest = reference
+            call = .export
+        }
+        let method: Method = call == .consent ? .put : call == .erase ? .delete : .get
+        guard mayGoOn(request, .privacy, method, &response) else { return .answered }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
         }
         scratch.removeAll(keepingCapacity: true)
-        guard percentDecode(isConsent ? rest.extracting(0..<rest.count - suffix.count) : rest, into: &scratch) else {
+        guard percentDecode(rest, into: &scratch) else {
             response.sendProblem(400, "The reference is not properly percent-encoded.")
             return .answered
         }
         let policy = table.policies.current(&policyCache)
         do throws(StoreError) {
-            switch try findProfile(policy) {
-            case .unknown: response.sendProblem(404, "Nobody here is known by this reference.")
-            case .malformed:
+            let found = try findProfile(policy)
+            if found.isMalformed {
                 response.sendProblem(
                     400, "A reference is a profile id (32 hex digits) or KIND:VALUE with a kind of the bundle, such as user_id:7.")
-            case .found(let profile):
-                if isConsent { return changeConsent(profile, request, &response) }
-                try writeProfile(profile, policy, &response)
+                return .answered
             }
+            if call == .consent, found.profile != nil || found.identifier != nil {
+                return changeConsent(found, request, &response)
+            }
+            guard let profile = found.profile else {
+                response.sendProblem(404, "Nobody here is known by this reference.")
+                return .answered
+            }
+            let submission = table.intake.obtain()
+            submission.profile = profile
+            switch call {
+            case .erase:
+                submission.work = .erase
+                if let identifier = found.identifier { submission.identifiers = [identifier] }
+            case .export:
+                submission.work = .export
+                submission.identifiers = try ownIdentifiers(of: profile, policy)
+                if let range = queryValue("after", in: request.query) {
+                    submission.after = parseUInt64(request.query.bytes(range)) ?? 0
+                }
+                submission.answer = try record(of: profile, policy, isExport: true)
+                return order(submission, request, &response)
+            default:
+                submission.work = .read
+                submission.answer = try record(of: profile, policy, isExport: false)
+            }
+            submission.weight = submission.answer.count
+            return submit(submission, request, &response)
         } catch {
             response.sendProblem(500, "The store cannot answer; its state is in GET /readyz and in the log.")
         }
         return .answered
     }
 
-    private enum Found {
-        case found(ProfileID), unknown, malformed
+    /// Hands an order to the clerk, who hands it to the writer.
+    private mutating func order(
+        _ submission: Submission, _ request: borrowing Request, _ response: inout Response
+    ) -> Disposition {
+        describe(submission, request)
+        if table.clerk.submit(submission) { return .pending }
+        table.intake.recycle(submission)
+        response.header("Retry-After", "5")
+        response.sendProblem(503, "Too many copies of records are being made; ask again in a few seconds.")
+        return .answered
+    }
+
+    @_lifetime(copy path)
+    private func withoutSuffix(_ path: Span<UInt8>, _ suffix: StaticString) -> Span<UInt8>? {
+        let bytes = suffix.bytes
+        guard path.count > bytes.count, equal(path.extracting(path.count - bytes.count..<path.count), bytes) else { return nil }
+        return path.extracting(0..<path.count - bytes.count)
+    }
+
+    /// Whom a reference names.
+    private struct Found {
+        var profile: ProfileID?
+        /// Of a reference by identifier.
+        var identifier: LoggedIdentifier?
+        var isMalformed = false
     }
 
     /// Finds the profile that the reference in `scratch` names, and overwrites it: it may be a raw identifier.
@@ -106,27 +164,49 @@ extension Routes {
         var colon = 0
         while colon < reference.count, reference[colon] != UInt8(ascii: ":") { colon += 1 }
         if colon == reference.count {
-            guard let bytes = Hex.decode(reference.span), let profile = ProfileID(bytes.span) else { return .malformed }
+            guard let bytes = Hex.decode(reference.span), let profile = ProfileID(bytes.span) else {
+                return Found(isMalformed: true)
+            }
             let key = profile.bytes
-            return try reader.get(reader.tables.profiles, key.span) == nil ? .unknown : .found(profile)
+            // Somebody of whom only the consent is known has no profile.
+            var isKnown = try reader.get(reader.tables.profiles, key.span) != nil
+            if !isKnown { isKnown = try reader.get(reader.tables.consent, key.span) != nil }
+            return Found(profile: isKnown ? profile : nil)
         }
-        guard let kind = policy.identifiers.kindIndex(named: reference.span.extracting(0..<colon)) else { return .malformed }
+        guard let kind = policy.identifiers.kindIndex(named: reference.span.extracting(0..<colon)) else {
+            return Found(isMalformed: true)
+        }
         guard
             let identifier = policy.identifiers.hash(
                 RawIdentifier(reference.span.extracting(colon + 1..<reference.count)), kindIndex: kind, pepper: table.pepper,
                 using: &normalized)
-        else { return .unknown }
-        guard let profile = try IdentityGraph.profile(of: identifier, in: reader) else { return .unknown }
-        return .found(profile)
+        else { return Found() }
+        return Found(
+            profile: try IdentityGraph.profile(of: identifier, in: reader),
+            identifier: LoggedIdentifier(
+                kindTag: identifier.kindTag, digest: identifier.digest, plainDigest: identifier.plainDigest))
     }
 
-    private mutating func writeProfile(
-        _ profile: ProfileID, _ policy: Policy, _ response: inout Response
-    ) throws(StoreError) {
+    /// The person's identifiers that are theirs alone.
+    private func ownIdentifiers(of profile: ProfileID, _ policy: Policy) throws(StoreError) -> [LoggedIdentifier] {
+        var list: [LoggedIdentifier] = []
+        try IdentityGraph.forEachIdentifier(of: profile, in: reader) { tag, digest in
+            guard let digest = Digest256(digest) else { return }
+            if let kind = policy.identifiers.kindIndex(tag: tag), policy.identifiers.kinds[kind].isShared { return }
+            list.append(LoggedIdentifier(kindTag: tag, digest: digest, plainDigest: nil))
+        }
+        return list
+    }
+
+    private mutating func record(
+        of profile: ProfileID, _ policy: Policy, isExport: Bool
+    ) throws(StoreError) -> [UInt8] {
         let now = clock.wallMilliseconds()
         let key = profile.bytes
-        var record: [UInt8]?
-        if let found = try reader.get(reader.tables.profiles, key.span) { record = [UInt8](copying: found) }
+        var bytes: [UInt8] = []
+        if let found = try reader.get(reader.tables.profiles, key.span) { bytes = [UInt8](copying: found) }
+        var choices: [UInt8] = []
+        if let found = try reader.get(reader.tables.consent, key.span) { choices = [UInt8](copying: found) }
         var output = JSONWriter(reserving: 1024)
         output.beginObject()
         output.key("id")
@@ -134,18 +214,17 @@ extension Routes {
         output.key("identifiers")
         try writeIdentifiers(profile, policy, &output)
         output.key("attributes")
-        writeAttributes(record ?? [], policy, now, &output)
+        writeAttributes(bytes, policy, now, &output)
         output.key("audiences")
-        let bytes = record ?? []
         try decider.writeAudiences(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
-        if let choices = try reader.get(reader.tables.consent, key.span) {
-            ConsentRecord.write(choices, policy.purposes, to: &output)
-        } else {
-            ConsentRecord.write(Span<UInt8>(), policy.purposes, to: &output)
+        ConsentRecord.write(choices.span, policy.purposes, at: now, to: &output)
+        if isExport {
+            output.key("choices")
+            ConsentRecord.writeHistory(choices.span, policy.purposes, to: &output)
         }
         output.endObject()
-        response.send(200, "application/json", output.bytes)
+        return output.bytes
     }
 
     private func writeAttributes(_ record: [UInt8], _ policy: Policy, _ now: Int64, _ output: inout JSONWriter) {
@@ -184,8 +263,70 @@ extension Routes {
         writer.endArray()
     }
 
+    // MARK: Erasures and the audit log
+
+    /// `GET /v1/erasures/{receipt}`: how far an erasure is.
+    mutating func answerErasure(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        do throws(StoreError) {
+            if let key = Hex.decode(request.path.extracting(13..<request.path.count)), key.count == 16,
+                let record = try reader.get(reader.tables.erasures, key.span), let erasure = Erasure(receipt: key.span, record)
+            {
+                var output = JSONWriter(reserving: 160)
+                Erasure.write(erasure, to: &output)
+                response.send(200, "application/json", output.bytes)
+            } else {
+                response.sendProblem(404, "There is no such receipt.")
+            }
+        } catch {
+            response.sendProblem(500, "The store cannot be read.")
+        }
+        return .answered
+    }
+
+    /// `GET /v1/audit?after=N&limit=M`: lines of the audit log, oldest first.
+    mutating func answerAudit(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        let query = request.query
+        var after: UInt64 = 0
+        var limit: UInt64 = 100
+        if let range = queryValue("after", in: query) { after = parseUInt64(query.bytes(range)) ?? 0 }
+        if let range = queryValue("limit", in: query) { limit = min(parseUInt64(query.bytes(range)) ?? limit, 1000) }
+        var output = JSONWriter(reserving: 4096)
+        output.beginObject()
+        output.key("lines")
+        output.beginArray()
+        var last = after
+        do throws(StoreError) {
+            try AuditLog.forEachLine(from: after &+ 1, reader) { number, line in
+                if limit == 0 { return false }
+                limit -= 1
+                last = number
+                output.raw(line)
+                return true
+            }
+        } catch {
+            response.sendProblem(500, "The store cannot be read.")
+            return .answered
+        }
+        output.endArray()
+        output.key("last")
+        output.uint(last)
+        output.endObject()
+        response.send(200, "application/json", output.bytes)
+        return .answered
+    }
+
     private mutating func changeConsent(
-        _ profile: ProfileID, _ request: borrowing Request, _ response: inout Response
+        _ found: Found, _ request: borrowing Request, _ response: inout Response
     ) -> Disposition {
         let submission = table.intake.obtain()
         guard parse(request, into: submission, limit: CollectionLimits.eventBytes, &response) else {
@@ -193,7 +334,8 @@ extension Routes {
             return .answered
         }
         submission.work = .consent
-        submission.profile = profile
+        submission.profile = found.profile
+        if let identifier = found.identifier { submission.identifiers = [identifier] }
         return submit(submission, request, &response)
     }
 

@@ -19,7 +19,7 @@ public final class Database: @unchecked Sendable {
     private let environment: OpaquePointer
     public let tables: Tables
     public let path: String
-    private let lock: Descriptor
+    private let lock: Descriptor?
 
     /// Opens the store in a folder, which is made if it is not there.
     /// - Parameter mapBytes: the most that the data file may grow to.
@@ -29,6 +29,8 @@ public final class Database: @unchecked Sendable {
         path = folder
         do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
         lock = try Database.takeLock(folder)
+        // What a compaction left when the power failed.
+        for name in Database.compactionFiles { Files.remove(folder + "/compact/" + name) }
         var made: OpaquePointer?
         var code = mdb_env_create(&made)
         guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }
@@ -66,15 +68,15 @@ public final class Database: @unchecked Sendable {
         return held
     }
 
-    private static func openTables(_ environment: OpaquePointer) -> Result<Tables, StoreError> {
+    private static func openTables(_ environment: OpaquePointer, flags: UInt32 = 0) -> Result<Tables, StoreError> {
         var transaction: OpaquePointer?
-        var code = mdb_txn_begin(environment, nil, 0, &transaction)
+        var code = mdb_txn_begin(environment, nil, flags, &transaction)
         guard code == 0 else { return .failure(StoreError("mdb_txn_begin", code)) }
         let tables = Tables { name in
             var handle: MDB_dbi = 0
             // A StaticString literal ends with a NUL byte.
             let result = name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) {
-                mdb_dbi_open(transaction, $0, UInt32(MDB_CREATE), &handle)
+                mdb_dbi_open(transaction, $0, flags == 0 ? UInt32(MDB_CREATE) : 0, &handle)
             }
             if result != 0 { code = result }
             return Table(handle: handle, name: name)
@@ -96,6 +98,30 @@ public final class Database: @unchecked Sendable {
         return Reader(transaction: transaction, database: self)
     }
 
+    /// Opens a store that may be in use, to look at it: nothing is written or made.
+    public init(reading folder: String) throws(StoreError) {
+        path = folder
+        lock = nil
+        var made: OpaquePointer?
+        var code = mdb_env_create(&made)
+        guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }
+        self.environment = environment
+        mdb_env_set_maxdbs(environment, Limits.tables)
+        mdb_env_set_maxreaders(environment, Limits.readers)
+        let flags = UInt32(MDB_NOTLS) | UInt32(MDB_NORDAHEAD) | UInt32(MDB_RDONLY)
+        code = folder.withCString { mdb_env_open(environment, $0, flags, 0o600) }
+        guard code == 0 else {
+            mdb_env_close(environment)
+            throw StoreError("mdb_env_open", code)
+        }
+        switch Database.openTables(environment, flags: UInt32(MDB_RDONLY)) {
+        case .success(let opened): tables = opened
+        case .failure(let error):
+            mdb_env_close(environment)
+            throw error
+        }
+    }
+
     /// Begins the one writing transaction; waits for another one to end. The calling thread must finish it.
     public func beginWrite() throws(StoreError) -> WriteTransaction {
         var transaction: OpaquePointer?
@@ -104,11 +130,60 @@ public final class Database: @unchecked Sendable {
         return WriteTransaction(transaction: transaction, database: self)
     }
 
-    /// Writes a compacted copy of the store to a new folder.
-    public func compactedCopy(to folder: String) throws(StoreError) {
-        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
-        let code = folder.withCString { mdb_env_copy2(environment, $0, UInt32(MDB_CP_COMPACT)) }
-        if code != 0 { throw StoreError("mdb_env_copy2", code) }
+    /// Writes the store anew, entry by entry, and puts the new file in the place of the old one: what was deleted or
+    /// overwritten is in it no longer. (LMDB's own compacting copy takes pages as they are, with what is left over
+    /// between and behind the entries.)
+    ///
+    /// A power cut leaves either file, whole.
+    /// - Throws: `.inUse` when a process has the store open for writing.
+    /// - Returns: the file's bytes before and after.
+    public static func compact(folder: String) throws(StoreError) -> (before: Int64, after: Int64) {
+        let fresh = folder + "/compact"
+        let (old, new) = (folder + "/data.mdb", fresh + "/data.mdb")
+        let before = Files.size(old) ?? 0
+        let source = try Database(folder: folder)
+        do {
+            let target = try Database(folder: fresh, mapBytes: max(source.mapBytes, before), synchronous: false)
+            for (from, to) in zip(source.tables.all, target.tables.all) { try copy(source, from, target, to) }
+            let code = mdb_env_sync(target.environment, 1)
+            if code != 0 { throw StoreError("mdb_env_sync", code) }
+        }
+        do throws(SystemError) {
+            try Files.move(new, over: old)
+            for name in compactionFiles { Files.remove(fresh + "/" + name) }
+            Files.removeDirectory(fresh)
+        } catch {
+            throw .failed(error.operation, code: error.code)
+        }
+        return (before, Files.size(old) ?? 0)
+    }
+
+    private static let compactionFiles = ["data.mdb", "lock.mdb", "gatehouse.lock"]
+
+    private static func copy(_ source: Database, _ from: Table, _ target: Database, _ to: Table) throws(StoreError) {
+        var reader = try source.makeReader()
+        try reader.begin()
+        var next: [UInt8]? = []
+        while let start = next {
+            next = nil
+            var transaction = try target.beginWrite()
+            var failure: StoreError?
+            var count = 0
+            try reader.scan(from, from: start.span) { key, value in
+                if count == Limits.copiedPerCommit {
+                    next = [UInt8](copying: key)
+                    return false
+                }
+                count += 1
+                do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch {
+                    failure = error
+                    return false
+                }
+                return true
+            }
+            if let failure { throw failure }
+            try transaction.commit()
+        }
     }
 
     /// How much of the map is in use, in bytes; pages freed but not yet reused count as used.
@@ -294,14 +369,19 @@ public struct WriteTransaction: ~Copyable {
     }
 
     /// The highest key of a table that is a big-endian number; `nil` when the table is empty.
-    public borrowing func lastNumber(_ table: Table) throws(StoreError) -> UInt64? {
+    public borrowing func lastNumber(_ table: Table) throws(StoreError) -> UInt64? { try number(table, MDB_LAST) }
+
+    /// The lowest one.
+    public borrowing func firstNumber(_ table: Table) throws(StoreError) -> UInt64? { try number(table, MDB_FIRST) }
+
+    private borrowing func number(_ table: Table, _ place: MDB_cursor_op) throws(StoreError) -> UInt64? {
         var cursor: OpaquePointer?
         var code = mdb_cursor_open(transaction!, table.handle, &cursor)
         if code != 0 { throw StoreError("mdb_cursor_open", code) }
         defer { mdb_cursor_close(cursor) }
         var name = MDB_val()
         var value = MDB_val()
-        code = mdb_cursor_get(cursor, &name, &value, MDB_LAST)
+        code = mdb_cursor_get(cursor, &name, &value, place)
         if code == MDB_NOTFOUND { return nil }
         if code != 0 { throw StoreError("mdb_cursor_get", code) }
         let key = Span<UInt8>(

@@ -10,6 +10,8 @@ public enum Limits {
     public static let defaultMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 8 << 30 : 512 << 20
     /// The largest map: 32-bit devices have no more address space to give.
     public static let maximumMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 1 << 40 : 1 << 30
+    /// Entries that one transaction of a compaction copies: bounds the memory of pages not yet written.
+    public static let copiedPerCommit = 2000
     /// LMDB's longest key as Debian builds it.
     public static let keyBytes = 511
     /// An event as it lies in the log: 32 KiB of event and its header.

@@ -2,9 +2,12 @@
 // raw identifier; identifiers are digests. Numbers are little-endian; the checksum covers everything but itself.
 //
 //   0  version (1)      1  tier            2  priority        3  number of identifiers
-//   4  checksum         8  received at    16  purpose tag    20  message id bytes   22  reserved
+//   4  checksum         8  received at    16  purpose tag    20  message id bytes   22  flags
 //  24  bundle version  32  profile id     48  identifiers, 72 bytes each: kind tag, flags, HMAC, SHA-256
 //   …  message id       …  body (a JSON object)
+//
+// What was taken out of the log leaves its number and the reason behind, four bytes (`LogRemoval`), so that every
+// destination's accounts can tell what became of it.
 
 import Cryptography
 import Formats
@@ -43,10 +46,14 @@ public struct LogEntryHeader {
     /// Version of the bundle that admitted it.
     public var bundleVersion: UInt64
     public var profile: ProfileID
+    /// Tells every destination that the person was erased: it leaves whatever consent and filters say.
+    public var isErasureNotice: Bool
 
     public init(
-        tier: Tier, priority: UInt8, receivedAt: Int64, purposeTag: UInt32, bundleVersion: UInt64, profile: ProfileID
+        tier: Tier, priority: UInt8, receivedAt: Int64, purposeTag: UInt32, bundleVersion: UInt64, profile: ProfileID,
+        isErasureNotice: Bool = false
     ) {
+        self.isErasureNotice = isErasureNotice
         self.tier = tier
         self.priority = priority
         self.receivedAt = receivedAt
@@ -61,6 +68,7 @@ enum EntryLayout {
     static let fixedBytes = 48
     static let identifierBytes = 72
     static let hasPlainDigest: UInt32 = 1
+    static let isErasureNotice: UInt16 = 1
 
     /// Over everything but the checksum itself.
     static func checksum(_ bytes: Span<UInt8>) -> UInt32 {
@@ -85,7 +93,8 @@ public enum LogEntry {
         append(UInt32(0), to: &bytes)
         append(UInt64(bitPattern: header.receivedAt), to: &bytes)
         append(header.purposeTag, to: &bytes)
-        append(UInt32(UInt16(clamping: messageID.count)), to: &bytes)
+        append(UInt16(clamping: messageID.count), to: &bytes)
+        append(header.isErasureNotice ? EntryLayout.isErasureNotice : 0, to: &bytes)
         append(header.bundleVersion, to: &bytes)
         bytes.append(contentsOf: header.profile.bytes.span)
         for index in 0..<count {
@@ -101,12 +110,35 @@ public enum LogEntry {
         for index in 0..<4 { bytes[4 + index] = UInt8(truncatingIfNeeded: sum >> UInt32(8 * index)) }
     }
 
-    static func append<Number: FixedWidthInteger>(_ number: Number, to bytes: inout [UInt8]) {
+    /// Appends a number, little-endian.
+    public static func append<Number: FixedWidthInteger>(_ number: Number, to bytes: inout [UInt8]) {
         var rest = number
         for _ in 0..<(Number.bitWidth / 8) {
             bytes.append(UInt8(truncatingIfNeeded: rest))
             rest >>= 8
         }
+    }
+}
+
+/// Why an entry is no longer in the log. Its number keeps this in its place until every destination has passed it.
+public enum LogRemoval: UInt8, Sendable {
+    case erased = 1
+    case expired = 2
+    case evicted = 3
+
+    private static let mark: [UInt8] = [0, 0, 0x47, 0x48]
+
+    /// What stands in the entry's place.
+    public var bytes: [UInt8] {
+        var bytes = LogRemoval.mark
+        bytes[1] = rawValue
+        return bytes
+    }
+
+    /// - Returns: nil for bytes that are no such mark.
+    public init?(_ bytes: Span<UInt8>) {
+        guard bytes.count == 4, bytes[0] == 0, bytes[2] == 0x47, bytes[3] == 0x48 else { return nil }
+        self.init(rawValue: bytes[1])
     }
 }
 
@@ -128,13 +160,14 @@ public struct LogEntryView: ~Escapable {
         else { return nil }
         identifierCount = Int(bytes[3])
         messageIDStart = EntryLayout.fixedBytes + identifierCount * EntryLayout.identifierBytes
-        bodyStart = messageIDStart + Int(UInt32(littleEndianAt: 20, of: bytes))
+        bodyStart = messageIDStart + Int(UInt16(littleEndianAt: 20, of: bytes))
         guard bodyStart <= bytes.count else { return nil }
         self.bytes = bytes
         header = LogEntryHeader(
             tier: tier, priority: bytes[2], receivedAt: Int64(bitPattern: UInt64(littleEndianAt: 8, of: bytes)),
             purposeTag: UInt32(littleEndianAt: 16, of: bytes), bundleVersion: UInt64(littleEndianAt: 24, of: bytes),
-            profile: profile)
+            profile: profile,
+            isErasureNotice: UInt16(littleEndianAt: 22, of: bytes) & EntryLayout.isErasureNotice != 0)
     }
 
     /// The index is below `identifierCount`.

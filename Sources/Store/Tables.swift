@@ -27,6 +27,20 @@ public struct Tables: Sendable {
     public let quarantine: Table
     /// Hub only: sender's device, epoch and sequence number → what arrived.
     public let arrivals: Table
+    /// Line number → chain of hashes and what was done.
+    public let audit: Table
+    /// Hash of an erased identifier's hash → when it was erased.
+    public let suppressed: Table
+    /// Receipt's number → an erasure that is under way, or its receipt.
+    public let erasures: Table
+
+    /// Each of them, always in the same order.
+    var all: [Table] {
+        [
+            meta, identifiers, profiles, links, consent, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
+            audit, suppressed, erasures,
+        ]
+    }
 
     init(_ open: (StaticString) -> Table) {
         meta = open("meta")
@@ -41,6 +55,9 @@ public struct Tables: Sendable {
         accounts = open("accounts")
         quarantine = open("quarantine")
         arrivals = open("arrivals")
+        audit = open("audit")
+        suppressed = open("suppressed")
+        erasures = open("erasures")
     }
 }
 

@@ -84,6 +84,12 @@ public struct IdentifierFinder: ~Copyable {
         }
     }
 
+    /// Takes identifiers that were found and hashed before, in place of an event's own.
+    public mutating func adopt(_ identifiers: [HashedIdentifier]) {
+        wipe()
+        found.append(contentsOf: identifiers)
+    }
+
     /// Overwrites all raw text and forgets the event.
     public mutating func wipe() {
         found.removeAll(keepingCapacity: true)

@@ -110,6 +110,30 @@ public enum IdentityGraph {
         }
     }
 
+    /// The identifiers of a profile; their plain hashes are not known here.
+    public static func identifiers(
+        of profile: ProfileID, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [LoggedIdentifier] {
+        var list: [LoggedIdentifier] = []
+        try forEachLink(profile, transaction) { tag, digest in
+            guard let digest = Digest256(digest) else { return }
+            list.append(LoggedIdentifier(kindTag: tag, digest: digest, plainDigest: nil))
+        }
+        return list
+    }
+
+    /// Takes a profile's identifiers away: they lead nowhere any more.
+    public static func remove(
+        _ profile: ProfileID, _ identifiers: [LoggedIdentifier], in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let tables = transaction.tables
+        for entry in identifiers {
+            let identifier = HashedIdentifier(kindTag: entry.kindTag, kindIndex: 0, digest: entry.digest)
+            try transaction.delete(tables.links, LinkKey(profile, entry.kindTag, identifier).bytes.span)
+            try transaction.delete(tables.identifiers, IdentifierKey(entry.kindTag, identifier).bytes.span)
+        }
+    }
+
     // MARK: Steps
 
     private static func resolveShared<Random: RandomSource>(

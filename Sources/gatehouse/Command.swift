@@ -13,6 +13,8 @@ enum Command {
           gatehouse check    F…                      validate device configurations and bundles
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
+          gatehouse audit    verify|show             hold the audit log against its chain, or print it
+          gatehouse store    compact                 write the store anew, without what was deleted
           gatehouse version
           gatehouse help     [COMMAND]
 
@@ -32,6 +34,8 @@ enum Command {
         case "check": return CheckCommand.run(rest)
         case "eval": return EvalCommand.run(rest)
         case "hash": return HashCommand.run(rest)
+        case "audit": return AuditCommand.run(rest)
+        case "store": return StoreCommand.run(rest)
         case "version", "--version":
             Process.standardOutput("gatehouse \(Runtime.version)\n")
             return 0
@@ -49,7 +53,7 @@ enum Command {
         }
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
-            ("hash", HashCommand.help),
+            ("hash", HashCommand.help), ("audit", AuditCommand.help), ("store", StoreCommand.help),
         ]
         for (name, text) in topics where name == topic {
             Process.standardOutput(text)
@@ -151,7 +155,7 @@ enum CheckCommand {
         do throws(YAMLError) {
             let document = try YAML.parse(text)
             let sections: [StaticString] = [
-                "version", "purposes", "identifiers", "events", "attributes", "audiences", "decisions", "destinations",
+                "version", "purposes", "consent", "identifiers", "events", "attributes", "audiences", "decisions", "destinations",
             ]
             var isBundle = false
             if document.kind(document.root) == .object {

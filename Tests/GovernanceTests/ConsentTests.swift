@@ -5,6 +5,8 @@ import Testing
 
 /// A person's choices: the newest wins, and in doubt nothing is granted (promise P4).
 @Suite struct ConsentTests {
+    static let day: Int64 = 86_400_000
+
     static func parsed(_ text: String) -> JSONDocument {
         var document = JSONDocument()
         let bytes = Array(text.utf8)
@@ -13,32 +15,130 @@ import Testing
         return document
     }
 
-    static let plan: PurposePlan = {
-        let document = parsed(#"{"purposes":["analytics","personalization","advertising"]}"#)
+    static let bundle = parsed(
+        #"""
+        {"purposes": ["analytics", "personalization", "advertising"],
+         "consent": {"wait": "5m", "valid": {"advertising": "390d"}, "gpc": ["advertising", "personalization"],
+           "google": {"analytics": ["analytics_storage"], "advertising": ["ad_storage", "ad_user_data"]}}}
+        """#)
+    static let purposes: PurposePlan = {
         var reader = PlanReader()
-        return PurposePlan(document, document.root, &reader)
+        return PurposePlan(bundle, bundle.root, &reader)
     }()
+    static let plan: ConsentPlan = {
+        var reader = PlanReader()
+        let plan = ConsentPlan(bundle, bundle.root, purposes, &reader)
+        precondition(!reader.hasErrors)
+        return plan
+    }()
+    static let (analytics, personalization, advertising) = (
+        PurposeSet(purpose: 0), PurposeSet(purpose: 1), PurposeSet(purpose: 2)
+    )
 
     static func signal(_ text: String) -> ConsentSignal {
         let document = parsed(text)
-        return ConsentSignal(document, preferences: document.root, plan)
+        return plan.signal(document, preferences: document.root)
     }
 
-    static func applying(_ text: String, at time: Int64, to record: [UInt8]) -> [UInt8]? {
-        let span = record.span
-        return ConsentRecord.applying(signal(text), at: time, from: .event, plan, to: span)
+    /// What an event with this context says.
+    static func signal(context: String, gpc: Bool = false) -> ConsentSignal {
+        let document = parsed(context)
+        return plan.signal(document, context: document.root, hasGlobalPrivacyControl: gpc)
     }
 
-    static func granted(_ record: [UInt8]) -> PurposeSet {
+    static func applying(
+        _ text: String, at time: Int64, from source: ConsentSource = .event, to record: [UInt8] = []
+    ) -> [UInt8] {
         let span = record.span
-        return ConsentRecord.granted(span, plan)
+        return ConsentRecord.applying(
+            signal(text), at: time, from: source, purposes, validDays: plan.validDays, to: span) ?? record
     }
+
+    static func granted(_ record: [UInt8], at now: Int64 = 0) -> PurposeSet {
+        let span = record.span
+        return ConsentRecord.granted(span, purposes, at: now)
+    }
+
+    static func isDecided(_ record: [UInt8], _ purpose: Int) -> Bool {
+        let span = record.span
+        return ConsentRecord.isDecided(span, tag: purposes.tags[purpose])
+    }
+
+    // MARK: The record
 
     @Test func theNewestChoiceWinsAndATieIsARefusal() {
-        let record = Self.applying(#"{"analytics":true}"#, at: 1000, to: []) ?? []
-        #expect(Self.granted(record) == PurposeSet(purpose: 0))
-        #expect(Self.applying(#"{"analytics":false}"#, at: 999, to: record) == nil)
-        let tied = Self.applying(#"{"analytics":false}"#, at: 1000, to: record) ?? record
-        #expect(Self.granted(tied) == [])
+        let record = Self.applying(#"{"analytics":true}"#, at: 1000)
+        #expect(Self.granted(record) == Self.analytics)
+        #expect(Self.applying(#"{"analytics":false}"#, at: 999, to: record) == record)
+        #expect(Self.granted(Self.applying(#"{"analytics":false}"#, at: 1000, to: record)) == [])
+        let taken = Self.applying(#"{"analytics":false}"#, at: 2000, to: record)
+        #expect(Self.granted(taken) == [])
+        #expect(Self.granted(Self.applying(#"{"analytics":true}"#, at: 2000, to: taken)) == [])
+    }
+
+    /// An SDK reports the old state with every event: it must not undo what was chosen elsewhere.
+    @Test func aReportDoesNotUndoARefusalThatWasChosen() {
+        var record = Self.applying(#"{"analytics":true}"#, at: 1000)
+        record = Self.applying(#"{"analytics":false}"#, at: 2000, from: .api, to: record)
+        record = Self.applying(#"{"analytics":true}"#, at: 3000, from: .event, to: record)
+        #expect(Self.granted(record) == [])
+        record = Self.applying(#"{"analytics":true}"#, at: 4000, from: .preference, to: record)
+        #expect(Self.granted(record) == Self.analytics)
+        record = Self.applying(#"{"analytics":false}"#, at: 5000, from: .event, to: record)
+        #expect(Self.granted(record) == [], "a report may always take away")
+    }
+
+    @Test func aGrantEndsAndOnlyAChoiceRenewsIt() {
+        var record = Self.applying(#"{"advertising":true,"analytics":true}"#, at: 0)
+        #expect(Self.granted(record, at: 390 * Self.day - 1) == [Self.advertising, Self.analytics])
+        #expect(Self.granted(record, at: 390 * Self.day) == Self.analytics)
+        record = Self.applying(#"{"advertising":true}"#, at: 391 * Self.day, from: .event, to: record)
+        #expect(Self.granted(record, at: 392 * Self.day) == Self.analytics)
+        record = Self.applying(#"{"advertising":true}"#, at: 391 * Self.day, from: .preference, to: record)
+        #expect(Self.granted(record, at: 392 * Self.day) == [Self.advertising, Self.analytics])
+    }
+
+    @Test func aDamagedRecordGrantsNothingAndLetsNothingWait() {
+        var record = Self.applying(#"{"analytics":true}"#, at: 1000)
+        #expect(!Self.isDecided([], 0) && Self.isDecided(record, 0) && !Self.isDecided(record, 1))
+        record[8] ^= 1
+        #expect(Self.granted(record) == [])
+        #expect(Self.isDecided(record, 1))
+    }
+
+    // MARK: What is said
+
+    @Test func namesOfTheBundleAndOfGoogleAreUnderstood() {
+        #expect(Self.signal(#"{"analytics":true,"personalization":1,"nobody":true}"#)
+            == ConsentSignal(granted: Self.analytics, denied: Self.personalization))
+        #expect(Self.signal(#"{"ad_storage":"granted","ad_user_data":"GRANTED"}"#).granted == Self.advertising)
+        #expect(Self.signal(#"{"ad_storage":"granted"}"#).isEmpty, "all of a purpose's names make it")
+        #expect(Self.signal(#"{"ad_storage":"granted","ad_user_data":"denied"}"#).denied == Self.advertising)
+        #expect(Self.signal(#"{"analytics_storage":true,"analytics":false}"#).denied == Self.analytics)
+    }
+
+    @Test func everyPlaceOfAnEventIsRead() {
+        let segment = Self.signal(context: #"{"consent":{"categoryPreferences":{"analytics":true}}}"#)
+        #expect(segment.granted == Self.analytics)
+        let google = Self.signal(context: #"{"consent":{"analytics_storage":"granted"}}"#)
+        #expect(google.granted == Self.analytics)
+        let rudder = Self.signal(
+            context: #"{"consentManagement":{"allowedConsentIds":["analytics"],"deniedConsentIds":["advertising"]}}"#)
+        #expect(rudder == ConsentSignal(granted: Self.analytics, denied: Self.advertising))
+        let control = Self.signal(context: #"{"consent":{"categoryPreferences":{"advertising":true}}}"#, gpc: true)
+        #expect(control == ConsentSignal(denied: [Self.advertising, Self.personalization]))
+    }
+
+    @Test(
+        "A section that says nonsense is refused",
+        arguments: [
+            #"{"wait":"25h"}"#, #"{"wait":5}"#, #"{"valid":{"nobody":"1d"}}"#, #"{"valid":{"analytics":"5m"}}"#,
+            #"{"google":{"analytics":["cookies"]}}"#, #"{"gpc":["nobody"]}"#, #"{"gpc":true}"#, #"{"waits":"1m"}"#,
+        ])
+    func refused(_ section: String) {
+        let document = Self.parsed(#"{"purposes":["analytics"],"consent":"# + section + "}")
+        var reader = PlanReader()
+        _ = ConsentPlan(document, document.root, Self.purposes, &reader)
+        #expect(reader.hasErrors)
     }
 }

@@ -1,0 +1,163 @@
+// Forgetting a person (promise P8). The first transaction takes away everything by which they can be found and writes
+// down what is left to do; the log and the quarantine are then gone through in small steps, which a restart continues;
+// then every destination is told; and what remains is a receipt.
+
+import Cryptography
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Store
+import Unification
+
+extension Pipeline {
+    /// Takes a person away, in this transaction: identifiers, profile, consent, what waits; and notes the rest.
+    /// - Parameters:
+    ///   - named: the identifier by which the call named them, if it did, in the forms that destinations may know.
+    /// - Returns: the erasure, of which `eraseMore` does the rest.
+    mutating func erase(
+        _ person: ProfileID, _ named: LoggedIdentifier?, actor: [UInt8], now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Erasure {
+        let tables = transaction.tables
+        var identifiers = try IdentityGraph.identifiers(of: person, in: transaction)
+        for index in identifiers.indices where identifiers[index].digest == named?.digest {
+            identifiers[index].plainDigest = named?.plainDigest
+        }
+        try IdentityGraph.remove(person, identifiers, in: &transaction)
+        let plan = bundle.policy.identifiers
+        // A till belongs to nobody: the next customer there is another person.
+        identifiers = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
+        for identifier in identifiers {
+            try suppression.add(identifier.kindTag, identifier.digest, at: now, in: &transaction)
+        }
+        let key = person.bytes
+        try transaction.delete(tables.profiles, key.span)
+        try transaction.delete(tables.consent, key.span)
+        dropWaiting(of: person, hashed(identifiers))
+        var receipt: [UInt8] = []
+        receipt.append(contentsOf: random.bytes(16))
+        let first = try transaction.firstNumber(tables.log) ?? ledger.nextSequence
+        let erasure = Erasure(
+            receipt: receipt, profile: person, identifiers: identifiers, askedAt: now, from: first, end: ledger.nextSequence)
+        try transaction.put(tables.erasures, receipt.span, erasure.record.span)
+        try audit.append(
+            .erase, actor: actor, subject: subjects.name(of: person), at: now, in: &transaction
+        ) { line in
+            line.key("receipt")
+            line.string(Hex.encode(receipt.span))
+        }
+        return erasure
+    }
+
+    private func hashed(_ identifiers: [LoggedIdentifier]) -> [HashedIdentifier] {
+        var hashed: [HashedIdentifier] = []
+        for identifier in identifiers {
+            hashed.append(HashedIdentifier(kindTag: identifier.kindTag, kindIndex: 0, digest: identifier.digest))
+        }
+        return hashed
+    }
+
+    /// Goes through the next piece of the log; at its end through the quarantine, and writes the notice.
+    /// - Parameter atMost: entries to look at.
+    mutating func eraseMore(
+        _ erasure: inout Erasure, atMost: Int, now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard erasure.state == .erasing else { return }
+        let log = transaction.tables.log
+        let (found, next) = try Pipeline.entries(of: &erasure, in: log, from: erasure.position, erasure.end, atMost, transaction)
+        let removal = LogRemoval.erased.bytes
+        for number in found { try transaction.put(log, NumberKey(number).bytes.span, removal.span) }
+        erasure.removedEvents += UInt64(found.count)
+        erasure.position = next
+        if next >= erasure.end {
+            let quarantine = transaction.tables.quarantine
+            let (aside, _) = try Pipeline.entries(of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, transaction)
+            for number in aside { try transaction.delete(quarantine, NumberKey(number).bytes.span) }
+            erasure.removedQuarantined = UInt64(aside.count)
+            try writeNotice(&erasure, now, &transaction)
+        }
+        try transaction.put(transaction.tables.erasures, erasure.receipt.span, erasure.record.span)
+    }
+
+    /// Numbers of the entries of a table that are about the person, and the number to go on from.
+    private static func entries(
+        of erasure: inout Erasure, in table: Table, from start: UInt64, _ end: UInt64, _ atMost: Int,
+        _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ([UInt64], UInt64) {
+        var found: [UInt64] = []
+        var seen = 0
+        var next = end
+        var learning = erasure
+        let key = NumberKey(start)
+        try transaction.scan(table, from: key.bytes.span) { key, value in
+            guard let number = NumberKey.decode(key), number < end else { return false }
+            if seen == atMost {
+                next = number
+                return false
+            }
+            seen += 1
+            if let entry = LogEntryView(value), learning.concerns(entry) {
+                learning.learn(from: entry)
+                found.append(number)
+            }
+            return true
+        }
+        erasure = learning
+        return (found, next)
+    }
+
+    /// Tells every destination, by an entry of the log like any other.
+    private mutating func writeNotice(
+        _ erasure: inout Erasure, _ now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let receipt = Hex.encode(erasure.receipt.span)
+        var body = JSONWriter(reserving: 160)
+        body.beginObject()
+        body.key("type")
+        body.string("track")
+        body.key("event")
+        body.string("User Erased")
+        body.key("timestamp")
+        var time: [UInt8] = []
+        Timestamp.append(now, to: &time)
+        body.string(time)
+        body.key("properties")
+        body.beginObject()
+        body.key("receipt")
+        body.string(receipt)
+        body.endObject()
+        body.endObject()
+        let header = LogEntryHeader(
+            tier: .realtime, priority: 9, receivedAt: now, purposeTag: 0, bundleVersion: bundle.policy.version,
+            profile: erasure.profile, isErasureNotice: true)
+        var entry: [UInt8] = []
+        LogEntry.encode(
+            header, identifiers: erasure.identifiers.span, messageID: receipt.span, body: body.bytes.span, into: &entry)
+        try transaction.put(transaction.tables.log, NumberKey(ledger.nextSequence).bytes.span, entry.span, appending: true)
+        erasure.notice = ledger.nextSequence
+        erasure.state = .telling
+        ledger.nextSequence += 1
+    }
+
+    /// Ends an erasure once every destination has heard of it.
+    /// - Parameter lowest: the lowest cursor of all destinations.
+    mutating func finishErasure(
+        _ erasure: inout Erasure, lowest: UInt64, now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard erasure.state == .telling, lowest > erasure.notice else { return }
+        // The notice itself names the person to the destinations: it goes with the last of them.
+        try transaction.delete(transaction.tables.log, NumberKey(erasure.notice).bytes.span)
+        erasure.forget(at: now)
+        try transaction.put(transaction.tables.erasures, erasure.receipt.span, erasure.record.span)
+    }
+
+    /// The erasures that are not done yet.
+    static func unfinishedErasures(_ transaction: borrowing WriteTransaction) throws(StoreError) -> [Erasure] {
+        var unfinished: [Erasure] = []
+        try transaction.scan(transaction.tables.erasures, from: Span<UInt8>()) { key, value in
+            if let erasure = Erasure(receipt: key, value), erasure.state != .done { unfinished.append(erasure) }
+            return true
+        }
+        return unfinished
+    }
+}

@@ -1,0 +1,59 @@
+// What an operator does with a device's store from the command line: holding the audit log against its chain, printing
+// it, and writing the store anew. The agent may run while something is only looked at.
+
+import Formats
+import Governance
+import Platform
+import Store
+
+/// Why it could not be done: one line for a person.
+public struct UpkeepError: Error {
+    public let message: String
+
+    init(_ error: StoreError, _ folder: String) { message = "\(folder): \(error.message)" }
+}
+
+public enum Upkeep {
+    /// Holds every line of the audit log against its chain.
+    /// - Returns: whether all is as it was written, and a sentence about it.
+    public static func verifyAudit(folder: String) throws(UpkeepError) -> (isIntact: Bool, words: String) {
+        do throws(StoreError) {
+            let database = try Database(reading: folder)
+            var reader = try database.makeReader()
+            try reader.begin()
+            switch try AuditLog.verify(reader) {
+            case .intact(let first, let last):
+                return (true, last < first ? "the audit log is intact: no lines yet" : "the audit log is intact: lines \(first) to \(last)")
+            case .altered(let number):
+                return (false, "the audit log was changed: line \(number) was altered, or one before it was removed")
+            case .missing(let number):
+                return (false, "the audit log was changed: lines from \(number) on were removed")
+            case .noEnds:
+                return (false, "the audit log was changed: where it begins and ends is damaged or was removed")
+            }
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+    }
+
+    /// Calls `print` with each line of the audit log, oldest first: a JSON object.
+    public static func forEachAuditLine(folder: String, _ print: ([UInt8]) -> Void) throws(UpkeepError) {
+        do throws(StoreError) {
+            let database = try Database(reading: folder)
+            var reader = try database.makeReader()
+            try reader.begin()
+            try AuditLog.forEachLine(from: 0, reader) { _, line in
+                print([UInt8](copying: line))
+                return true
+            }
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+    }
+
+    /// Writes the store anew, without anything that was deleted or overwritten; the agent must not run.
+    /// - Returns: the file's bytes before and after.
+    public static func compact(folder: String) throws(UpkeepError) -> (before: Int64, after: Int64) {
+        do throws(StoreError) { return try Database.compact(folder: folder) } catch { throw UpkeepError(error, folder) }
+    }
+}

@@ -1,0 +1,215 @@
+// The audit log: what was done with personal data and with the rules, in a chain of hashes, so that a line that was
+// altered or removed is found. It works inside the caller's transaction: what is not written was not done.
+
+import Cryptography
+import Formats
+import Store
+
+/// What is worth a line.
+public enum AuditAction: Sendable {
+    /// A person's choice changed.
+    case consent
+    /// A person's record was read.
+    case read
+    /// A person's whole record was taken out.
+    case export
+    /// A person was erased.
+    case erase
+    /// Another bundle came into force, or the agent started with one.
+    case configuration
+    /// An event left quarantine.
+    case quarantine
+
+    public var name: StaticString {
+        switch self {
+        case .consent: "consent"
+        case .read: "read"
+        case .export: "export"
+        case .erase: "erase"
+        case .configuration: "configuration"
+        case .quarantine: "quarantine"
+        }
+    }
+}
+
+/// What `AuditLog.verify` finds.
+public enum AuditVerdict: Equatable, Sendable {
+    /// Every line from `first` to `last` is as it was written, and none is missing. `last` below `first`: none yet.
+    case intact(first: UInt64, last: UInt64)
+    /// The line with this number was altered, or one before it was removed.
+    case altered(UInt64)
+    /// Lines from this number on were removed.
+    case missing(UInt64)
+    /// The record of where the chain begins and ends is damaged or gone.
+    case noEnds
+}
+
+/// The chain. One, owned by the writer; a copy taken before a transaction brings it back when that did not happen.
+///
+/// A line lies in the table `audit` under its number: 32 bytes of chain, then a JSON object. The chain is SHA-256 over
+/// the chain of the line before, the number (8 bytes, big-endian) and the object. Where it begins and ends is kept in
+/// `meta`, and changes in the same transaction.
+public struct AuditLog: Equatable {
+    /// Number of the next line, from 1.
+    public private(set) var next: UInt64 = 1
+    /// Number of the oldest line that is kept.
+    private var first: UInt64 = 1
+    /// Chain of the last line.
+    private var head = Digest256.zero
+    /// Chain of the line before the oldest that is kept.
+    private var anchor = Digest256.zero
+    private static let key: [UInt8] = Array("audit".utf8)
+    private static let endsBytes = 8 + 8 + 32 + 32
+
+    /// Reads where the chain stands.
+    public init(_ transaction: borrowing WriteTransaction) throws(StoreError) {
+        guard let ends = try transaction.get(transaction.tables.meta, AuditLog.key.span) else { return }
+        guard take(ends) else { throw .badRecord("audit") }
+    }
+
+    private init() {}
+
+    private mutating func take(_ ends: Span<UInt8>) -> Bool {
+        guard ends.count == AuditLog.endsBytes, let head = Digest256(ends.extracting(16..<48)),
+            let anchor = Digest256(ends.extracting(48..<80))
+        else { return false }
+        next = UInt64(littleEndianAt: 0, of: ends)
+        first = UInt64(littleEndianAt: 8, of: ends)
+        self.head = head
+        self.anchor = anchor
+        return first >= 1 && next >= first
+    }
+
+    /// Adds a line.
+    /// - Parameters:
+    ///   - actor: who did it: `event`, `device`, `anyone` or `token:…`.
+    ///   - subject: a pseudonym of the person (`AuditSubject`); nil when no person is concerned.
+    ///   - detail: writes further members of the object; no personal data.
+    ///   - time: milliseconds since the epoch.
+    public mutating func append(
+        _ action: AuditAction, actor: [UInt8], subject: [UInt8]?, at time: Int64, in transaction: inout WriteTransaction,
+        detail: (inout JSONWriter) -> Void = { _ in }
+    ) throws(StoreError) {
+        var line = JSONWriter(reserving: 192)
+        line.beginObject()
+        line.key("at")
+        var moment: [UInt8] = []
+        Timestamp.append(time, to: &moment)
+        line.string(moment)
+        line.key("action")
+        line.string(action.name)
+        line.key("actor")
+        line.string(actor)
+        if let subject {
+            line.key("subject")
+            line.string(subject)
+        }
+        detail(&line)
+        line.endObject()
+        let number = NumberKey(next)
+        head = AuditLog.chain(head, number, line.bytes.span)
+        var entry: [UInt8] = []
+        head.append(to: &entry)
+        entry.append(contentsOf: line.bytes)
+        try transaction.put(transaction.tables.audit, number.bytes.span, entry.span, appending: true)
+        next += 1
+        if next - first > Limits.auditLines { try forgetOldest(&transaction) }
+        try writeEnds(&transaction)
+    }
+
+    private mutating func forgetOldest(_ transaction: inout WriteTransaction) throws(StoreError) {
+        let oldest = NumberKey(first)
+        guard let chain = try AuditLog.storedChain(oldest, transaction) else { return }
+        anchor = chain
+        try transaction.delete(transaction.tables.audit, oldest.bytes.span)
+        first += 1
+    }
+
+    private static func storedChain(
+        _ number: NumberKey, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Digest256? {
+        guard let entry = try transaction.get(transaction.tables.audit, number.bytes.span), entry.count > 32 else { return nil }
+        return Digest256(entry.extracting(0..<32))
+    }
+
+    private func writeEnds(_ transaction: inout WriteTransaction) throws(StoreError) {
+        var ends: [UInt8] = []
+        for number in [next, first] {
+            for shift in 0..<8 { ends.append(UInt8(truncatingIfNeeded: number >> UInt64(8 * shift))) }
+        }
+        head.append(to: &ends)
+        anchor.append(to: &ends)
+        try transaction.put(transaction.tables.meta, AuditLog.key.span, ends.span)
+    }
+
+    private static func chain(_ previous: Digest256, _ number: NumberKey, _ line: Span<UInt8>) -> Digest256 {
+        var hash = SHA256()
+        previous.withSpan { hash.update($0) }
+        hash.update(number.bytes.span)
+        hash.update(line)
+        return hash.digest()
+    }
+
+    /// Holds every line against the chain.
+    public static func verify(_ reader: borrowing Reader) throws(StoreError) -> AuditVerdict {
+        var log = AuditLog()
+        if let ends = try reader.get(reader.tables.meta, AuditLog.key.span) {
+            guard log.take(ends) else { return .noEnds }
+        } else if reader.count(reader.tables.audit) > 0 {
+            return .noEnds
+        }
+        var expected = log.first
+        var chain = log.anchor
+        var altered: UInt64?
+        try reader.scan(reader.tables.audit, from: Span<UInt8>()) { key, entry in
+            guard NumberKey.decode(key) == expected, expected < log.next, entry.count > 32 else {
+                altered = expected
+                return false
+            }
+            chain = AuditLog.chain(chain, NumberKey(expected), entry.extracting(32..<entry.count))
+            guard Digest256(entry.extracting(0..<32)) == chain else {
+                altered = expected
+                return false
+            }
+            expected += 1
+            return true
+        }
+        if let altered { return .altered(altered) }
+        if expected != log.next { return .missing(expected) }
+        return chain == log.head ? .intact(first: log.first, last: log.next - 1) : .altered(log.next - 1)
+    }
+
+    /// Calls `body` with the number and the JSON object of each line from `number` on, until it returns false.
+    public static func forEachLine(
+        from number: UInt64, _ reader: borrowing Reader, _ body: (UInt64, Span<UInt8>) -> Bool
+    ) throws(StoreError) {
+        let start = NumberKey(number)
+        try reader.scan(reader.tables.audit, from: start.bytes.span) { key, entry in
+            guard let number = NumberKey.decode(key), entry.count > 32 else { return true }
+            return body(number, entry.extracting(32..<entry.count))
+        }
+    }
+}
+
+/// How the audit log names a person: a keyed hash of the profile's id, which is itself random. When the profile is
+/// erased nothing is left that leads from a person to the name.
+public struct AuditSubject {
+    private let key: HMACSHA256
+
+    public init(pepper: borrowing HMACSHA256) {
+        let derived = pepper.authenticate(Array("audit subject".utf8))
+        key = derived.withSpan { HMACSHA256(key: $0) }
+    }
+
+    /// 32 hexadecimal digits.
+    public func name(of profile: ProfileID) -> [UInt8] {
+        let id = profile.bytes
+        let digest = key.authenticate(id.span)
+        var name: [UInt8] = []
+        for index in 0..<16 {
+            name.append(Hex.digit(digest[index] >> 4))
+            name.append(Hex.digit(digest[index] & 0xF))
+        }
+        return name
+    }
+}

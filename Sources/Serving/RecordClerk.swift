@@ -1,0 +1,179 @@
+// Makes whole copies of people's records, on a thread of its own: it goes through the log, which may take longer than a
+// decision or an event can wait. The copy is given when the writer has put a line about it into the audit log.
+
+import Collection
+import Formats
+import Governance
+import Platform
+import Store
+
+/// The queue and the work of the one clerk.
+public final class RecordClerk: @unchecked Sendable {
+    private let database: Database
+    private let intake: Intake
+    private let subjects: AuditSubject
+    private let lock = Lock()
+    // Under `lock`.
+    private var waiting: [Submission] = []
+    private var isClosed = false
+
+    public init(database: Database, intake: Intake, subjects: AuditSubject) {
+        self.database = database
+        self.intake = intake
+        self.subjects = subjects
+    }
+
+    /// Takes an order: a submission whose `answer` is the beginning of the copy, an open JSON object, and whose
+    /// `profile` says whose.
+    /// - Returns: false when there are too many already: answer 503 and Retry-After.
+    func submit(_ order: Submission) -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        if isClosed || waiting.count >= Limits.waitingExports { return false }
+        waiting.append(order)
+        lock.signal()
+        return true
+    }
+
+    /// Works until `close`.
+    public func run() {
+        let reader: Reader
+        do throws(StoreError) { reader = try database.makeReader() } catch {
+            Log.error("exports are not possible") { $0.field("reason", error.message) }
+            return
+        }
+        var clerk = reader
+        while let order = next() {
+            do throws(StoreError) {
+                try clerk.begin()
+                try complete(order, clerk)
+            } catch {
+                Log.error("a record could not be copied") { $0.field("reason", error.message) }
+                order.status = 503
+                order.answer = Array("{\"success\":false,\"code\":\"not_read\",\"message\":\"the store cannot be read just now\"}".utf8)
+            }
+            clerk.end()
+            order.weight = order.answer.count
+            while !intake.submit(order) {
+                if isDone { return }
+                sleep(milliseconds: 20)
+            }
+        }
+    }
+
+    private func next() -> Submission? {
+        lock.lock()
+        defer { lock.unlock() }
+        while waiting.isEmpty && !isClosed { lock.wait() }
+        return isClosed ? nil : waiting.removeFirst()
+    }
+
+    private var isDone: Bool { lock.with { isClosed } }
+
+    /// Lets the thread end.
+    public func close() {
+        lock.with {
+            isClosed = true
+            lock.broadcast()
+        }
+    }
+
+    private func complete(_ order: Submission, _ reader: borrowing Reader) throws(StoreError) {
+        guard let person = order.profile else { return }
+        var writer = JSONWriter(reserving: 8192)
+        writer.beginObject()
+        let record = order.answer
+        writer.key("record")
+        writer.raw(record.span)
+        writer.key("events")
+        let next = try writeEntries(reader.tables.log, of: person, order, from: order.after + 1, reader, &writer)
+        writer.key("quarantined")
+        _ = try writeEntries(reader.tables.quarantine, of: person, order, from: 0, reader, &writer)
+        writer.key("audit")
+        try writeLines(about: subjects.name(of: person), reader, &writer)
+        // Said rather than left out in silence: the person has more events than one answer may hold.
+        if let next {
+            writer.key("after")
+            writer.uint(next)
+        }
+        writer.endObject()
+        order.answer = writer.bytes
+        order.status = 200
+    }
+
+    /// Writes the entries of a table that are about a person, as they were taken.
+    /// - Returns: the number after which to go on when there are more than fit; nil when these are all.
+    private func writeEntries(
+        _ table: Table, of person: ProfileID, _ order: Submission, from first: UInt64, _ reader: borrowing Reader,
+        _ output: inout JSONWriter
+    ) throws(StoreError) -> UInt64? {
+        var last: UInt64 = 0
+        var isFull = false
+        var writer = output
+        let limit = writer.bytes.count + Limits.exportBytes
+        let start = NumberKey(first)
+        writer.beginArray()
+        try reader.scan(table, from: start.bytes.span) { key, value in
+            guard let entry = LogEntryView(value), let number = NumberKey.decode(key),
+                RecordClerk.concerns(entry, person, order.identifiers)
+            else { return true }
+            if writer.bytes.count > limit {
+                isFull = true
+                return false
+            }
+            last = number
+            writer.beginObject()
+            writer.key("receivedAt")
+            var time: [UInt8] = []
+            Timestamp.append(entry.header.receivedAt, to: &time)
+            writer.string(time)
+            writer.key("messageId")
+            writer.string(entry.messageID)
+            writer.key("event")
+            writer.raw(entry.body)
+            writer.endObject()
+            return true
+        }
+        writer.endArray()
+        output = writer
+        return isFull ? last : nil
+    }
+
+    private static func concerns(
+        _ entry: borrowing LogEntryView, _ person: ProfileID, _ identifiers: [LoggedIdentifier]
+    ) -> Bool {
+        if entry.header.profile == person { return true }
+        // In quarantine nobody has been resolved yet.
+        for index in 0..<entry.identifierCount {
+            let other = entry.identifier(index)
+            for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest { return true }
+        }
+        return false
+    }
+
+    /// What was done with the record, oldest first.
+    private func writeLines(
+        about subject: [UInt8], _ reader: borrowing Reader, _ output: inout JSONWriter
+    ) throws(StoreError) {
+        var writer = output
+        let limit = writer.bytes.count + Limits.exportBytes
+        writer.beginArray()
+        try AuditLog.forEachLine(from: 0, reader) { _, line in
+            if writer.bytes.count > limit { return false }
+            if contains(line, subject.span) { writer.raw(line) }
+            return true
+        }
+        writer.endArray()
+        output = writer
+    }
+}
+
+/// Whether a text holds another.
+private func contains(_ text: Span<UInt8>, _ part: Span<UInt8>) -> Bool {
+    var start = 0
+    while start + part.count <= text.count {
+        if equal(text.extracting(start..<start + part.count), part) { return true }
+        start += 1
+    }
+    return false
+}

@@ -1,0 +1,98 @@
+import Cryptography
+import Formats
+import Foundation
+import Store
+import Testing
+
+@testable import Governance
+
+/// A line of the audit log that is altered or removed is found; so is a tail that is cut off.
+@Suite struct AuditLogTests {
+    static func withStore(_ body: (Database) throws -> Void) throws {
+        let folder = NSTemporaryDirectory() + "gatehouse-audit-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try body(try Database(folder: folder, mapBytes: 16 << 20, synchronous: false))
+    }
+
+    static func write(_ count: Int, _ database: Database) throws {
+        var transaction = try database.beginWrite()
+        var log = try AuditLog(transaction)
+        for number in 0..<count {
+            try log.append(
+                .consent, actor: Array("anyone".utf8), subject: Array("s\(number)".utf8), at: Int64(number), in: &transaction)
+        }
+        try transaction.commit()
+    }
+
+    static func verdict(_ database: Database) throws -> AuditVerdict {
+        var reader = try database.makeReader()
+        try reader.begin()
+        return try AuditLog.verify(reader)
+    }
+
+    /// Changes a line behind the log's back; nil removes it.
+    static func tamper(_ number: UInt64, _ database: Database, _ change: ((inout [UInt8]) -> Void)?) throws {
+        var transaction = try database.beginWrite()
+        let table = database.tables.audit
+        let key = NumberKey(number)
+        if let change {
+            var line: [UInt8] = []
+            if let value = try transaction.get(table, key.bytes.span) { line = [UInt8](copying: value) }
+            change(&line)
+            try transaction.put(table, key.bytes.span, line.span)
+        } else {
+            try transaction.delete(table, key.bytes.span)
+        }
+        try transaction.commit()
+    }
+
+    @Test func anUntouchedLogIsIntactAlsoAfterARestart() throws {
+        try Self.withStore { database in
+            #expect(try Self.verdict(database) == .intact(first: 1, last: 0))
+            try Self.write(3, database)
+            try Self.write(2, database)
+            #expect(try Self.verdict(database) == .intact(first: 1, last: 5))
+        }
+    }
+
+    @Test func everyFlippedByteOfALineIsFound() throws {
+        try Self.withStore { database in
+            try Self.write(5, database)
+            for index in 0..<90 {
+                try Self.tamper(3, database) { $0[index] ^= 1 }
+                #expect(try Self.verdict(database) == .altered(3), "byte \(index)")
+                try Self.tamper(3, database) { $0[index] ^= 1 }
+            }
+            #expect(try Self.verdict(database) == .intact(first: 1, last: 5))
+        }
+    }
+
+    @Test(arguments: [1, 3, 5] as [UInt64]) func aRemovedLineIsFound(number: UInt64) throws {
+        try Self.withStore { database in
+            try Self.write(5, database)
+            try Self.tamper(number, database, nil)
+            #expect(try Self.verdict(database) == (number == 5 ? .missing(5) : .altered(number)))
+        }
+    }
+
+    @Test func anErasedIdentifierIsSuppressedAndNothingOfItIsKept() throws {
+        try Self.withStore { database in
+            let pepper = HMACSHA256(key: [1, 2, 3])
+            let digest = SHA256.hash(Array("ada".utf8))
+            var transaction = try database.beginWrite()
+            var list = SuppressionList(transaction, pepper: pepper)
+            #expect(try list.time(7, digest, in: transaction) == nil)
+            try list.add(7, digest, at: 1234, in: &transaction)
+            #expect(try list.time(7, digest, in: transaction) == 1234)
+            #expect(try list.time(8, digest, in: transaction) == nil)
+            try transaction.scan(database.tables.suppressed, from: Span()) { key, value in
+                #expect(key.count == 16 && value.count == 8)
+                let start = digest.withSpan { [UInt8](copying: $0.extracting(0..<4)) }
+                #expect([UInt8](copying: key.extracting(0..<4)) != start)
+                return true
+            }
+            try list.remove(7, digest, in: &transaction)
+            #expect(try list.time(7, digest, in: transaction) == nil)
+        }
+    }
+}
