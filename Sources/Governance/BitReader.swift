@@ -113,7 +113,9 @@ struct BitReader {
     mutating func numbers(_ width: Int, _ field: ConsentStringField) throws(ConsentStringError) -> NumberSet {
         let value = try wide(width, field)
         var set: NumberSet = []
-        for number in 1..<(width + 1) where value >> UInt64(width - number) & 1 == 1 { set.insert(NumberSet(number: number)) }
+        for number in 1..<(width + 1) where value >> UInt64(width - number) & 1 == 1 {
+            set.insert(NumberSet(number: number))
+        }
         return set
     }
 

@@ -177,7 +177,7 @@ private struct USSection {
     /// In Indiana, Kentucky and Rhode Island what follows the core is sensitive data, without a type.
     private var hasTypedSubsections: Bool { id < 25 }
 
-    /// Reads a section: the header where it has one, the core, and the Global Privacy Control subsection, a dot between them.
+    /// Reads a section: the header where it has one, the core, and the subsection of Global Privacy Control, dots between.
     /// - Parameter offset: where the section stands in the whole text.
     func optOuts(_ text: Span<UInt8>, at offset: Int) throws(ConsentStringError) -> OptOuts {
         var optOuts: OptOuts = []

@@ -11,8 +11,8 @@ public enum Limits {
     public static let longestWaitMilliseconds: Int64 = 86_400_000
     /// Lines of the audit log, some 250 bytes each; the oldest are forgotten first, and the chain begins after them.
     public static let auditLines: UInt64 = 500_000
-    /// The longest consent string (TCF or GPP) that is read. Strings of the field have 100 to 3,000 characters; range entries
-    /// and restrictions take at least 17 bits each, so that a string of this length cannot hold 3,000 of them.
+    /// The longest consent string (TCF or GPP) that is read. Strings of the field have 100 to 3,000 characters; a range
+    /// entry or a restriction takes at least 17 bits, so that a string of this length cannot hold 3,000 of them.
     public static let consentStringBytes = 8 << 10
     /// Sections of one GPP string; the registry has 27.
     public static let consentStringSections = 64

@@ -1,5 +1,5 @@
-// What the tests of consent strings share: a writer of bits that remembers which field each bit belongs to, and chance from a
-// seed, so that a failure comes back.
+// What the tests of consent strings share: a writer of bits that remembers which field each bit belongs to, and chance
+// from a seed, so that a failure comes back.
 
 @testable import Governance
 

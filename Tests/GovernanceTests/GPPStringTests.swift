@@ -107,7 +107,8 @@ import Testing
         for id in 24...27 {
             layouts.append(
                 Layout(
-                    id: id, headed: true, before: 6 + 4 + 6, optOuts: [.sale, .targetedAdvertising], after: id == 24 ? 2 : 4))
+                    id: id, headed: true, before: 6 + 4 + 6, optOuts: [.sale, .targetedAdvertising],
+                    after: id == 24 ? 2 : 4))
         }
         return layouts
     }()

@@ -102,7 +102,10 @@ private struct Wanted {
         wanted.vendorsAreRange = chance.bool()
         wanted.interestVendors = chance.numbers(chance.next(below: 80))
         wanted.interestVendorsAreRange = chance.bool()
-        if chance.bool() { wanted.interestVendors.insert(65_535 - chance.next(below: 2)); wanted.interestVendorsAreRange = true }
+        if chance.bool() {
+            wanted.interestVendors.insert(65_535 - chance.next(below: 2))
+            wanted.interestVendorsAreRange = true
+        }
         for _ in 0..<chance.next(below: 5) {
             wanted.restrictions.append(
                 (chance.next(below: 25), chance.next(below: 4), chance.numbers(60, sparseness: 1 + chance.next(below: 6))))
