@@ -18,6 +18,9 @@ public struct PublisherRestrictions: Equatable, Sendable {
     public internal(set) var requiresConsent: NumberSet = []
     /// Type 2: on legitimate interest (in Canada implied consent) only.
     public internal(set) var requiresLegitimateInterest: NumberSet = []
+
+    /// None.
+    public init() {}
 }
 
 /// The publisher's own purposes, from the segment "Publisher Purposes Transparency and Consent".
@@ -30,6 +33,9 @@ public struct PublisherPurposes: Equatable, Sendable {
     public internal(set) var customConsent: NumberSet = []
     /// The publisher's custom purposes, 1…63, with legitimate interest (in Canada implied consent).
     public internal(set) var customLegitimateInterest: NumberSet = []
+
+    /// None.
+    public init() {}
 }
 
 /// A TCF string as it was read; vendors stay packed as they came and are looked up in place.

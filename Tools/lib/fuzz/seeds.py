@@ -1,49 +1,138 @@
-"""Writes what Tools/fuzz begins with: a file for each expression, and libFuzzer's dictionary of the language's words.
+"""Writes what Tools/fuzz begins with: a file for each input, and libFuzzer's dictionary of the format's words.
 
-  seeds.py FOLDER DICTIONARY
+  seeds.py TARGET FOLDER DICTIONARY
+
+A target is a function of this file that gives its inputs, and an entry of WORDS.
 """
 
+import gzip
 import json
 import pathlib
 import re
 import sys
+import zlib
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
+SHARED = TOP.parent / "shared/conformance"
 
-WORDS = """&& || ! == != < <= > >= in + - * / % ? : ( ) [ ] { } . , .? [? true false null 0 1u 1.5 1e308 0x7fffffffffffffff
-9223372036854775807 -9223372036854775808 '' "" b'\\xff' r'' ''' \\u0000 .all( .exists( .exists_one( .map( .filter( has(
-.transformList( .transformMap( .transformMapEntry( cel.bind( optional.of( optional.none() .orValue( .optMap( .optFlatMap(
-.value() .hasValue() .matches( .format([ .substring( .replace( .split( .join( .indexOf( .charAt( .reverse() .trim()
-.lowerAscii() .startsWith( .endsWith( .contains( .size() strings.quote( math.greatest( math.bitShiftLeft( math.round(
-base64.encode( base64.decode( timestamp( duration( .getHours( .getFullYear( ip( cidr( .containsIP( .masked() string( int(
-uint( double( bytes( bool( type( dyn( size( profile. profile.orders profile.ltv profile.country profile.tags profile.vip
-profile.none profile.never profile.any profile.categories profile.age now event. event.properties. context. context.channel
-context.list 'gold' 'kiosk' "Order-Completed" %s %d %.2f %x %e [a-z]+ (?i) \\b \\p{L} {2,3}""".split()
+WORDS = {
+    "cel": """&& || ! == != < <= > >= in + - * / % ? : ( ) [ ] { } . , .? [? true false null 0 1u 1.5 1e308
+0x7fffffffffffffff 9223372036854775807 -9223372036854775808 '' "" b'\\xff' r'' ''' \\u0000 .all( .exists( .exists_one( .map(
+.filter( has( .transformList( .transformMap( .transformMapEntry( cel.bind( optional.of( optional.none() .orValue( .optMap(
+.optFlatMap( .value() .hasValue() .matches( .format([ .substring( .replace( .split( .join( .indexOf( .charAt( .reverse()
+.trim() .lowerAscii() .startsWith( .endsWith( .contains( .size() strings.quote( math.greatest( math.bitShiftLeft(
+math.round( base64.encode( base64.decode( timestamp( duration( .getHours( .getFullYear( ip( cidr( .containsIP( .masked()
+string( int( uint( double( bytes( bool( type( dyn( size( profile. profile.orders profile.ltv profile.country profile.tags
+profile.vip profile.none profile.never profile.any profile.categories profile.age now event. event.properties. context.
+context.channel context.list 'gold' 'kiosk' "Order-Completed" %s %d %.2f %x %e [a-z]+ (?i) \\b \\p{L} {2,3}""".split(),
+    "json": """{ } [ ] , : "" "a": null true false 0 -0 1 0.1 1e1 1E+1 e-400 e308 1.7976931348623157e308 4.9e-324 2.2250738585072011e-308
+9007199254740993 9223372036854775807 -9223372036854775808 18446744073709551616 0.30000000000000004 \\u0000 \\ud83d \\ude00
+\\ud83d\\ude00 \\udfff \\uFFFF \\" \\\\ \\/ \\b \\f \\n \\r \\t é 😀 \x7f \u2028 \ufeff""".split(),
+    "gzip": ["\x1f\x8b\x08", "\x1f\x8b\x08\x1f", "\x03\x00", "\x00\x00\x00\xff\xff", "\xff\xff\xff\xff", "\x04\xc1"],
+    "consent": """~ . DBAA DBABM DBACNY DBABLA DBABTA 1YNN 1YYY 1--- 1YNY QA YA IAAA QAAA YAAAAAAAAAAA CAAA BAAA
+\xff\xff""".split(),
+}
 
 
-def expressions():
+def cel():
     """Every expression that can be found without asking: tests, bundles, README, the shared conformance cases."""
-    for file in [TOP / "README.md", *(TOP / "Tests/CELTests").glob("*.swift"), *(TOP / "Firmware-Config").rglob("*.yaml")]:
-        text = file.read_text(encoding="utf-8")
-        yield from re.findall(r'"((?:[^"\\\n]|\\.){3,300})"', text)
-        yield from re.findall(r"`([^`\n]{3,300})`", text)
-        yield from re.findall(r"when: '?([^'\n]{3,300})'?", text)
-    for file in sorted((TOP.parent / "shared/conformance/cel").glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)["expr"]
-
-
-def main(folder, dictionary):
     known = [text.encode() for text in dict.fromkeys(expressions())]
     # Rules in groups of three lines, too.
     rules = [text for text in known if b"profile" in text or b"context" in text]
     known += [b"\n".join(rules[index:index + 3]) for index in range(0, len(rules) - 2)]
     for number, text in enumerate(known):
         # The first byte: types checked, and each kind of `profile.any` in turn.
-        (pathlib.Path(folder) / f"{number:05}").write_bytes(bytes([number % 16 << 2]) + text)
+        yield bytes([number % 16 << 2]) + text
+
+
+def expressions():
+    for file in [TOP / "README.md", *(TOP / "Tests/CELTests").glob("*.swift"), *(TOP / "Firmware-Config").rglob("*.yaml")]:
+        text = file.read_text(encoding="utf-8")
+        yield from re.findall(r'"((?:[^"\\\n]|\\.){3,300})"', text)
+        yield from re.findall(r"`([^`\n]{3,300})`", text)
+        yield from re.findall(r"when: '?([^'\n]{3,300})'?", text)
+    for file in sorted((SHARED / "cel").glob("*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)["expr"]
+
+
+def texts():
+    """JSON texts, and what looks like some, of the README and the tests."""
+    for file in [TOP / "README.md", *(TOP / "Tests").rglob("*.swift"), *(TOP / "Tests").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        yield from re.findall(r'#"([\[{][^\n]{0,600}?)"#', text)
+        yield from re.findall(r"'(\{[^'\n]{0,600}\})'", text)
+
+
+def json_texts():
+    extremes = [
+        "[" * 130 + "]" * 130, '{"a":' * 64 + "1" + "}" * 64, '{"a":1,"b":2,"a":3}', '{"\\u0061":1,"a":2}', "0." + "0" * 400 + "1",
+        "1" + "0" * 400, "-" + "9" * 305, "1" + "0" * 300 + "e-300", "9007199254740993.0", "2.2250738585072012e-308",
+        "1e23", "8.5e22", '"\\ud83d\\ude00\\u00e9é😀\\u0000"', "{" + ",".join(f'"{n}":{n}' for n in range(40)) + "}",
+    ]
+    for number, text in enumerate(dict.fromkeys([*texts(), *extremes])):
+        yield b"\x00" + text.encode()
+        # The first byte: depth, values and duplicate keys limited.
+        yield bytes([number % 256 | 1]) + text.encode()
+
+
+def gzip_inputs():
+    plain = [text.encode() for text in dict.fromkeys(texts())][:60]
+    plain += [b"", b"a", bytes(range(256)) * 4, b"a" * 100_000, bytes(1 << 20), b"".join(plain)]
+    for number, text in enumerate(plain):
+        for level in (0, 1, 9):
+            packed = gzip.compress(text, level, mtime=0)
+            # The first byte: gzip as it is, and with the blocks alone, each with a limit.
+            if len(packed) < 4000:
+                yield bytes([0x58 | number % 2 << 7]) + packed
+                yield bytes([0x5A | number % 2 << 7]) + packed[10:-8]
+        if len(text) < 4000:
+            yield b"\x01" + text
+            yield b"\x05" + text
+    full = zlib.compressobj(9, zlib.DEFLATED, 31)
+    yield b"\xd8" + gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0) + full.flush()
+    # With a file name, a comment and a checksum of the header (RFC 1952 section 2.3.1).
+    yield b"\x58\x1f\x8b\x08\x1e\0\0\0\0\0\3\2\0xxname\0comment\0\0\0" + gzip.compress(b"x", mtime=0)[10:]
+
+
+def digits_of(text):
+    """The bytes of a text of base64url, padded to whole bytes with zeros."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    bits = "".join(format(digits.index(digit), "06b") for digit in text)
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[place:place + 8], 2) for place in range(0, len(bits), 8))
+
+
+def consent():
+    found = set()
+    for file in (TOP / "Tests/GovernanceTests").glob("*.swift"):
+        found |= set(re.findall(r'"([A-Za-z0-9_.~=-]{4,600})"', file.read_text(encoding="utf-8")))
+    for text in sorted(found):
+        yield bytes([{"C": 0, "B": 1}.get(text[0], 2)]) + text.encode()
+        parts = re.sub("[^A-Za-z0-9_.-]", "", text).split(".")
+        packed = [digits_of(part) for part in parts]
+        if "~" in text or len(packed[0]) == 0:
+            continue
+        # Bits of a core, of segments behind one, and of each section of the US.
+        yield bytes([3 if text[0] == "C" else 4]) + packed[0]
+        yield b"\x05" + b"\xff\xff".join(packed[1:])
+        for section in range(5, 28):
+            if len(packed[0]) < 20:
+                yield bytes([7, section - 1]) + b"\xff\xff".join(packed)
+    yield b"\x06" + bytes.fromhex("0018d8") + b"\xff\xff" + digits_of("BVVVkkkkkpFY")
+
+
+INPUTS = {"cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
+
+
+def main(target, folder, dictionary):
+    for number, text in enumerate(INPUTS[target]()):
+        (pathlib.Path(folder) / f"{number:05}").write_bytes(text)
     lines = []
-    for word in WORDS:
-        escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    for word in WORDS[target]:
+        # Bytes beyond ASCII by their numbers: gzip's and consent's are bytes, those of the others UTF-8.
+        word = word.encode("latin-1" if target in ("gzip", "consent") else "utf-8")
+        escaped = "".join(f"\\x{byte:02x}" if not 32 <= byte < 127 or byte in b'"\\' else chr(byte) for byte in word)
         lines.append(f'"{escaped}"')
     pathlib.Path(dictionary).write_text("\n".join(lines) + "\n")
 
