@@ -32,6 +32,8 @@ public struct ConsentSignal: Equatable, Sendable {
 ///   valid: { advertising: 390d }             # how long a grant holds
 ///   google: { advertising: [ad_storage, ad_user_data] }   # Consent Mode v2: all of these make the purpose
 ///   gpc: [advertising]                       # what the header Sec-GPC: 1 denies; `advertising` where nothing is said
+///   tcf: { vendor: 755, purposes: { analytics: [1, 8], advertising: [1, 2, 7] } }      # IAB TCF: all of the numbers
+///   gpp: { advertising: [sale, sharing, targeted_advertising, gpc] }     # IAB GPP: any of these opt-outs denies
 /// ```
 public struct ConsentPlan: Sendable {
     /// How long an event may wait for a choice, milliseconds.
@@ -42,6 +44,12 @@ public struct ConsentPlan: Sendable {
     /// Google's names of each purpose, as bits of `googleNames`.
     private var google: [UInt8]
     private var controlDenies: PurposeSet = []
+    /// TCF's purposes of each purpose; empty: not mapped.
+    private var frameworkPurposes: [[Int]]
+    private var vendor: Int?
+    private var acceptsLegitimateInterest = false
+    /// The opt-outs of GPP's sections that deny each purpose.
+    private var optOuts: [OptOuts]
 
     /// Google's Consent Mode v2, without `security_storage`, which it always grants.
     static let googleNames: [StaticString] = [
@@ -54,6 +62,8 @@ public struct ConsentPlan: Sendable {
         self.purposes = purposes
         validDays = Array(repeating: 0, count: purposes.names.count)
         google = Array(repeating: 0, count: purposes.names.count)
+        frameworkPurposes = Array(repeating: [], count: purposes.names.count)
+        optOuts = Array(repeating: [], count: purposes.names.count)
         let advertising: StaticString = "advertising"
         if let index = purposes.index(of: advertising.bytes) { controlDenies = PurposeSet(purpose: index) }
     }
@@ -70,6 +80,62 @@ public struct ConsentPlan: Sendable {
         readGoogle(document, section, &reader)
         if let list = document.member(section, "gpc") {
             controlDenies = readPurposes(document, list, &reader)
+        }
+        readFramework(document, section, &reader)
+        readOptOuts(document, section, &reader)
+    }
+
+    /// `tcf`
+    private mutating func readFramework(
+        _ document: borrowing JSONDocument, _ section: JSONNode, _ reader: inout PlanReader
+    ) {
+        guard let framework = reader.object(document, section, "tcf") else { return }
+        reader.refuseOthers(document, framework, ["vendor", "legitimate_interest", "purposes"], of: "consent.tcf")
+        vendor = reader.integer(document, framework, "vendor", 1...65_535).map { Int($0) }
+        acceptsLegitimateInterest = reader.flag(document, framework, "legitimate_interest") ?? false
+        guard let mapping = reader.object(document, framework, "purposes") else {
+            reader.report(document, framework, "tcf needs purposes: which of TCF's numbers make each purpose of the bundle")
+            return
+        }
+        var key = document.firstChild(mapping)
+        while let name = key, let list = document.next(name) {
+            key = document.next(list)
+            guard let index = purpose(document, name, &reader) else { continue }
+            var element = document.kind(list) == .array ? document.firstChild(list) : nil
+            if element == nil { reader.report(document, list, "this must be a list of TCF's purposes such as [1, 8]") }
+            while let node = element {
+                element = document.next(node)
+                if let number = document.int64(node), number >= 1, number <= 24 {
+                    frameworkPurposes[index].append(Int(number))
+                } else {
+                    reader.report(document, node, "a purpose of TCF is a number from 1 to 24")
+                }
+            }
+        }
+    }
+
+    /// `gpp`
+    private mutating func readOptOuts(
+        _ document: borrowing JSONDocument, _ section: JSONNode, _ reader: inout PlanReader
+    ) {
+        guard let mapping = reader.object(document, section, "gpp") else { return }
+        let names: [(StaticString, OptOuts)] = [
+            ("sale", .sale), ("sharing", .sharing), ("targeted_advertising", .targetedAdvertising), ("gpc", .gpc),
+        ]
+        var key = document.firstChild(mapping)
+        while let name = key, let list = document.next(name) {
+            key = document.next(list)
+            guard let index = purpose(document, name, &reader) else { continue }
+            var element = document.kind(list) == .array ? document.firstChild(list) : nil
+            if element == nil { reader.report(document, list, "this must be a list of opt-outs such as [sale, sharing]") }
+            while let node = element {
+                element = document.next(node)
+                if let known = names.first(where: { document.equals(node, $0.0) }) {
+                    optOuts[index].formUnion(known.1)
+                } else {
+                    reader.report(document, node, "an opt-out is sale, sharing, targeted_advertising or gpc")
+                }
+            }
         }
     }
 
@@ -170,6 +236,7 @@ public struct ConsentPlan: Sendable {
                 signal.formUnion(self.signal(document, preferences: preferences))
             }
             signal.formUnion(googleSignal(document, consent))
+            signal.formUnion(stringSignal(document, consent))
         }
         if let management = document.member(context, "consentManagement"), document.kind(management) == .object {
             var listed = ConsentSignal()
@@ -228,6 +295,69 @@ public struct ConsentPlan: Sendable {
             }
         }
         return signal
+    }
+
+    /// What the IAB's strings say: `tcString`, and `gppString` with `gppSid` (the sections that apply; without it all).
+    /// A string that cannot be read denies what it is mapped to: in doubt, closed.
+    private func stringSignal(_ document: borrowing JSONDocument, _ consent: JSONNode) -> ConsentSignal {
+        var signal = ConsentSignal()
+        let isFrameworkMapped = frameworkPurposes.contains { !$0.isEmpty }
+        if isFrameworkMapped, let node = document.member(consent, "tcString"), document.kind(node) == .string {
+            do throws(ConsentStringError) {
+                signal.formUnion(frameworkSignal(try TCFString(document.bytes(node))))
+            } catch {
+                signal.formUnion(frameworkSignal(nil))
+            }
+        }
+        guard isFrameworkMapped || optOuts.contains(where: { !$0.isEmpty }),
+            let node = document.member(consent, "gppString"), document.kind(node) == .string
+        else { return signal }
+        do throws(ConsentStringError) {
+            let string = try GPPString(document.bytes(node))
+            let applicable = sections(document, consent)
+            if isFrameworkMapped, applicable?.contains(2) ?? true, let europe = try string.tcf() {
+                signal.formUnion(frameworkSignal(europe))
+            }
+            signal.formUnion(optOutSignal(string.optOuts(applicableSections: applicable)))
+        } catch {
+            signal.formUnion(optOutSignal([.everything, .gpc]))
+        }
+        return signal
+    }
+
+    /// - Parameter string: nil for one that cannot be read.
+    private func frameworkSignal(_ string: TCFString?) -> ConsentSignal {
+        var signal = ConsentSignal()
+        for index in frameworkPurposes.indices where !frameworkPurposes[index].isEmpty {
+            let isAllowed = string?.allows(
+                purposes: frameworkPurposes[index], vendor: vendor, acceptingLegitimateInterest: acceptsLegitimateInterest)
+            if isAllowed ?? false {
+                signal.granted.insert(PurposeSet(purpose: index))
+            } else {
+                signal.denied.insert(PurposeSet(purpose: index))
+            }
+        }
+        return signal
+    }
+
+    /// Opt-outs deny; that somebody has not opted out grants nothing here.
+    private func optOutSignal(_ found: OptOuts) -> ConsentSignal {
+        var signal = ConsentSignal()
+        for index in optOuts.indices where !optOuts[index].isDisjoint(with: found) {
+            signal.denied.insert(PurposeSet(purpose: index))
+        }
+        return signal
+    }
+
+    private func sections(_ document: borrowing JSONDocument, _ consent: JSONNode) -> [Int]? {
+        guard let list = document.member(consent, "gppSid"), document.kind(list) == .array else { return nil }
+        var numbers: [Int] = []
+        var element = document.firstChild(list)
+        while let node = element, numbers.count < Limits.consentStringSections {
+            element = document.next(node)
+            if let number = document.int64(node), number >= -1, number <= 64 { numbers.append(Int(number)) }
+        }
+        return numbers
     }
 
     private func listedPurposes(_ document: borrowing JSONDocument, _ list: JSONNode) -> PurposeSet {

@@ -129,11 +129,36 @@ import Testing
         #expect(control == ConsentSignal(denied: [Self.advertising, Self.personalization]))
     }
 
+    /// Strings of the IAB, through the bundle's mapping: what they allow, what they opt out of, and one that is broken.
+    @Test func consentStringsAreReadThroughTheMapping() {
+        let bundle = Self.parsed(
+            #"""
+            {"consent": {"tcf": {"vendor": 25, "purposes": {"analytics": [1, 8], "advertising": [11]}},
+               "gpp": {"personalization": ["sale", "gpc"]}}}
+            """#)
+        var reader = PlanReader()
+        let plan = ConsentPlan(bundle, bundle.root, Self.purposes, &reader)
+        #expect(!reader.hasErrors)
+        func signal(_ consent: String) -> ConsentSignal {
+            let document = Self.parsed(#"{"consent":{"# + consent + "}}")
+            return plan.signal(document, context: document.root, hasGlobalPrivacyControl: false)
+        }
+        let core = "COv_eg6Ov_eg6AOADBENAaCgAP_AAH_AACiQAVEUQQoAIQAqIoghAAQgAA.YAAAAAAAAAAAAAAAAAA"
+        let both = ConsentSignal(granted: Self.analytics, denied: Self.advertising)
+        #expect(signal(#""tcString":""# + core + #"""#) == both)
+        #expect(signal(#""tcString":"COv_eg""#) == ConsentSignal(denied: [Self.analytics, Self.advertising]))
+        #expect(signal(#""gppString":"DBACNY~\#(core)~1YNN","gppSid":[2]"#) == both)
+        #expect(signal(#""gppString":"DBACNY~\#(core)~1YYN","gppSid":[6]"#) == ConsentSignal(denied: Self.personalization))
+        #expect(signal(#""gppString":"DBACNY~\#(core)~1YNN","gppSid":[6]"#).isEmpty, "no opt-out is no grant")
+        #expect(signal(#""gppString":"D""#).denied.contains(Self.personalization))
+    }
+
     @Test(
         "A section that says nonsense is refused",
         arguments: [
             #"{"wait":"25h"}"#, #"{"wait":5}"#, #"{"valid":{"nobody":"1d"}}"#, #"{"valid":{"analytics":"5m"}}"#,
-            #"{"google":{"analytics":["cookies"]}}"#, #"{"gpc":["nobody"]}"#, #"{"gpc":true}"#, #"{"waits":"1m"}"#,
+            #"{"tcf":{}}"#, #"{"tcf":{"purposes":{"analytics":[25]}}}"#, #"{"tcf":{"purposes":{"analytics":[]}}}"#,
+            #"{"gpp":{"analytics":["sell"]}}"#, #"{"google":{"analytics":["cookies"]}}"#, #"{"gpc":["nobody"]}"#, #"{"gpc":true}"#, #"{"waits":"1m"}"#,
         ])
     func refused(_ section: String) {
         let document = Self.parsed(#"{"purposes":["analytics"],"consent":"# + section + "}")
