@@ -70,7 +70,7 @@ let package = Package(
             "Agent",
             base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
         .executableTarget(
-            name: "gatehouse", dependencies: ["Agent", "CEL", "Formats", "Platform", "Cryptography", "Unification"],
+            name: "gatehouse", dependencies: ["Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
             swiftSettings: swiftSettings, linkerSettings: linkerSettings),
     ]
         + (isEmbedded

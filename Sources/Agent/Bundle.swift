@@ -16,8 +16,6 @@ public final class Bundle: @unchecked Sendable {
     public var identifiers: IdentifierPlan { policy.identifiers }
     public let tracking: TrackingPlan
     public let destinations: [BundledDestination]
-    /// Schemas of the tracking plan lie in here.
-    let document: JSONDocument
     /// False for the one that is built in: nothing has been loaded yet.
     public let isLoaded: Bool
 
@@ -31,7 +29,6 @@ public final class Bundle: @unchecked Sendable {
         }
         self.tracking = tracking
         self.destinations = destinations
-        self.document = document
         self.isLoaded = isLoaded
         reader.refuseOthers(
             document, document.root,

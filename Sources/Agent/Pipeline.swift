@@ -254,11 +254,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument
     ) throws(Ending) -> SchemaViolation? {
         guard let schema = rule.schema, rule.invalid != .allow else { return nil }
-        var violation: SchemaViolation?
+        let violation: SchemaViolation?
         if let properties = event.properties {
-            violation = Schema.violation(of: schema, in: bundle.document, by: properties, in: document)
-        } else if bundle.document.member(schema, "required") != nil {
-            violation = SchemaViolation(keyword: "required", node: event.root)
+            violation = schema.violation(by: properties, in: document)
+        } else {
+            violation = schema.violationWithoutProperties(at: event.root)
         }
         guard let violation, rule.invalid == .drop else { return violation }
         throw .outcome(

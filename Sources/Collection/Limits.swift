@@ -22,8 +22,24 @@ public enum Limits {
     public static let intakeRequests = 4096
     /// Events set aside in quarantine; the oldest go first.
     public static let quarantinedEvents: UInt64 = 1000
-    /// Depth of a schema in the tracking plan.
-    public static let schemaDepth = 16
+    /// Schemas inside each other in a schema of the tracking plan: as deep as an event's JSON.
+    public static let schemaDepth = 32
+    /// Schemas, names and constants of one schema, some 50 bytes each: the largest plans have a few hundred an event.
+    public static let schemaParts = 8192
+    /// Different patterns of one schema: the table of each may take 64 KiB.
+    public static let schemaPatterns = 32
+    /// Nesting of a constant in a schema: an event's, and the list of the constants around it.
+    public static let schemaConstantDepth = eventDepth + 1
+    /// Schemas that are held against a value inside each other, references included: an event's depth four times over.
+    /// Each level takes some hundred bytes of the stack.
+    public static let schemaEvaluationDepth = 128
+    /// Steps of one validation: a step is a schema, a member or an item that is looked at, or ten nanoseconds of matching
+    /// a pattern. The largest event has some 16,000 values, a usual one takes 30 steps; this many take some milliseconds.
+    public static let schemaSteps: Int64 = 200_000
+    /// Items whose pairs `uniqueItems` compares; more are sorted by a hash, which needs memory.
+    public static let schemaPairwiseItems = 16
+    /// Validations to find out what an event must lose to be valid.
+    public static let schemaStripRounds = 64
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
     public static let pooledSubmissionBytes = 24 * 1024
     /// Events that wait in memory for their person's choice, and their bytes: a page or two of clicks for a few dozen

@@ -12,6 +12,8 @@ public enum InvalidPolicy: UInt8, Sendable {
     case quarantine
     /// Refused.
     case drop
+    /// Taken without the properties that are at fault, if what is left is as it should be; else set aside.
+    case strip
 }
 
 /// How one kind of event is treated.
@@ -24,8 +26,8 @@ public struct EventRule: Sendable {
     /// 0…9; the highest is shed last.
     public var priority: UInt8
     public var invalid: InvalidPolicy
-    /// JSON Schema of the properties, in the bundle's document.
-    public var schema: JSONNode?
+    /// What the properties must be like.
+    public var schema: CompiledSchema?
 }
 
 public struct TrackingPlan: Sendable {
@@ -74,14 +76,13 @@ public struct TrackingPlan: Sendable {
                 } else if document.equals(invalid, "drop") {
                     rule.invalid = .drop
                 } else if document.equals(invalid, "strip") {
-                    reader.report(document, invalid, "invalid: strip is not supported yet; use quarantine, drop or allow")
+                    rule.invalid = .strip
                 } else if !document.equals(invalid, "quarantine") {
-                    reader.report(document, invalid, "invalid must be quarantine, drop or allow")
+                    reader.report(document, invalid, "invalid must be quarantine, strip, drop or allow")
                 }
             }
-            if let schema = reader.object(document, settings, "schema") {
-                Schema.check(document, schema, &reader)
-                rule.schema = schema
+            if let schema = document.member(settings, "schema"), !document.isNull(schema) {
+                rule.schema = CompiledSchema(document, schema, &reader)
             }
             if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
         }

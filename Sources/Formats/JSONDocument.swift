@@ -261,8 +261,11 @@ public struct JSONDocument: Sendable {
 
     // MARK: Keys
 
+    /// The `tag` of an object's key, without computing it anew.
+    public func tag(ofKey key: JSONNode) -> UInt32 { nodes[Int(key.index)].head >> 8 }
+
     /// 24 bits that two equal keys share and most different ones do not, from the length and three bytes.
-    static func tag(_ key: Span<UInt8>) -> UInt32 {
+    public static func tag(_ key: Span<UInt8>) -> UInt32 {
         let count = key.count
         guard count > 0 else { return 0 }
         let mixed = UInt32(key[count >> 1]) &* 31 &+ UInt32(key[count - 1])

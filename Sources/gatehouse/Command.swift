@@ -12,6 +12,7 @@ enum Command {
           gatehouse hub      [--config F]            start a hub that agents deliver to
           gatehouse check    F…                      validate device configurations and bundles
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
+          gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
           gatehouse store    compact                 write the store anew, without what was deleted
@@ -33,6 +34,7 @@ enum Command {
         case "hub": return RunCommand.run(rest, isHub: true)
         case "check": return CheckCommand.run(rest)
         case "eval": return EvalCommand.run(rest)
+        case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
         case "store": return StoreCommand.run(rest)
@@ -53,7 +55,8 @@ enum Command {
         }
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
-            ("hash", HashCommand.help), ("audit", AuditCommand.help), ("store", StoreCommand.help),
+            ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
+            ("store", StoreCommand.help),
         ]
         for (name, text) in topics where name == topic {
             Process.standardOutput(text)

@@ -94,40 +94,7 @@ enum EvalCommand {
 
     private static func runBatch() -> Int32 {
         var evaluator = BatchEvaluator(zones: TimeZones { Files.timeZone($0) })
-        var line: [UInt8] = []
-        var output = JSONWriter(reserving: 1 << 16)
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        do throws(SystemError) {
-            while true {
-                let count = try readSome(0, into: &buffer)
-                for index in 0..<count {
-                    if buffer[index] != 0x0A {
-                        line.append(buffer[index])
-                        continue
-                    }
-                    answer(&evaluator, &line, &output)
-                }
-                if count == 0 {
-                    answer(&evaluator, &line, &output)
-                    return 0
-                }
-                try writeAll(1, output.bytes.span)
-                output.clear()
-            }
-        } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
-            return 3
-        }
-    }
-
-    private static func answer(_ evaluator: inout BatchEvaluator, _ line: inout [UInt8], _ output: inout JSONWriter) {
-        if line.isEmpty { return }
-        var one = JSONWriter(reserving: 256)
-        evaluator.evaluate(line.span, into: &one)
-        line.removeAll(keepingCapacity: true)
-        one.bytes.append(0x0A)
-        // An answer goes out at once: whoever waits for it may be a program at the other end of a pipe.
-        try? writeAll(1, one.bytes.span)
+        return BatchLines.run { line, output in evaluator.evaluate(line, into: &output) }
     }
 }
 
