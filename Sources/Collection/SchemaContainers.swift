@@ -79,7 +79,8 @@ extension SchemaEvaluation {
             if rules.names >= 0, !holds(rules.names, key, event) { return false }
             var isNamed = false
             var probes: Int64 = 1
-            if let place = program.tables.find(event.bytes(key), event.tag(ofKey: key), in: rules.table, text.span, &probes) {
+            let tag = event.tag(ofKey: key)
+            if let place = program.tables.find(event.bytes(key), tag, in: rules.table, text.span, &probes) {
                 let slot = program.tables.slots[place]
                 if slot.isRequired { present += 1 }
                 if slot.schema >= 0 {

@@ -173,12 +173,12 @@ enum URIReference {
     ///   - base: a URI, or empty where there is none.
     static func resolve(_ reference: [UInt8], against base: [UInt8]) -> [UInt8] {
         let own = Parts(reference)
-        if own.scheme > 0 { return Array(reference[..<own.path]) + withoutDots(own.pathOf(reference)) + own.queryOf(reference) }
+        let path = own.pathOf(reference)
+        let query = own.queryOf(reference)
+        if own.scheme > 0 { return Array(reference[..<own.path]) + withoutDots(path) + query }
         let other = Parts(base)
         if own.path > 0 { return Array(base[..<other.scheme]) + reference }
         let front = Array(base[..<other.path])
-        let path = own.pathOf(reference)
-        let query = own.queryOf(reference)
         if path.isEmpty { return front + other.pathOf(base) + query }
         if path[0] == UInt8(ascii: "/") { return front + withoutDots(path) + query }
         var folder = other.pathOf(base)

@@ -42,7 +42,10 @@ enum ValidateCommand {
             }
             index += 1
         }
-        if isBatch { return schema == nil && event == nil ? runBatch(isLenient) : Command.misuse("--batch takes no files", help) }
+        if isBatch {
+            if schema != nil || event != nil { return Command.misuse("--batch takes no files", help) }
+            return runBatch(isLenient)
+        }
         guard let schema else { return Command.misuse("validate needs --schema F, or --batch", help) }
         return validate(event ?? "-", schema, isLenient)
     }
