@@ -80,6 +80,9 @@ let package = Package(
                 .executableTarget(
                     name: "CELBench", dependencies: ["CEL", "CReference", "Formats", "Platform"],
                     path: "Tools/lib/bench/CELBench", swiftSettings: swiftSettings),
+                .executableTarget(
+                    name: "SchemaBench", dependencies: ["Collection", "CReference", "Formats", "Platform"],
+                    path: "Tools/lib/bench/SchemaBench", swiftSettings: swiftSettings),
             ]
             : [
                 tests("House", []),

@@ -30,7 +30,14 @@ public enum TextPatternError: Error, Equatable, Sendable {
 
 /// A compiled pattern of the `u` dialect of ECMA-262, without flags: immutable, shared between threads.
 public struct TextPattern: Sendable {
-    private let expression: RegularExpression
+    /// Behind one reference, so that handing a pattern on is cheap.
+    private final class Compiled: Sendable {
+        let expression: RegularExpression
+
+        init(_ expression: RegularExpression) { self.expression = expression }
+    }
+
+    private let compiled: Compiled
 
     /// Compiles a pattern. Small ones become a table, so that matching takes one look-up a byte.
     /// - Parameter source: UTF-8.
@@ -39,7 +46,7 @@ public struct TextPattern: Sendable {
         var translator = PatternTranslator(source)
         let translated = try translator.translate()
         guard let expression = RegularExpression.compile(translated, isLasting: true) else { throw .malformed }
-        self.expression = expression
+        compiled = Compiled(expression)
     }
 
     /// Whether the pattern occurs anywhere in the text.
@@ -48,13 +55,13 @@ public struct TextPattern: Sendable {
     ///   - scratch: memory for patterns that are too large for a table; allocates only until it has grown.
     @inline(__always)
     public func matches(_ text: Span<UInt8>, _ scratch: inout TextPatternScratch) -> Bool {
-        scratch.matcher.matches(expression, text)
+        scratch.matcher.matches(compiled.expression, text)
     }
 
     /// What matching a text of `count` bytes costs, in units of about ten nanoseconds.
     public func cost(_ count: Int) -> Int64 {
-        expression.table.isEmpty
-            ? (Int64(count) + 1) * (Int64(expression.instructions.count) / 8 + 1) : Int64(count) / 8
+        compiled.expression.table.isEmpty
+            ? (Int64(count) + 1) * (Int64(compiled.expression.instructions.count) / 8 + 1) : Int64(count) / 8
     }
 }
 

@@ -38,6 +38,8 @@ public enum Limits {
     public static let schemaSteps: Int64 = 200_000
     /// Items whose pairs `uniqueItems` compares; more are sorted by a hash, which needs memory.
     public static let schemaPairwiseItems = 16
+    /// Up to so many names of a lone `required` are looked up in an object one by one; each looks through the keys.
+    public static let schemaNamesLookedUp = 8
     /// Validations to find out what an event must lose to be valid.
     public static let schemaStripRounds = 64
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.

@@ -61,6 +61,7 @@ extension SchemaEvaluation {
         let count = self.count(value, event)
         if count < Int(rules.minimum) { return fail(index, .minProperties, value) }
         if count > Int(rules.maximum) { return fail(index, .maxProperties, value) }
+        if rules.isRequiredAlone, !holdsRequired(index, rules.required, value, event, name: -1) { return false }
         if rules.looksAtMembers, !holdsMembers(index, rules, value, event) { return false }
         if !rules.dependents.isEmpty, !holdsDependents(index, rules.dependents, value, event) { return false }
         return rules.unevaluated < 0 || holdsUnevaluatedMembers(index, rules.unevaluated, value, event)
@@ -70,7 +71,7 @@ extension SchemaEvaluation {
     private mutating func holdsMembers(
         _ index: Int32, _ rules: SchemaObjectRules, _ value: JSONNode, _ event: borrowing JSONDocument
     ) -> Bool {
-        let text = program.tables.text
+        let (text, slots) = (program.tables.text, program.tables.slots)
         var present: Int32 = 0
         var next = event.firstChild(value)
         while let key = next, let member = event.next(key) {
@@ -80,8 +81,8 @@ extension SchemaEvaluation {
             var isNamed = false
             var probes: Int64 = 1
             let tag = event.tag(ofKey: key)
-            if let place = program.tables.find(event.bytes(key), tag, in: rules.table, text.span, &probes) {
-                let slot = program.tables.slots[place]
+            if let place = rules.table.find(event.bytes(key), tag, slots.span, text.span, &probes) {
+                let slot = slots[place]
                 if slot.isRequired { present += 1 }
                 if slot.schema >= 0 {
                     isNamed = true

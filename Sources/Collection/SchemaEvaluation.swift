@@ -152,10 +152,10 @@ struct SchemaEvaluation {
         _ choices: SchemaChoices, _ index: Int32, _ value: JSONNode, _ event: borrowing JSONDocument
     ) -> Bool {
         if event.kind(value) == .string {
-            let text = program.tables.text
+            let (text, slots) = (program.tables.text, program.tables.slots)
             let word = event.bytes(value)
             var probes: Int64 = 1
-            let slot = program.tables.find(word, JSONDocument.tag(word), in: choices.texts, text.span, &probes)
+            let slot = choices.texts.find(word, JSONDocument.tag(word), slots.span, text.span, &probes)
             return pay(probes, index, value) && slot != nil
         }
         for place in choices.others.indices where isConstant(Int32(place), index, value, event) { return true }
@@ -220,7 +220,7 @@ struct SchemaEvaluation {
     }
 
     mutating func matches(_ pattern: Int32, _ text: Span<UInt8>, _ index: Int32, _ value: JSONNode) -> Bool {
-        if !pay(program.tables.patterns[Int(pattern)].cost(text.count), index, value) { return false }
-        return program.tables.patterns[Int(pattern)].matches(text, &scratch)
+        let pattern = program.tables.patterns[Int(pattern)]
+        return pay(pattern.cost(text.count), index, value) && pattern.matches(text, &scratch)
     }
 }

@@ -325,6 +325,10 @@ extension SchemaCompiler {
             rules.required = names(list, "required must be a list of names", document, &reader)
             for place in rules.required.indices { entries.append(SchemaSlot(name: tables.names[place], isRequired: true)) }
         }
+        if properties.isEmpty, entries.count <= Limits.schemaNamesLookedUp {
+            rules.isRequiredAlone = true
+            return
+        }
         rules.table = addTable(entries)
         for index in Int(rules.table.first)..<Int(rules.table.first + rules.table.mask + 1)
         where tables.slots[index].isRequired { rules.requiredCount += 1 }
@@ -403,8 +407,8 @@ extension SchemaCompiler {
         for entry in entries {
             let bytes = Array(tables.text[Int(entry.name.offset)..<Int(entry.name.offset + entry.name.length)])
             var probes: Int64 = 0
-            let text = tables.text
-            if let known = tables.find(bytes.span, entry.name.tag, in: table, text.span, &probes) {
+            let (text, slots) = (tables.text, tables.slots)
+            if let known = table.find(bytes.span, entry.name.tag, slots.span, text.span, &probes) {
                 if entry.isRequired { tables.slots[known].isRequired = true }
                 if entry.schema >= 0 { tables.slots[known].schema = entry.schema }
                 continue

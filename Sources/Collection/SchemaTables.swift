@@ -69,6 +69,8 @@ struct SchemaObjectRules: Sendable {
     /// How many different names must be there; in `names`, in the order of the list, repetitions included.
     var requiredCount: Int32 = 0
     var required = SchemaRange()
+    /// There are no `properties` beside a short `required`: its names are looked up instead of each member.
+    var isRequiredAlone = false
     /// Pairs of pattern and schema in `lists`.
     var patterns = SchemaRange()
     var additional: Int32 = -1
@@ -99,6 +101,27 @@ struct SchemaNameTable: Sendable {
     /// Where the search for a name begins. The tag has the length in its low byte and three letters above.
     @inline(__always)
     func start(_ tag: UInt32) -> Int { Int((tag &* 0x9E37_79B1) >> 16) & Int(mask) }
+
+    /// The number of the slot of a name, or nil.
+    /// - Parameters:
+    ///   - tag: of the word, see `JSONDocument.tag`.
+    ///   - slots: those of `SchemaTables`, as `text` is: a call on all of the tables would retain each.
+    ///   - probes: is raised by the number of other names that were in the way.
+    @inline(__always)
+    func find(
+        _ word: Span<UInt8>, _ tag: UInt32, _ slots: Span<SchemaSlot>, _ text: Span<UInt8>, _ probes: inout Int64
+    ) -> Int? {
+        if mask < 0 { return nil }
+        var place = start(tag)
+        while true {
+            let index = Int(first) + place
+            let name = slots[index].name
+            if name.length < 0 { return nil }
+            if name.isSame(word, tag, text) { return index }
+            place = (place + 1) & Int(mask)
+            probes += 1
+        }
+    }
 }
 
 /// A name in `SchemaTables.text`.
@@ -110,6 +133,12 @@ struct SchemaName: Sendable {
     var length: Int32
 
     static let none = SchemaName(tag: 0, offset: 0, length: -1)
+
+    @inline(__always)
+    func isSame(_ word: Span<UInt8>, _ tag: UInt32, _ text: Span<UInt8>) -> Bool {
+        self.tag == tag && Int(length) == word.count
+            && equal(text.extracting(Int(offset)..<Int(offset + length)), word)
+    }
 }
 
 /// An entry of a hash table of names.
@@ -171,33 +200,8 @@ struct SchemaTables: Sendable {
     func mentions(_ word: Span<UInt8>) -> Bool {
         let tag = JSONDocument.tag(word)
         let text = self.text
-        for name in names where isSame(name, tag, word, text.span) { return true }
-        for slot in slots where isSame(slot.name, tag, word, text.span) { return true }
+        for name in names where name.isSame(word, tag, text.span) { return true }
+        for slot in slots where slot.name.isSame(word, tag, text.span) { return true }
         return false
-    }
-
-    /// The slot of a name, or nil.
-    /// - Parameter text: of these tables; who looks often has it at hand.
-    /// - Parameter probes: how many other names were in the way is added.
-    @inline(__always)
-    func find(
-        _ word: Span<UInt8>, _ tag: UInt32, in table: SchemaNameTable, _ text: Span<UInt8>, _ probes: inout Int64
-    ) -> Int? {
-        if table.mask < 0 { return nil }
-        var place = table.start(tag)
-        while true {
-            let index = Int(table.first) + place
-            let name = slots[index].name
-            if name.length < 0 { return nil }
-            if isSame(name, tag, word, text) { return index }
-            place = (place + 1) & Int(table.mask)
-            probes += 1
-        }
-    }
-
-    @inline(__always)
-    private func isSame(_ name: SchemaName, _ tag: UInt32, _ word: Span<UInt8>, _ text: Span<UInt8>) -> Bool {
-        name.tag == tag && Int(name.length) == word.count
-            && equal(text.extracting(Int(name.offset)..<Int(name.offset + name.length)), word)
     }
 }

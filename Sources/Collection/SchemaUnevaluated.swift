@@ -70,14 +70,14 @@ extension SchemaEvaluation {
     private mutating func namedMembers(
         _ index: Int32, _ rules: SchemaObjectRules, _ first: JSONNode, _ event: borrowing JSONDocument
     ) -> UInt64 {
-        let text = program.tables.text
+        let (text, slots) = (program.tables.text, program.tables.slots)
         var marks: UInt64 = 0
         var bit: UInt64 = 1
         var next: JSONNode? = first
         while bit != 0, let key = next, let member = event.next(key) {
             var probes: Int64 = 1
-            let place = program.tables.find(event.bytes(key), event.tag(ofKey: key), in: rules.table, text.span, &probes)
-            if let place, program.tables.slots[place].schema >= 0 { marks |= bit }
+            let place = rules.table.find(event.bytes(key), event.tag(ofKey: key), slots.span, text.span, &probes)
+            if let place, slots[place].schema >= 0 { marks |= bit }
             if !pay(probes, index, member) { return 0 }
             var pattern = Int(rules.patterns.first)
             while marks & bit == 0, pattern < Int(rules.patterns.first + rules.patterns.count) {

@@ -91,6 +91,8 @@ func verdict(_ schema: String, _ value: String) throws -> String { try verdict(c
         (#"{"maxProperties":1}"#, #"{"a":1}"#, #"{"a":1,"b":2}"#, "maxProperties  /maxProperties"),
         (#"{"minProperties":1}"#, #"{"a":1}"#, "{}", "minProperties  /minProperties"),
         (#"{"required":["a","b","a"]}"#, #"{"b":1,"a":1}"#, #"{"a":1}"#, "required  /required/1"),
+        (#"{"required":["a","b","c","d","e","f","g","h","i"]}"#, #"{"i":1,"h":1,"g":1,"f":1,"e":1,"d":1,"c":1,"b":1,"a":1}"#,
+            #"{"i":1,"h":1,"g":1,"f":1,"e":1,"d":1,"c":1,"a":1}"#, "required  /required/1"),
         (#"{"dependentRequired":{"a/b":["x","y"]}}"#,
             #"{"x":1}"#, #"{"a/b":1,"x":1}"#, "dependentRequired  /dependentRequired/a~1b/1"),
         (#"{"dependentSchemas":{"a":{"minProperties":2}}}"#,

@@ -13,7 +13,7 @@ current_objects() {
         source=$(basename "$object" .o)
         [ -f "Sources/$room/$source" ] || [ -f "Tools/lib/bench/$room/$source" ] || continue
         if [ "$room" != "$2" ]; then
-            [[ $room != gatehouse && $room != CELBench ]] || continue
+            [[ $room != gatehouse && $room != *Bench ]] || continue
             [[ -z ${rooms:-} || " $rooms " == *" $room "* ]] || continue
         fi
         printf '%s\n' "$object"

@@ -1,26 +1,8 @@
-// What is fixed of the reference: single expressions, the person, and the count of allocations. The rules are written by
+// What is fixed of the reference: single expressions and the person. The rules are written by
 // cel.py from the same list that the evaluator gets.
 #include "reference.h"
 
 #include <string.h>
-
-static uint64_t allocations;
-void *__real_malloc(size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-int __real_posix_memalign(void **out, size_t alignment, size_t size);
-void *__wrap_malloc(size_t size) { allocations++; return __real_malloc(size); }
-void *__wrap_realloc(void *old, size_t size) { allocations++; return __real_realloc(old, size); }
-void *__wrap_aligned_alloc(size_t alignment, size_t size) { allocations++; return __real_aligned_alloc(alignment, size); }
-int __wrap_posix_memalign(void **out, size_t alignment, size_t size) {
-    allocations++;
-    return __real_posix_memalign(out, alignment, size);
-}
-uint64_t reference_allocations(void) { return allocations; }
-
-// The platform room calls the program by this name; see CPlatform.
-int CELBench_main(int argc, char **argv);
-int gatehouse_main(int argc, char **argv) { return CELBench_main(argc, argv); }
 
 static int is(struct text text, const char *other) {
     size_t count = strlen(other);
