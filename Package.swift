@@ -9,14 +9,19 @@ let isEmbedded = Context.environment["GATEHOUSE_EMBEDDED"] == "1"
 // Exclusive access is checked while the tests run, in ordinary Swift; what ships does not check it again. With each
 // function in a section of its own the linker drops what is not called and keeps one of what is the same.
 let shippedFlags = [
-    "-wmo", "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections",
+    "-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections",
     // One object a room: its files are optimised together.
     "-Xfrontend", "-enable-single-module-llvm-emission",
 ]
 
-let swiftSettings: [SwiftSetting] =
+/// - Parameter isSmall: optimised for size: rooms that no decision passes through.
+func settings(isSmall: Bool) -> [SwiftSetting] {
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
-    + (isEmbedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(shippedFlags)] : [])
+        + (isEmbedded
+            ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(shippedFlags + [isSmall ? "-Osize" : "-O"])] : [])
+}
+let swiftSettings = settings(isSmall: false)
+let smallRooms = ["Governance", "Collection", "Delivery", "Monitoring", "Agent", "gatehouse"]
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
 
@@ -25,7 +30,9 @@ let linkerSettings: [LinkerSetting] = foreignLibraries.map { .linkedLibrary($0) 
 
 /// A room: its name and the rooms that it may import.
 func room(_ name: String, _ imports: [String]) -> Target {
-    .target(name: name, dependencies: imports.map { .byName(name: $0) }, swiftSettings: swiftSettings)
+    .target(
+        name: name, dependencies: imports.map { .byName(name: $0) },
+        swiftSettings: settings(isSmall: smallRooms.contains(name)))
 }
 
 func tests(_ name: String, _ imports: [String]) -> Target {
@@ -71,7 +78,7 @@ let package = Package(
             base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
         .executableTarget(
             name: "gatehouse", dependencies: ["Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
-            swiftSettings: swiftSettings, linkerSettings: linkerSettings),
+            swiftSettings: settings(isSmall: true), linkerSettings: linkerSettings),
     ]
         + (isEmbedded
             ? [

@@ -64,7 +64,7 @@ public final class Bundle: @unchecked Sendable {
             purposes: [analytics]
             identifiers:
               user_id: { from: [userId, context.targetingKey], send: hmac, unique: true }
-              email: { from: [traits.email, properties.email], normalize: email, send: hmac }
+              email: { from: [traits.email, context.traits.email, properties.email], normalize: email, send: hmac }
               anonymous_id: { from: [anonymousId], send: hmac }
             events: { "*": { purpose: analytics } }
             """

@@ -12,6 +12,8 @@ public enum Limits {
     public static let trimmedPerCommit = 512
     /// Entries of the log that one transaction looks at for an erasure: a few milliseconds, so that events need not wait.
     public static let erasureStep = 4096
+    /// Events that one call releases from quarantine: what one transaction can take.
+    public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.
     public static let servingThreads = 4
     /// Destinations of a bundle, each with a thread of its own.

@@ -29,6 +29,9 @@ struct MetricsPage {
             "gatehouse_evaluation_errors_total", "Rules that could not be evaluated and did not match.",
             meters.evaluationErrors.current)
         page.counter(
+            "gatehouse_events_invalid_total", "Events that did not fit their schema, whatever was done with them.",
+            meters.eventsInvalid.current)
+        page.counter(
             "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
         page.counter("gatehouse_requests_shed_total", "Requests answered 503 for want of room.", meters.requestsShed.current)
         page.counter("gatehouse_identity_merges_total", "Profiles joined.", meters.identityMerges.current)

@@ -4,7 +4,8 @@
 // The design's order has consent before hashing; but whose consent it is, only the hashed identifiers tell. Hashing is
 // done in memory and leaves nothing behind for an event that is then denied. The schema comes after consent, because an
 // event that is not as it should be is set aside, which is a way of keeping it. What becomes of the event when nobody
-// has chosen yet, and when somebody does, stands in PipelineConsent.swift.
+// has chosen yet, and when somebody does, stands in
+// PipelineConsent.swift; what is done with one that breaks its schema, in PipelineQuality.swift.
 
 import Activation
 import CEL
@@ -32,7 +33,8 @@ enum Ending: Error {
 /// What messages of one request have in common.
 struct Envelope {
     var type: EventType?
-    var context: JSONNode?
+    /// What the batch says for each of its events.
+    var outer = OuterMembers()
     var sentAt: Int64?
     /// Milliseconds since the epoch.
     var receivedAt: Int64
@@ -52,6 +54,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     let pepper: HMACSHA256
     let meters: Meters
     var random: Random
+    private var joiner = OuterMembersJoiner()
     var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
@@ -59,9 +62,9 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     private let surroundings = Surroundings(now: 0)
     var body = JSONWriter(reserving: 4096)
     var kept = JSONDocument()
-    private var entry: [UInt8] = []
+    var entry: [UInt8] = []
     var messageID: [UInt8] = []
-    private var logged: [LoggedIdentifier] = []
+    var logged: [LoggedIdentifier] = []
 
     init(
         _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
@@ -98,6 +101,29 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
         in transaction: inout WriteTransaction
     ) throws(StoreError) -> EventOutcome {
+        if envelope.outer.isEmpty { return try take(document, message, envelope, in: &transaction) }
+        let isJoined: Bool
+        do throws(EventRefusal) {
+            isJoined = try joiner.join(document, message, envelope.outer)
+        } catch {
+            return refuse(error)
+        }
+        if !isJoined { return try take(document, message, envelope, in: &transaction) }
+        let joined = joiner.document
+        return try take(joined, joined.root, envelope, in: &transaction)
+    }
+
+    /// Takes note of an event that cannot even begin its journey.
+    mutating func refuse(_ refusal: EventRefusal) -> EventOutcome {
+        ledger.received += 1
+        ledger.refused += 1
+        return .refused(refusal)
+    }
+
+    private mutating func take(
+        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) -> EventOutcome {
         ledger.received += 1
         defer { finder.wipe() }
         choice = Choice()
@@ -108,10 +134,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             try stopRepeats(event, document, transaction)
             try hear(event, document, envelope, &transaction)
             let isDecided = try requireConsent(event, rule, envelope, &transaction)
-            let violation = try validate(event, rule, document)
+            let fault = try validate(event, rule, document)
             write(event, document)
-            if !isDecided { try wait(event, rule, violation, envelope) }
-            try setAside(violation, rule, envelope, &transaction)
+            if !isDecided { try wait(event, rule, fault, envelope) }
+            try setAside(fault, rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
@@ -157,8 +183,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
                 throw EventRefusal("too_large", "an event may have 32 KiB")
             }
             return try Event(
-                document, message, type: envelope.type, outerContext: envelope.context, sentAt: envelope.sentAt,
-                receivedAt: envelope.receivedAt)
+                document, message, type: envelope.type, sentAt: envelope.sentAt, receivedAt: envelope.receivedAt)
         } catch {
             throw .outcome(.refused(error))
         }
@@ -174,7 +199,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
 
     private mutating func identify(_ event: Event, _ document: borrowing JSONDocument) throws(Ending) {
         do throws(IdentifierError) {
-            try finder.find(bundle.policy.identifiers, document, event.root, pepper: pepper)
+            // The traits of a group are the group's: a company's address would make one person of all its people.
+            try finder.find(
+                bundle.policy.identifiers, document, event.root, of: event.type == .group ? .group : .person,
+                pepper: pepper)
         } catch {
             throw .outcome(
                 .refused(EventRefusal("too_many_identifiers", "an event may carry the identifiers of one person only")))
@@ -230,8 +258,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             body.key(member)
             EventSanitizer.write(document, node, without: finder, into: &body)
         }
-        // The context of a whole batch is not searched for identifiers of this event, and is not kept.
-        if let context = event.context, document.member(event.root, "context") == context {
+        if event.type == .identify, let traits = event.properties, document.member(event.root, "traits") == nil {
+            body.key("traits")
+            EventSanitizer.write(document, traits, without: finder, into: &body)
+        }
+        if let context = event.context {
             body.key("context")
             EventSanitizer.write(document, context, without: finder, into: &body)
         }
@@ -245,66 +276,6 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             try document.parse(text.span, maximumDepth: CollectionLimits.eventDepth)
         } catch {
             preconditionFailure("the writer has written what the reader refuses")
-        }
-    }
-
-    /// Holds the event against its schema.
-    /// - Returns: why it is to be set aside; nil when it is as it should be.
-    private func validate(
-        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument
-    ) throws(Ending) -> SchemaViolation? {
-        guard let schema = rule.schema, rule.invalid != .allow else { return nil }
-        let violation: SchemaViolation?
-        if let properties = event.properties {
-            violation = schema.violation(by: properties, in: document)
-        } else {
-            violation = schema.violationWithoutProperties(at: event.root)
-        }
-        guard let violation, rule.invalid == .drop else { return violation }
-        throw .outcome(
-            .refused(
-                EventRefusal("invalid", "the event does not fit the schema of the tracking plan", at: violation.keyword)))
-    }
-
-    /// Puts an event that breaks its schema into quarantine, with the reason; the oldest make room.
-    mutating func setAside(
-        _ violation: SchemaViolation?, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
-    ) throws(Ending) {
-        guard let violation else { return }
-        do {
-            try putAside(violation, rule, envelope, &transaction)
-            _ = try recent.remember(messageID, in: &transaction)
-        } catch {
-            throw .store(error)
-        }
-        throw .outcome(.quarantined)
-    }
-
-    private mutating func putAside(
-        _ violation: SchemaViolation, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        var wrapped = JSONWriter(reserving: body.bytes.count + 128)
-        wrapped.beginObject()
-        wrapped.key("reason")
-        wrapped.string("schema")
-        wrapped.key("keyword")
-        wrapped.string(violation.keyword)
-        wrapped.key("event")
-        wrapped.raw(body.bytes.span)
-        wrapped.endObject()
-        let header = LogEntryHeader(
-            tier: .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
-            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version,
-            profile: ProfileID(high: 0, low: 0))
-        collectLogged()
-        Pipeline.encode(header, logged, messageID, wrapped.bytes, into: &entry)
-        let number = NumberKey(ledger.nextQuarantined)
-        try transaction.put(transaction.tables.quarantine, number.bytes.span, entry.span, appending: true)
-        ledger.nextQuarantined += 1
-        if ledger.nextQuarantined > CollectionLimits.quarantinedEvents {
-            _ = try transaction.deleteNumbers(
-                transaction.tables.quarantine, below: ledger.nextQuarantined - CollectionLimits.quarantinedEvents,
-                atMost: 8)
         }
     }
 
@@ -433,7 +404,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         ledger.nextSequence += 1
     }
 
-    private static func encode(
+    static func encode(
         _ header: LogEntryHeader, _ identifiers: [LoggedIdentifier], _ messageID: [UInt8], _ body: [UInt8],
         into entry: inout [UInt8]
     ) {
@@ -441,7 +412,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &entry)
     }
 
-    private mutating func collectLogged() {
+    mutating func collectLogged() {
         logged.removeAll(keepingCapacity: true)
         for identifier in finder.found {
             logged.append(

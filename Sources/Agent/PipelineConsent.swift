@@ -98,7 +98,7 @@ extension Pipeline {
         }
     }
 
-    private func consentRecord(
+    func consentRecord(
         of person: ProfileID?, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> [UInt8] {
         guard let key = person?.bytes, let known = try transaction.get(transaction.tables.consent, key.span) else { return [] }
@@ -186,13 +186,13 @@ extension Pipeline {
 
     /// Lets the event under way wait for a choice; ends its journey.
     mutating func wait(
-        _ event: Event, _ rule: EventRule, _ violation: SchemaViolation?, _ envelope: Envelope
+        _ event: Event, _ rule: EventRule, _ fault: EventFault?, _ envelope: Envelope
     ) throws(Ending) {
         let policy = bundle.policy
         let left = waiting.add(
             WaitingEvent(
                 body: body.bytes, identifiers: finder.found, messageID: messageID, person: choice.person, rule: rule,
-                purposeTag: policy.purposes.tags[rule.purpose], violation: violation,
+                purposeTag: policy.purposes.tags[rule.purpose], fault: fault,
                 timestamp: event.timestamp, receivedAt: envelope.receivedAt,
                 until: envelope.receivedAt + policy.consent.waitMilliseconds))
         deny(waiting: left)
@@ -262,7 +262,7 @@ extension Pipeline {
         body.raw(event.body.span)
         Pipeline.parse(event.body, into: &kept)
         do throws(Ending) {
-            try setAside(event.violation, event.rule, envelope, &transaction)
+            try setAside(event.fault, event.rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
             try append(event.rule, person, envelope, &transaction)

@@ -17,7 +17,7 @@ struct WaitingEvent {
     /// Tag of the rule's purpose: another bundle may number it otherwise.
     var purposeTag: UInt32
     /// Why it will be set aside when it is admitted; nil for an event that is as the plan wants it.
-    var violation: SchemaViolation?
+    var fault: EventFault?
     /// Milliseconds since the epoch.
     var timestamp: Int64
     var receivedAt: Int64

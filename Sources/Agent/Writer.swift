@@ -164,7 +164,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var hasRefusals = false
     private var refusalCount = 0
     private var eventCount = 0
+    /// How many events that were refused when the request was read have been taken note of.
+    private var refusedAtDoor = 0
+    private var firstRefusal: EventRefusal?
     private var needsTrim = true
+    /// The accounts as they are on the disk; nil: not known to be what the pipeline began with.
+    private var committed: Ledger?
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
@@ -282,7 +287,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 }
                 try eraseMore(&transaction)
                 try trim(&transaction)
-                if pipeline.ledger != mark.ledger { try pipeline.ledger.write(to: &transaction) }
+                if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
                 try transaction.commit()
                 meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
@@ -292,6 +297,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 cursors.finish(pending, hasFailed: false)
                 pending = []
                 newBundle = nil
+                committed = pipeline.ledger
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
@@ -342,22 +348,22 @@ final class Writer<Time: Clock, Random: RandomSource> {
         hasRefusals = false
         refusalCount = 0
         eventCount = 0
+        refusedAtDoor = 0
+        firstRefusal = nil
         refusals.clear()
         envelope = Envelope(
             type: submission.type, receivedAt: clock.wallMilliseconds(),
             hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
         guard submission.isBatch else { return }
         let document = submission.document
-        if let context = document.member(document.root, "context"), document.kind(context) == .object {
-            envelope.context = context
-        }
+        envelope.outer = OuterMembers(document, batch: document.root)
         if let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string {
-            envelope.sentAt = Timestamp.parse(document.bytes(sentAt))
+            envelope.sentAt = EventTime.parse(document.bytes(sentAt))
         }
     }
 
     private func firstMessage(_ submission: Submission) -> JSONNode? {
-        if !submission.isBatch { return submission.document.root }
+        if !submission.isBatch { return submission.refused.isEmpty ? submission.document.root : nil }
         guard let list = submission.document.member(submission.document.root, "batch"),
             submission.document.kind(list) == .array
         else {
@@ -380,6 +386,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         _ submission: Submission, _ message: inout JSONNode?, _ budget: inout Int,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) {
+        noteRefusedAtDoor(submission)
         while let node = message, budget > 0 {
             budget -= 1
             switch submission.work {
@@ -387,17 +394,33 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .read: try noteAccess(submission, .read, &transaction)
             case .export: try noteAccess(submission, .export, &transaction)
             case .erase: try erase(submission, &transaction)
+            case .release: try release(submission, &transaction)
+            case .discard: try discard(submission, &transaction)
             case .arrivals: try takeArrival(submission, node, &transaction)
             case .events:
                 let outcome = try pipeline.process(submission.document, node, envelope, in: &transaction)
                 if case .refused(let refusal) = outcome { note(refusal) }
             }
             eventCount += 1
+            noteRefusedAtDoor(submission)
             message = submission.isBatch ? submission.document.next(node) : nil
         }
     }
 
-    private func note(_ refusal: EventRefusal) {
+    /// Takes note of the events before the next one of the document that were refused when the request was read: they
+    /// stand in the accounts (promise P7) and in the answer like those that the pipeline refuses.
+    private func noteRefusedAtDoor(_ submission: Submission) {
+        while refusedAtDoor < submission.refused.count, submission.refused[refusedAtDoor].index == eventCount {
+            let event = submission.refused[refusedAtDoor]
+            _ = pipeline.refuse(event.refusal)
+            note(event.refusal, at: event.member)
+            refusedAtDoor += 1
+            eventCount += 1
+        }
+    }
+
+    private func note(_ refusal: EventRefusal, at member: [UInt8] = []) {
+        if refusalCount == 0 { firstRefusal = refusal }
         refusalCount += 1
         // The first few say enough; the count says how many there are.
         if refusalCount > 10 { return }
@@ -412,11 +435,26 @@ final class Writer<Time: Clock, Random: RandomSource> {
         refusals.string(refusal.code)
         refusals.key("message")
         refusals.string(refusal.message)
-        if !refusal.member.bytes.isEmpty {
-            refusals.key("member")
-            refusals.string(refusal.member)
-        }
+        Writer.write(refusal, to: &refusals, member: member)
         refusals.endObject()
+    }
+
+    /// Where the fault is.
+    /// - Parameter member: the member or header at fault where it is not one of an event.
+    private static func write(_ refusal: EventRefusal, to writer: inout JSONWriter, member: [UInt8] = []) {
+        if !member.isEmpty {
+            writer.key("member")
+            writer.string(member)
+        } else if !refusal.member.bytes.isEmpty {
+            writer.key("member")
+            writer.string(refusal.member)
+        }
+        if !refusal.pointer.isEmpty {
+            writer.key("pointer")
+            writer.string(refusal.pointer)
+            writer.key("rule")
+            writer.string(refusal.rule)
+        }
     }
 
     /// Writes the answer that will be given after the commit.
@@ -435,6 +473,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
             let hasTaken = submission.isBatch
             submission.status = hasTaken ? 200 : 400
             writer.bool(hasTaken)
+            if !hasTaken, let firstRefusal {
+                writer.key("code")
+                writer.string(firstRefusal.code)
+                writer.key("message")
+                writer.string(firstRefusal.message)
+            }
             writer.key("refused")
             writer.int(Int64(refusalCount))
             writer.key("errors")
@@ -502,6 +546,71 @@ final class Writer<Time: Clock, Random: RandomSource> {
         Erasure.write(erasure, to: &writer)
         submission.status = 200
         submission.answer = writer.bytes
+    }
+
+    // MARK: Quarantine
+
+    /// Takes one event (or, number 0, the oldest thousand) through the rest of its journey.
+    private func release(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        var numbers = [submission.number]
+        if submission.number == 0 {
+            numbers = try Pipeline<Random>.quarantined(atMost: Limits.releasedPerCall, transaction)
+        }
+        var writer = JSONWriter(reserving: 256)
+        writer.beginObject()
+        writer.key("kept")
+        writer.beginArray()
+        var released: UInt64 = 0
+        for number in numbers {
+            guard let refusal = try pipeline.release(number, now: envelope.receivedAt, &transaction) else {
+                released += 1
+                try noteQuarantine(submission, "released", number, &transaction)
+                continue
+            }
+            writer.beginObject()
+            writer.key("number")
+            writer.uint(number)
+            writer.key("code")
+            writer.string(refusal.code)
+            writer.key("message")
+            writer.string(refusal.message)
+            Writer.write(refusal, to: &writer)
+            writer.endObject()
+        }
+        writer.endArray()
+        writer.key("released")
+        writer.uint(released)
+        writer.endObject()
+        submission.status = submission.number == 0 || released > 0 ? 200 : 409
+        submission.answer = writer.bytes
+    }
+
+    /// Deletes one event (or, number 0, everything) from quarantine. The accounts go on to say that it was set aside.
+    private func discard(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        var numbers = [submission.number]
+        if submission.number == 0 { numbers = try Pipeline<Random>.quarantined(atMost: Int.max, transaction) }
+        var deleted: UInt64 = 0
+        for number in numbers
+        where try transaction.delete(transaction.tables.quarantine, NumberKey(number).bytes.span) { deleted += 1 }
+        if deleted > 0 { try noteQuarantine(submission, "deleted", submission.number, &transaction) }
+        var writer = JSONWriter(reserving: 32)
+        writer.beginObject()
+        writer.key("deleted")
+        writer.uint(deleted)
+        writer.endObject()
+        submission.status = deleted > 0 || submission.number == 0 ? 200 : 404
+        submission.answer = writer.bytes
+    }
+
+    private func noteQuarantine(
+        _ submission: Submission, _ what: StaticString, _ number: UInt64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        try pipeline.audit.append(
+            .quarantine, actor: submission.actor, subject: nil, at: envelope.receivedAt, in: &transaction
+        ) { line in
+            line.key(what)
+            line.uint(number)
+        }
     }
 
     /// One step of the oldest erasure that is under way.

@@ -45,7 +45,11 @@ public struct TextPattern: Sendable {
     public init(_ source: Span<UInt8>) throws(TextPatternError) {
         var translator = PatternTranslator(source)
         let translated = try translator.translate()
-        guard let expression = RegularExpression.compile(translated, isLasting: true) else { throw .malformed }
+        var categories = UnicodeCategories()
+        var work = Limits.regularExpressionSteps
+        guard let expression = RegularExpression.compile(translated, isLasting: true, &categories, work: &work) else {
+            throw .malformed
+        }
         compiled = Compiled(expression)
     }
 

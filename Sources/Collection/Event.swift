@@ -35,10 +35,32 @@ public struct EventRefusal: Error {
     public let message: StaticString
     /// The member at fault, relative to the event.
     public let member: StaticString
+    /// Of an event that breaks its schema: JSON pointers of the value in the event and of the rule in the schema.
+    public let pointer: [UInt8]
+    public let rule: [UInt8]
 
-    public init(_ code: StaticString, _ message: StaticString, at member: StaticString = "") {
+    public init(
+        _ code: StaticString, _ message: StaticString, at member: StaticString = "", pointer: [UInt8] = [],
+        rule: [UInt8] = []
+    ) {
+        self.pointer = pointer
+        self.rule = rule
         self.code = code
         self.message = message
+        self.member = member
+    }
+}
+
+/// An event that was refused before it came to the pipeline, as one of those of its request.
+public struct RefusedEvent: Error {
+    /// Which one of the request's events, from 0.
+    public var index = 0
+    public var refusal: EventRefusal
+    /// What is at fault: a JSON pointer into the event, or the name of a header. Empty for the event as a whole.
+    public var member: [UInt8]
+
+    public init(_ refusal: EventRefusal, at member: [UInt8]) {
+        self.refusal = refusal
         self.member = member
     }
 }
@@ -52,7 +74,8 @@ public struct Event {
     public var name: JSONNode?
     public var messageID: JSONNode?
     public var context: JSONNode?
-    /// `properties`, or `traits` of identify and group.
+    /// `properties`, or `traits` of identify and group; of identify `context.traits` where that is all there is, as the
+    /// SDKs of RudderStack have it.
     public var properties: JSONNode?
     /// When it happened, milliseconds since the epoch, corrected by the sender's clock skew where `sentAt` tells it.
     public var timestamp: Int64
@@ -60,12 +83,11 @@ public struct Event {
     /// Finds the parts of a message and checks what the Segment API asks of it.
     /// - Parameters:
     ///   - type: what the route says; nil in a batch, where each message says it itself.
-    ///   - outerContext: the batch's own `context`, used by messages without one.
     ///   - sentAt: the batch's `sentAt`, milliseconds; nil for none.
     ///   - receivedAt: now, milliseconds since the epoch.
     public init(
-        _ document: borrowing JSONDocument, _ root: JSONNode, type routeType: EventType?, outerContext: JSONNode?,
-        sentAt batchSentAt: Int64?, receivedAt: Int64
+        _ document: borrowing JSONDocument, _ root: JSONNode, type routeType: EventType?, sentAt batchSentAt: Int64?,
+        receivedAt: Int64
     ) throws(EventRefusal) {
         guard document.kind(root) == .object else {
             throw EventRefusal("not_an_object", "an event must be a JSON object")
@@ -109,25 +131,45 @@ public struct Event {
                 throw EventRefusal("bad_message_id", "messageId must have 1 to 255 bytes", at: "/messageId")
             }
         }
-        context = try Event.optional(document, root, "context", .object, at: "/context") ?? outerContext
+        context = try Event.optional(document, root, "context", .object, at: "/context")
         let named: StaticString = type == .identify || type == .group ? "traits" : "properties"
         properties = try Event.optional(
             document, root, named, .object, at: type == .identify || type == .group ? "/traits" : "/properties")
-        timestamp = receivedAt
-        if let node = try Event.optional(document, root, "timestamp", .string, at: "/timestamp") {
-            guard let moment = Timestamp.parse(document.bytes(node)) else {
-                throw EventRefusal(
-                    "bad_timestamp", "timestamp must be a time such as 2026-01-31T09:30:00.000Z (RFC 3339)",
-                    at: "/timestamp")
-            }
+        if type == .identify, properties == nil, let context, let traits = document.member(context, "traits"),
+            document.kind(traits) == .object
+        {
+            properties = traits
+        }
+        timestamp = try Event.moment(document, root, batchSentAt, receivedAt)
+    }
+
+    /// When it happened by the receiver's clock: what the sender's says, moved by how far that is off at `sentAt`
+    /// (Segment's specification, common fields: timestamps). RudderStack's SDKs call it `originalTimestamp`; a message
+    /// with both has been corrected by somebody before.
+    private static func moment(
+        _ document: borrowing JSONDocument, _ root: JSONNode, _ batchSentAt: Int64?, _ receivedAt: Int64
+    ) throws(EventRefusal) -> Int64 {
+        let corrected = try time(document, root, "timestamp", at: "/timestamp")
+        let original = try time(document, root, "originalTimestamp", at: "/originalTimestamp")
+        guard var moment = corrected ?? original else { return receivedAt }
+        if corrected == nil || original == nil {
             var sentAt = batchSentAt
             if let node = document.member(root, "sentAt"), document.kind(node) == .string {
-                sentAt = Timestamp.parse(document.bytes(node)) ?? batchSentAt
+                sentAt = EventTime.parse(document.bytes(node)) ?? batchSentAt
             }
-            timestamp = sentAt.map { moment &+ (receivedAt &- $0) } ?? moment
+            if let sentAt { moment = moment &+ (receivedAt &- sentAt) }
         }
         // Nothing has happened in the future; a clock that says so is wrong.
-        timestamp = min(timestamp, receivedAt)
+        return min(moment, receivedAt)
+    }
+
+    private static func time(
+        _ document: borrowing JSONDocument, _ root: JSONNode, _ name: StaticString, at member: StaticString
+    ) throws(EventRefusal) -> Int64? {
+        guard let node = try optional(document, root, name, .string, at: member) else { return nil }
+        if let moment = EventTime.parse(document.bytes(node)) { return moment }
+        throw EventRefusal(
+            "bad_timestamp", "this must be a time such as 2026-01-31T09:30:00.000Z (RFC 3339)", at: member)
     }
 
     private static func isText(_ document: borrowing JSONDocument, _ object: JSONNode, _ name: StaticString) -> Bool {

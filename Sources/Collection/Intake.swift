@@ -19,6 +19,10 @@ public enum Work: UInt8, Sendable {
     case export
     /// `DELETE /v1/profiles/{ref}`.
     case erase
+    /// `POST /v1/quarantine/{number}/release`, and the same for all.
+    case release
+    /// `DELETE /v1/quarantine/{number}`, and the same for all.
+    case discard
 }
 
 /// One request on its way to the writer and back. Reused: parsing into its document allocates nothing when warm.
@@ -29,6 +33,9 @@ public final class Submission {
     /// The kind of event that the route names; nil for a batch.
     public var type: EventType?
     public var isBatch = false
+    /// Events of the request that were refused when it was read, in the order of their indices. They are not in the
+    /// document; the writer counts them and tells of them with its own.
+    public var refused: [RefusedEvent] = []
     /// Bytes of the body and of its parsed values: what it weighs against the intake's limit.
     public var weight = 0
     /// Whether it weighs on the intake now: from `submit` until `recycle`.
@@ -37,8 +44,8 @@ public final class Submission {
     public var profile: ProfileID?
     /// Of the privacy calls: the identifier by which the call names the person, if it does; of an export, all of theirs.
     public var identifiers: [LoggedIdentifier] = []
-    /// Of an export: number of the event in the log after which it goes on.
-    public var after: UInt64 = 0
+    /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
+    public var number: UInt64 = 0
     /// Who calls, for the audit log.
     public var actor: [UInt8] = []
     /// The request came with `Sec-GPC: 1`.
@@ -86,8 +93,9 @@ public final class Intake: @unchecked Sendable {
         submission.isBatch = false
         submission.profile = nil
         submission.identifiers = []
-        submission.after = 0
+        submission.number = 0
         submission.hasGlobalPrivacyControl = false
+        submission.refused = []
         lock.with {
             if submission.isCounted { countedBytes -= submission.weight }
             submission.isCounted = false

@@ -9,6 +9,13 @@ public enum Limits {
     public static let batchEvents = 2500
     /// A message id: the SDKs send 36 bytes.
     public static let messageIDBytes = 255
+    /// A time: a date, a time with nine decimals and an offset take 35.
+    public static let timeBytes = 40
+    /// The name of a CloudEvent's attribute. The specification recommends 20.
+    public static let attributeNameBytes = 64
+    /// `context` and `integrations` of a whole batch, which are written into each of its events: the SDKs send 1 KiB, and
+    /// 2,500 events shall not become gigabytes.
+    public static let outerBytes = 8 * 1024
     /// Nesting of an event's JSON; the deepest SDK payloads have 6.
     public static let eventDepth = 32
     /// Message ids remembered to recognise repeats: a busy shop's week. About 90 bytes of store each.

@@ -90,10 +90,16 @@ public struct TrackingPlan: Sendable {
 
     /// The rule of an event: of a track call by its name, of the others by their type; else the rule `*`.
     public func rule(_ event: Event, _ document: borrowing JSONDocument) -> EventRule? {
+        rule(event.type, name: event.name, document)
+    }
+
+    /// The same for an event whose type and name are known.
+    /// - Parameter name: of a track call, its event.
+    public func rule(_ type: EventType, name: JSONNode?, _ document: borrowing JSONDocument) -> EventRule? {
         for rule in rules {
-            if let name = event.name {
+            if let name {
                 if document.equals(name, rule.name.span) { return rule }
-            } else if equal(rule.name.span, event.type.name.bytes) {
+            } else if equal(rule.name.span, type.name.bytes) {
                 return rule
             }
         }

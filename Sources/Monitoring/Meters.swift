@@ -31,6 +31,8 @@ public final class Meters: Sendable {
     public let requestsRefused = Counter()
     /// Requests answered 503 because the intake was full.
     public let requestsShed = Counter()
+    /// Events that did not fit their schema, whatever was done with them.
+    public let eventsInvalid = Counter()
     /// Profile records that failed their checksum.
     public let badRecords = Counter()
     /// Profiles that were joined, and links that a `unique` kind forbade.

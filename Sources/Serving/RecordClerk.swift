@@ -86,7 +86,7 @@ public final class RecordClerk: @unchecked Sendable {
         writer.key("record")
         writer.raw(record.span)
         writer.key("events")
-        let next = try writeEntries(reader.tables.log, of: person, order, from: order.after + 1, reader, &writer)
+        let next = try writeEntries(reader.tables.log, of: person, order, from: order.number &+ 1, reader, &writer)
         writer.key("quarantined")
         _ = try writeEntries(reader.tables.quarantine, of: person, order, from: 0, reader, &writer)
         writer.key("audit")

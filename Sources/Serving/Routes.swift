@@ -60,6 +60,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var decider: Decider
     private var inflater = Inflater()
     private var unpacked: [UInt8] = []
+    var cloudEvents = CloudEvents()
     var scratch: [UInt8] = []
     var writer = JSONWriter(reserving: 2048)
     var policyCache = PolicyCache()
@@ -83,6 +84,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.starts(with: "/ofrep/v1/evaluate/flags") { return answerDecision(request, &response) }
         if path.starts(with: "/v1/profiles/") { return answerProfile(request, &response) }
         if path.starts(with: "/v1/erasures/") { return answerErasure(request, &response) }
+        if path.equals("/v1/quarantine") || path.starts(with: "/v1/quarantine/") { return answerQuarantine(request, &response) }
         if path.equals("/v1/audit") { return answerAudit(request, &response) }
         if path.equals("/healthz") { return answerHealth(request, &response) }
         if path.equals("/readyz") { return answerReadiness(request, &response) }
@@ -90,6 +92,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if table.isHub && path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)
+            if name.equals("events") { return takeCloudEvents(request, &response) }
             if name.equals("batch") { return takeEvents(request, nil, &response) }
             if let type = EventType(name) { return takeEvents(request, type, &response) }
         }
@@ -108,20 +111,36 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             table.meters.requestsRefused.add()
             response.header(
                 "Allow", method == .post ? "POST" : method == .put ? "PUT" : method == .delete ? "DELETE" : "GET, HEAD")
-            response.sendProblem(405, "This route does not take this method; see the Allow header.")
+            sendRefusal(405, "bad_method", "This route does not take this method; see the Allow header.", role, &response)
             return false
         }
         if table.access.isOpen { return true }
         let roles = table.access.roles(request.header("authorization"), &scratch)
         if roles.contains(role) { return true }
         table.meters.requestsRefused.add()
+        refuse(roles, role, &response)
+        return false
+    }
+
+    private mutating func refuse(_ roles: Roles, _ role: Roles, _ response: inout Response) {
         if roles.isEmpty {
             response.header("WWW-Authenticate", "Bearer, Basic")
-            response.sendProblem(401, "A token of this device is needed: Authorization: Bearer TOKEN.")
+            sendRefusal(
+                401, "unauthorized", "A token of this device is needed: Authorization: Bearer TOKEN.", role, &response)
         } else {
-            response.sendProblem(403, "This token does not carry the role that this route needs.")
+            sendRefusal(403, "forbidden", "This token does not carry the role that this route needs.", role, &response)
         }
-        return false
+    }
+
+    /// In the form that the route's callers read: the SDKs of the tracking API look for `code` and `message`.
+    private mutating func sendRefusal(
+        _ status: UInt16, _ code: StaticString, _ words: StaticString, _ role: Roles, _ response: inout Response
+    ) {
+        if role == .collect {
+            sendFailure(code, String(copying: words.bytes), status, &response)
+        } else {
+            response.sendProblem(status, words)
+        }
     }
 
     mutating func beginReading() -> Bool {
@@ -136,9 +155,15 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private mutating func takeEvents(
         _ request: borrowing Request, _ type: EventType?, _ response: inout Response
     ) -> Disposition {
-        guard mayGoOn(request, .collect, .post, &response) else { return .answered }
+        // The tracking API takes its token in the body too, as `writeKey`, where no header has one.
+        let hasKeyInBody = !table.access.isOpen && request.method == .post && !request.hasHeader("authorization")
+        if !hasKeyInBody {
+            guard mayGoOn(request, .collect, .post, &response) else { return .answered }
+        }
         let submission = table.intake.obtain()
-        guard parse(request, into: submission, limit: type == nil ? CollectionLimits.batchBytes : CollectionLimits.eventBytes, &response)
+        let limit = type == nil ? CollectionLimits.batchBytes : CollectionLimits.eventBytes
+        guard parse(request, into: submission, limit: limit, &response),
+            !hasKeyInBody || isLetIn(byKeyIn: submission.document, &response)
         else {
             table.intake.recycle(submission)
             table.meters.requestsRefused.add()
@@ -151,49 +176,78 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         return submit(submission, request, &response)
     }
 
+    private mutating func isLetIn(byKeyIn document: borrowing JSONDocument, _ response: inout Response) -> Bool {
+        var roles: Roles = []
+        if let key = document.member(document.root, "writeKey"), document.kind(key) == .string {
+            roles = table.access.roles(ofToken: document.bytes(key))
+        }
+        if roles.contains(.collect) { return true }
+        refuse(roles, .collect, &response)
+        return false
+    }
+
     /// Unpacks and parses a body; answers and returns false when it is none.
     mutating func parse(
-        _ request: borrowing Request, into submission: Submission, limit: Int, _ response: inout Response
+        _ request: borrowing Request, into submission: Submission, limit: Int, depth: Int = CollectionLimits.eventDepth,
+        root: JSONKind = .object, _ response: inout Response
     ) -> Bool {
-        let body = request.body
-        if body.isEmpty {
-            sendFailure("empty_body", "the body must be a JSON object", 400, &response)
+        if request.body.isEmpty {
+            sendFailure(
+                "empty_body", root == .array ? "the body must be a JSON array" : "the body must be a JSON object", 400,
+                &response)
             return false
         }
+        switch unpack(request, limit: limit, &response) {
+        case .refused: return false
+        case .asItCame:
+            return parse(request.body, into: submission, depth: depth, root: root, &response)
+        case .unpacked:
+            let text = takeUnpacked()
+            return parse(text.span, into: submission, depth: depth, root: root, &response)
+        }
+    }
+
+    /// Where the bytes of a body are.
+    enum Body { case asItCame, unpacked, refused }
+
+    /// What `unpack` has left.
+    mutating func takeUnpacked() -> [UInt8] {
+        let text = unpacked
+        if text.capacity > 64 * 1024 { unpacked = [] }
+        return text
+    }
+
+    /// Undoes the body's content coding; answers when there is more of it than the limit, or when it is another.
+    mutating func unpack(_ request: borrowing Request, limit: Int, _ response: inout Response) -> Body {
         let coding = request.header("content-encoding")
         if coding.isEmpty || coding.equalsIgnoringCase("identity") {
-            return parse(body, into: submission, limit: limit, &response)
+            if request.body.count <= limit { return .asItCame }
+            sendFailure("too_large", "the body is larger than 500 KiB (32 KiB for one event)", 413, &response)
+            return .refused
         }
         guard coding.equalsIgnoringCase("gzip") else {
             sendFailure("bad_encoding", "Content-Encoding must be gzip or absent", 415, &response)
-            return false
+            return .refused
         }
         do throws(GzipError) {
             unpacked.removeAll(keepingCapacity: true)
-            try inflater.inflate(body, limit: limit, appendingTo: &unpacked)
+            try inflater.inflate(request.body, limit: limit, appendingTo: &unpacked)
         } catch {
             if error == .tooLarge {
                 sendFailure("too_large", "the unpacked body is larger than 500 KiB (32 KiB for one event)", 413, &response)
             } else {
                 sendFailure("bad_gzip", "the body is not whole gzip data", 400, &response)
             }
-            return false
+            return .refused
         }
-        defer { if unpacked.capacity > 64 * 1024 { unpacked = [] } }
-        let text = unpacked
-        return parse(text.span, into: submission, limit: limit, &response)
+        return .unpacked
     }
 
-    private mutating func parse(
-        _ body: Span<UInt8>, into submission: Submission, limit: Int, _ response: inout Response
+    mutating func parse(
+        _ body: Span<UInt8>, into submission: Submission, depth: Int, root: JSONKind, _ response: inout Response
     ) -> Bool {
-        if body.count > limit {
-            sendFailure("too_large", "the body is larger than 500 KiB (32 KiB for one event)", 413, &response)
-            return false
-        }
         do throws(JSONError) {
-            try submission.document.parse(
-                body, maximumDepth: CollectionLimits.eventDepth, maximumValues: CollectionLimits.bodyValues)
+            try submission.document.parse(body, maximumDepth: depth, maximumValues: CollectionLimits.bodyValues)
         } catch {
             if error.kind == .tooManyValues {
                 submission.document = JSONDocument()
@@ -204,8 +258,12 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             sendFailure("bad_json", words, 400, &response)
             return false
         }
-        guard submission.document.kind(submission.document.root) == .object else {
-            sendFailure("not_an_object", "the body must be a JSON object", 400, &response)
+        guard submission.document.kind(submission.document.root) == root else {
+            if root == .array {
+                sendFailure("not_an_array", "the body must be a JSON array", 400, &response)
+            } else {
+                sendFailure("not_an_object", "the body must be a JSON object", 400, &response)
+            }
             return false
         }
         submission.weight = body.count + 16 * submission.document.nodeCount
@@ -234,7 +292,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     }
 
     /// An error in the form of the Segment API: `code` and `message`.
-    private mutating func sendFailure(_ code: StaticString, _ message: String, _ status: UInt16, _ response: inout Response) {
+    mutating func sendFailure(_ code: StaticString, _ message: String, _ status: UInt16, _ response: inout Response) {
         writer.clear()
         writer.beginObject()
         writer.key("success")

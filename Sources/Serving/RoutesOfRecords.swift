@@ -113,7 +113,7 @@ extension Routes {
                 submission.work = .export
                 submission.identifiers = try ownIdentifiers(of: profile, policy)
                 if let range = queryValue("after", in: request.query) {
-                    submission.after = parseUInt64(request.query.bytes(range)) ?? 0
+                    submission.number = parseUInt64(request.query.bytes(range)) ?? 0
                 }
                 submission.answer = try record(of: profile, policy, isExport: true)
                 return order(submission, request, &response)
@@ -261,6 +261,80 @@ extension Routes {
             writer.endObject()
         }
         writer.endArray()
+    }
+
+    // MARK: Quarantine
+
+    /// `GET /v1/quarantine?after=N&limit=M`, `POST /v1/quarantine/{number|all}/release`, `DELETE /v1/quarantine/{number|all}`.
+    mutating func answerQuarantine(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        var rest = request.path.extracting(14..<request.path.count)
+        if rest.isEmpty {
+            guard mayGoOn(request, .operate, .get, &response) else { return .answered }
+            return listQuarantine(request, &response)
+        }
+        rest = rest.extracting(1..<rest.count)
+        let released = withoutSuffix(rest, "/release")
+        guard mayGoOn(request, .operate, released == nil ? .delete : .post, &response) else { return .answered }
+        var name = rest
+        if let released { name = released }
+        let number: UInt64? = name.equals("all") ? 0 : parseUInt64(name)
+        guard let number, request.path[14] == UInt8(ascii: "/"), number > 0 || name.equals("all") else {
+            response.sendProblem(404, "Quarantine numbers its events from 1: /v1/quarantine/NUMBER, or /v1/quarantine/all.")
+            return .answered
+        }
+        let submission = table.intake.obtain()
+        submission.work = released == nil ? .discard : .release
+        submission.number = number
+        submission.weight = 64
+        return submit(submission, request, &response)
+    }
+
+    private mutating func listQuarantine(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        let query = request.query
+        var after: UInt64 = 0
+        var limit: UInt64 = 20
+        if let range = queryValue("after", in: query) { after = parseUInt64(query.bytes(range)) ?? 0 }
+        if let range = queryValue("limit", in: query) { limit = min(parseUInt64(query.bytes(range)) ?? limit, 100) }
+        var output = JSONWriter(reserving: 4096)
+        output.beginObject()
+        output.key("quarantined")
+        output.beginArray()
+        var last = after
+        do throws(StoreError) {
+            let start = NumberKey(after &+ 1)
+            try reader.scan(reader.tables.quarantine, from: start.bytes.span) { key, value in
+                guard limit > 0, let number = NumberKey.decode(key) else { return false }
+                guard let entry = LogEntryView(value) else { return true }
+                limit -= 1
+                last = number
+                output.beginObject()
+                output.key("number")
+                output.uint(number)
+                output.key("receivedAt")
+                var time: [UInt8] = []
+                Timestamp.append(entry.header.receivedAt, to: &time)
+                output.string(time)
+                output.key("bundle")
+                output.uint(entry.header.bundleVersion)
+                output.key("what")
+                output.raw(entry.body)
+                output.endObject()
+                return true
+            }
+        } catch {
+            response.sendProblem(500, "The store cannot be read.")
+            return .answered
+        }
+        output.endArray()
+        output.key("last")
+        output.uint(last)
+        output.endObject()
+        response.send(200, "application/json", output.bytes)
+        return .answered
     }
 
     // MARK: Erasures and the audit log

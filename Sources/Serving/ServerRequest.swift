@@ -72,6 +72,17 @@ public struct Request: ~Copyable, ~Escapable {
         input.bytes(head.fields.range(of: name, in: input) ?? ByteRange())
     }
 
+    /// How many headers there are, for a route that reads all of them.
+    public var headerCount: Int { head.fields.count }
+
+    /// The name of a header, as it came; `index` is below `headerCount`.
+    @_lifetime(copy self)
+    public func headerName(_ index: Int) -> Span<UInt8> { input.bytes(head.fields[index].name) }
+
+    /// The value of a header; `index` is below `headerCount`.
+    @_lifetime(copy self)
+    public func headerValue(_ index: Int) -> Span<UInt8> { input.bytes(head.fields[index].value) }
+
     public func hasHeader(_ name: StaticString) -> Bool {
         head.fields.range(of: name, in: input) != nil
     }

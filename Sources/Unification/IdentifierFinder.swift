@@ -42,6 +42,14 @@ public struct IdentifierFinder: ~Copyable {
         lowered.reserveCapacity(Limits.rawIdentifierBytes)
     }
 
+    /// Whose traits an event's `traits` are.
+    public enum Subject: Sendable {
+        case person
+        /// Of a group call (Segment's specification, group: traits): its e-mail address and telephone number are no
+        /// person's, and are stripped only.
+        case group
+    }
+
     /// What the identifiers are wanted for.
     public enum Use: Sendable {
         /// The event will be written: its raw values must be found wherever else they stand.
@@ -57,7 +65,7 @@ public struct IdentifierFinder: ~Copyable {
     /// stripped and otherwise ignored.
     public mutating func find(
         _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode,
-        for use: Use = .redaction, pepper: borrowing HMACSHA256
+        for use: Use = .redaction, of subject: Subject = .person, pepper: borrowing HMACSHA256
     ) throws(IdentifierError) {
         wipe()
         isSeeking = use == .redaction
@@ -65,7 +73,9 @@ public struct IdentifierFinder: ~Copyable {
             for path in plan.kinds[index].paths {
                 guard let node = path.find(document, event) else { continue }
                 identityNodes.append(node)
-                if document.kind(node) == .array {
+                if subject == .group, path.isInTraits {
+                    if isSeeking { try seekEverything(document, node) }
+                } else if document.kind(node) == .array {
                     var element = document.firstChild(node)
                     while let value = element {
                         try take(plan, index, document, value, pepper)
@@ -83,6 +93,9 @@ public struct IdentifierFinder: ~Copyable {
             try seekEverything(document, node)
         }
     }
+
+    /// Leaves values out when the event is written, as if identifiers stood there.
+    public mutating func leaveOut(_ nodes: [JSONNode]) { identityNodes.append(contentsOf: nodes) }
 
     /// Takes identifiers that were found and hashed before, in place of an event's own.
     public mutating func adopt(_ identifiers: [HashedIdentifier]) {
@@ -323,7 +336,7 @@ enum WellKnownIdentity {
         IdentifierPath("traits.email"), IdentifierPath("traits.phone"), IdentifierPath("traits.id"),
         IdentifierPath("traits.username"),
         IdentifierPath("properties.email"), IdentifierPath("properties.phone"), IdentifierPath("properties.userId"),
-        IdentifierPath("properties.user_id"), IdentifierPath("properties.username"),
+        IdentifierPath("properties.user_id"), IdentifierPath("properties.anonymousId"), IdentifierPath("properties.username"),
         IdentifierPath("context.targetingKey"), IdentifierPath("context.ip"), IdentifierPath("context.externalIds"),
         IdentifierPath("context.traits.email"), IdentifierPath("context.traits.phone"),
         IdentifierPath("context.traits.id"), IdentifierPath("context.traits.username"),

@@ -32,6 +32,12 @@ public struct IdentifierPath: Equatable {
         return segments
     }
 
+    /// Whether it is a place in an event's `traits`.
+    var isInTraits: Bool {
+        let first = segments[0]
+        return equal(first.span, ("traits" as StaticString).bytes)
+    }
+
     /// The node at this place below `root`, or nil.
     func find(_ document: borrowing JSONDocument, _ root: JSONNode) -> JSONNode? {
         var node = root

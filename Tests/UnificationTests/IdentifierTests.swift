@@ -58,6 +58,19 @@ private func hmac(_ kind: String, _ value: String) -> String {
         #expect([isSought, isSoughtByLookUp, isSoughtAgain] == [true, false, true])
     }
 
+    /// A company's address would make one person of everybody in it; it is no less stripped.
+    @Test func theTraitsOfAGroupAreNobodys() throws {
+        let document = json(
+            #"{"userId": "anna-1", "traits": {"email": "office@example.com", "size": 7}, "x": "Office@example.com"}"#)
+        var finder = IdentifierFinder()
+        try finder.find(shopPlan, document, document.root, of: .group, pepper: pepper)
+        let found = finder.found.map { text(shopPlan.kinds[$0.kindIndex].name) }
+        var writer = JSONWriter()
+        EventSanitizer.write(document, document.root, without: finder, into: &writer)
+        #expect(found == ["user_id"])
+        #expect(text(writer.bytes) == #"{"traits":{"size":7},"x":"[redacted]"}"#)
+    }
+
     @Test func findsNormalisesAndHashesEachOnce() throws {
         let result = try process(
             """

@@ -1,0 +1,226 @@
+// The part of the journey that holds an event against the tracking plan, and the quarantine: what is set aside, why, and
+// how it comes back when the plan has been mended.
+
+import Collection
+import Formats
+import Governance
+import Platform
+import Store
+import Unification
+
+/// Why an event is not as the tracking plan wants it, in words that hold nothing of the event but names of the schema.
+struct EventFault {
+    let keyword: StaticString
+    /// JSON pointer of the rule in the event's schema.
+    var rule: [UInt8] = []
+    /// JSON pointer of the value in the event; `*` stands for names that the schema does not have.
+    var pointer: [UInt8] = []
+}
+
+extension Pipeline {
+    /// Holds the event against its schema. Of one whose faulty properties may be left out, they are.
+    /// - Returns: why it is to be set aside; nil when it is, or can be made, as it should be.
+    mutating func validate(
+        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument
+    ) throws(Ending) -> EventFault? {
+        guard let schema = rule.schema else { return nil }
+        let hasTraits = event.type == .identify || event.type == .group
+        guard let fault = Pipeline.fault(schema, event.properties, event.root, hasTraits: hasTraits, document) else { return nil }
+        meters.eventsInvalid.add()
+        switch rule.invalid {
+        case .allow: return nil
+        case .quarantine: return fault
+        case .strip:
+            guard let properties = event.properties, let faulty = schema.strip(properties, in: document) else { return fault }
+            finder.leaveOut(faulty)
+            return nil
+        case .drop:
+            throw .outcome(
+                .refused(
+                    EventRefusal(
+                        "invalid", "the event does not fit the schema of the tracking plan", pointer: fault.pointer,
+                        rule: fault.rule)))
+        }
+    }
+
+    private static func fault(
+        _ schema: CompiledSchema, _ properties: JSONNode?, _ root: JSONNode, hasTraits: Bool,
+        _ document: borrowing JSONDocument
+    ) -> EventFault? {
+        let found: SchemaViolation?
+        if let properties {
+            found = schema.violation(by: properties, in: document)
+        } else {
+            found = schema.violationWithoutProperties(at: root)
+        }
+        guard let violation = found else { return nil }
+        var fault = EventFault(keyword: violation.keyword)
+        schema.appendRulePointer(violation, to: &fault.rule)
+        fault.pointer = Array((hasTraits ? "/traits" : "/properties").utf8)
+        if properties != nil { schema.appendValuePointer(violation, in: document, to: &fault.pointer) }
+        return fault
+    }
+
+    // MARK: Quarantine
+
+    /// Puts an event that breaks its schema into quarantine, with the reason; the oldest make room.
+    mutating func setAside(
+        _ fault: EventFault?, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(Ending) {
+        guard let fault else { return }
+        do {
+            try putAside(fault, rule, envelope, &transaction)
+            _ = try recent.remember(messageID, in: &transaction)
+        } catch {
+            throw .store(error)
+        }
+        throw .outcome(.quarantined)
+    }
+
+    private mutating func putAside(
+        _ fault: EventFault, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        var wrapped = JSONWriter(reserving: body.bytes.count + 192)
+        wrapped.beginObject()
+        wrapped.key("reason")
+        wrapped.string("schema")
+        wrapped.key("keyword")
+        wrapped.string(fault.keyword)
+        wrapped.key("rule")
+        wrapped.string(fault.rule)
+        wrapped.key("pointer")
+        wrapped.string(fault.pointer)
+        wrapped.key("event")
+        wrapped.raw(body.bytes.span)
+        wrapped.endObject()
+        let header = LogEntryHeader(
+            tier: .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
+            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version,
+            profile: ProfileID(high: 0, low: 0))
+        collectLogged()
+        Pipeline.encode(header, logged, messageID, wrapped.bytes, into: &entry)
+        let number = NumberKey(ledger.nextQuarantined)
+        try transaction.put(transaction.tables.quarantine, number.bytes.span, entry.span, appending: true)
+        ledger.nextQuarantined += 1
+        if ledger.nextQuarantined > CollectionLimits.quarantinedEvents {
+            _ = try transaction.deleteNumbers(
+                transaction.tables.quarantine, below: ledger.nextQuarantined - CollectionLimits.quarantinedEvents,
+                atMost: 8)
+        }
+    }
+
+    /// Takes an event out of quarantine and through the rest of its journey, if the plan that is in force now and its
+    /// person's consent let it.
+    /// - Returns: why it stays; nil when it was admitted. A number that is not there stays, too.
+    mutating func release(
+        _ number: UInt64, now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> EventRefusal? {
+        defer { finder.wipe() }
+        let key = NumberKey(number)
+        var record: [UInt8] = []
+        if let found = try transaction.get(transaction.tables.quarantine, key.bytes.span) { record = [UInt8](copying: found) }
+        guard let receivedAt = load(record) else {
+            return EventRefusal("not_there", "there is no such event in quarantine, or its record is damaged")
+        }
+        let envelope = Envelope(receivedAt: receivedAt)
+        do throws(Ending) {
+            let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? receivedAt
+            // The event may have brought its person's consent with it.
+            choice = Choice()
+            choice.signal = bundle.policy.consent.signal(
+                kept, context: kept.member(kept.root, "context"), hasGlobalPrivacyControl: false)
+            let rule = try recheck(time, now: now, transaction)
+            do throws(StoreError) { try transaction.delete(transaction.tables.quarantine, key.bytes.span) } catch {
+                throw .store(error)
+            }
+            let person = try resolve(envelope, &transaction)
+            try rememberChoice(of: person, at: time, envelope, &transaction)
+            try enrich(person, at: time, envelope, &transaction)
+            try append(rule, person, envelope, &transaction)
+            ledger.quarantined -= min(ledger.quarantined, 1)
+            ledger.admitted += 1
+            return nil
+        } catch {
+            switch error {
+            case .store(let problem): throw problem
+            case .outcome(.refused(let refusal)): return refusal
+            case .outcome: return EventRefusal("not_admitted", "the event cannot be admitted")
+            }
+        }
+    }
+
+    /// Brings what quarantine holds back to where the journey left it: identifiers, message id, body.
+    /// - Returns: when it was received; nil for a record that cannot be read.
+    private mutating func load(_ record: [UInt8]) -> Int64? {
+        let span = record.span
+        guard let entry = LogEntryView(span) else { return nil }
+        var wrapped = JSONDocument()
+        do throws(JSONError) { try wrapped.parse(entry.body) } catch { return nil }
+        guard let event = wrapped.member(wrapped.root, "event") else { return nil }
+        body.clear()
+        body.raw(wrapped.source(event))
+        Pipeline.parse(body.bytes, into: &kept)
+        messageID = [UInt8](copying: entry.messageID)
+        var identifiers: [HashedIdentifier] = []
+        for index in 0..<entry.identifierCount {
+            let identifier = entry.identifier(index)
+            guard let kind = bundle.policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
+            identifiers.append(
+                HashedIdentifier(
+                    kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
+                    plainDigest: identifier.plainDigest))
+        }
+        finder.adopt(identifiers)
+        return entry.header.receivedAt
+    }
+
+    /// The rule of the event in `kept` by the plan in force, if plan and consent let it in.
+    /// - Parameter time: when it happened; `now`: milliseconds since the epoch, too.
+    private func recheck(
+        _ time: Int64, now: Int64, _ transaction: borrowing WriteTransaction
+    ) throws(Ending) -> EventRule {
+        guard !finder.found.isEmpty, let type = kept.member(kept.root, "type").flatMap({ EventType(kept.bytes($0)) }) else {
+            throw .outcome(.refused(EventRefusal("no_identifier", "the bundle has none of this event's identifiers any more")))
+        }
+        guard let rule = bundle.tracking.rule(type, name: kept.member(kept.root, "event"), kept) else {
+            throw .outcome(.refused(EventRefusal("not_in_plan", "the bundle's events do not name this event", at: "/event")))
+        }
+        let policy = bundle.policy
+        var isGranted = false
+        do throws(StoreError) {
+            let person = try IdentityGraph.existing(finder.found, policy.identifiers, in: transaction)
+            let record = try consentRecord(of: person, transaction)
+            let changed = ConsentRecord.applying(
+                choice.signal, at: time, from: .event, policy.purposes, validDays: policy.consent.validDays, to: record.span)
+            let effective = changed ?? record
+            isGranted = ConsentRecord.isGranted(effective.span, tag: policy.purposes.tags[rule.purpose], at: now)
+        } catch {
+            throw .store(error)
+        }
+        if !isGranted {
+            throw .outcome(.refused(EventRefusal("denied", "the person does not, or no longer, grant the event's purpose")))
+        }
+        let hasTraits = type == .identify || type == .group
+        let properties = kept.member(kept.root, hasTraits ? "traits" : "properties")
+        if let schema = rule.schema, rule.invalid != .allow,
+            let fault = Pipeline.fault(schema, properties, kept.root, hasTraits: hasTraits, kept)
+        {
+            throw .outcome(
+                .refused(
+                    EventRefusal(
+                        "invalid", "the event still does not fit the schema of the tracking plan", pointer: fault.pointer,
+                        rule: fault.rule)))
+        }
+        return rule
+    }
+
+    /// Numbers of the events in quarantine, oldest first.
+    static func quarantined(atMost: Int, _ transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt64] {
+        var numbers: [UInt64] = []
+        try transaction.scan(transaction.tables.quarantine, from: Span<UInt8>()) { key, _ in
+            if let number = NumberKey.decode(key) { numbers.append(number) }
+            return numbers.count < atMost
+        }
+        return numbers
+    }
+}
