@@ -1,8 +1,10 @@
 """Consent, rights and the proof of them, with the real binary: promises P4 and P8."""
 
+import collections
 import copy
 import json
 import os
+import random
 import re
 import subprocess
 import time
@@ -298,3 +300,56 @@ def test_privacy_calls_need_the_privacy_role_and_name_who_called(bench):
     equal(agent.call("GET", "/v1/profiles/user_id:zora", headers=officer).status, 200, "the officer reads")
     line = agent.call("GET", "/v1/audit", headers=officer).json()["lines"][-1]
     check(re.fullmatch("token:[0-9a-f]{8}", line["actor"]), f"{line}")
+
+
+# --- Accounts ------------------------------------------------------------------------------------------------------
+
+
+def test_p7_the_accounts_hold_after_a_mixed_load_with_restarts(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub, bundle_changes=[("version: 1", "version: 1\nconsent: { wait: 1s }")])
+    hub.kill()
+    sent = collections.Counter()
+    chance = random.Random(7)
+    known = []
+    for turn in range(12):
+        batch = []
+        for number in range(60):
+            kind = chance.choice(["valid", "invalid", "duplicate", "denied", "waiting", "refused"])
+            user = f"u{chance.randrange(40)}-{kind if kind in ('denied', 'waiting') else 'x'}"
+            properties = {"order_id": f"{turn}-{number}", "revenue": 1}
+            if kind == "invalid":
+                event = track(user, "Order Completed", {"order_id": f"{turn}-{number}"})
+            elif kind == "duplicate" and known:
+                event = chance.choice(known)
+            elif kind == "denied":
+                event = track(user, "Order Completed", properties, context=preferences(analytics=False))
+            elif kind == "waiting":
+                event = silent(user, "Order Completed", properties)
+            elif kind == "refused":
+                event = {"type": "track", "userId": user}
+            else:
+                kind, event = "valid", track(user, "Order Completed", properties)
+                known.append(event)
+            batch.append(event)
+            sent[kind] += 1
+        agent.batch(batch)
+        agent.check_accounts()
+        if turn % 3 == 2:
+            agent.kill()
+            agent.start()
+        if turn == 6:
+            agent.call("DELETE", "/v1/profiles/user_id:u1-x")
+            agent.call("DELETE", "/v1/profiles/user_id:u2-x")
+    wait_until(lambda: agent.accounts()[0]["waiting"] == 0, 10, "events wait on")
+    events, destinations = agent.check_accounts()
+    # Two people were erased: what names them afterwards is denied, whatever it would have been.
+    equal(events["received"], 720, f"accounts {events}")
+    check(events["admitted"] <= sent["valid"] and events["quarantined"] <= sent["invalid"], f"{events} {sent}")
+    equal((events["refused"], events["waiting"]), (sent["refused"], 0), f"{events} {sent}")
+    check(events["denied"] >= sent["denied"] + sent["waiting"], f"{events} {sent}")
+    hub.start()
+    wait_until(lambda: agent.accounts()[1]["hub"]["queued"] == 0, 30, "events are queued on")
+    events, destinations = agent.check_accounts()
+    terms = destinations["hub"]
+    equal(terms["delivered"] + terms["erased"] + terms["filtered"], events["admitted"] + 2, f"{terms} {events}")
