@@ -29,6 +29,10 @@ context.channel context.list 'gold' 'kiosk' "Order-Completed" %s %d %.2f %x %e [
 9007199254740993 9223372036854775807 -9223372036854775808 18446744073709551616 0.30000000000000004 \\u0000 \\ud83d \\ude00
 \\ud83d\\ude00 \\udfff \\uFFFF \\" \\\\ \\/ \\b \\f \\n \\r \\t é 😀 \x7f \u2028 \ufeff""".split(),
     "gzip": ["\x1f\x8b\x08", "\x1f\x8b\x08\x1f", "\x03\x00", "\x00\x00\x00\xff\xff", "\xff\xff\xff\xff", "\x04\xc1"],
+    "cloudevents": """ce-id: ce-source: ce-specversion: ce-type: ce-subject: ce-time: ce-userid: ce-anonymousid: Content-Type:
+application/json text/plain +json;charset= 1.0 "id": "source": "specversion": "type": "subject": "time": "data":
+"data_base64": "datacontenttype": "dataschema": "userid": "anonymousid": "userId": "track" %C3%A9 %20 % %zz 2026-01-31T09:30:00Z
+{ } [ ] , : "" true 0 -1 2147483648""".split(),
     "consent": """~ . DBAA DBABM DBACNY DBABLA DBABTA 1YNN 1YYY 1--- 1YNY QA YA IAAA QAAA YAAAAAAAAAAA CAAA BAAA
 \xff\xff""".split(),
 }
@@ -122,7 +126,24 @@ def consent():
     yield b"\x06" + bytes.fromhex("0018d8") + b"\xff\xff" + digits_of("BVVVkkkkkpFY")
 
 
-INPUTS = {"cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
+def cloudevents():
+    person = {"id": "1", "source": "/shop", "specversion": "1.0", "type": "com.example.order", "userid": "u"}
+    events = [
+        person, {**person, "data": {"a": 1}}, {**person, "data": [1, "x", None]}, {**person, "data_base64": "eyJhIjoxfQ=="},
+        {**person, "time": "2026-01-31T09:30:00Z", "subject": "s", "dataschema": "http://x/", "flag": True, "count": 7},
+        {**person, "type": "com.example.track", "data": {"type": "track", "event": "A", "userId": "u", "context": {"a": {}}}},
+        {**person, "datacontenttype": "text/plain", "data": "caf\u00e9"}, {"id": ""}, 1,
+    ]
+    for event in events:
+        yield b"\x00" + json.dumps(event).encode()
+    yield b"\x01" + json.dumps(events).encode()
+    yield b"\x01[]"
+    headers = "ce-id: 1\nce-source: /shop\nce-specversion: 1.0\nce-type: com.example.order\nce-userid: caf%C3%A9%20%22\n"
+    for kind, body in [("application/json", '{"a":1}'), ("text/plain", "a"), ("image/png", "\x00\x01"), ("a/b+json;q=1", "[]")]:
+        yield b"\x02" + (headers + f"Content-Type: {kind}\n\n" + body).encode("latin-1")
+
+
+INPUTS = {"cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
 
 
 def main(target, folder, dictionary):
