@@ -64,6 +64,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var kept = JSONDocument()
     var entry: [UInt8] = []
     var messageID: [UInt8] = []
+    /// Of `messageID`.
+    var messageKey = MessageKey(Span<UInt8>())
     var logged: [LoggedIdentifier] = []
 
     init(
@@ -234,7 +236,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             Hex.append(bytes.span, to: &messageID)
         }
         let isRepeat: Bool
-        do { isRepeat = try recent.isKnown(messageID.span, transaction) } catch { throw .store(error) }
+        messageKey = MessageKey(messageID.span)
+        do { isRepeat = try recent.isKnown(messageKey, transaction) } catch { throw .store(error) }
         if isRepeat || waiting.contains(messageID: messageID) { throw .outcome(.duplicate) }
     }
 
@@ -396,7 +399,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         let number = NumberKey(ledger.nextSequence)
         do {
             try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
-            _ = try recent.remember(messageID, in: &transaction)
+            _ = try recent.remember(messageKey, in: &transaction)
         } catch {
             throw .store(error)
         }

@@ -258,6 +258,7 @@ extension Pipeline {
         let envelope = Envelope(receivedAt: event.receivedAt)
         finder.adopt(event.identifiers)
         messageID = event.messageID
+        messageKey = MessageKey(event.messageID.span)
         body.clear()
         body.raw(event.body.span)
         Pipeline.parse(event.body, into: &kept)

@@ -70,7 +70,7 @@ extension Pipeline {
         guard let fault else { return }
         do {
             try putAside(fault, rule, envelope, &transaction)
-            _ = try recent.remember(messageID, in: &transaction)
+            _ = try recent.remember(messageKey, in: &transaction)
         } catch {
             throw .store(error)
         }
@@ -161,6 +161,7 @@ extension Pipeline {
         body.raw(wrapped.source(event))
         Pipeline.parse(body.bytes, into: &kept)
         messageID = [UInt8](copying: entry.messageID)
+        messageKey = MessageKey(entry.messageID)
         var identifiers: [HashedIdentifier] = []
         for index in 0..<entry.identifierCount {
             let identifier = entry.identifier(index)

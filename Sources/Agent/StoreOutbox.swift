@@ -219,6 +219,27 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     /// it comes from (DESIGN section 7).
     private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.clear()
+        guard target.destination.format == .cloudEvents else { return composeMessage(entry, number) }
+        // CloudEvents 1.0, JSON format: the message is the data, and the last word of the type says which kind it is.
+        message.beginObject()
+        message.key("specversion")
+        message.string("1.0")
+        message.key("id")
+        message.string(entry.messageID)
+        message.key("source")
+        message.string(Array("gatehouse:".utf8) + identity.device)
+        message.key("type")
+        var type = Array("gatehouse.".utf8)
+        if let name = event.member(event.root, "type") { type.append(contentsOf: event.bytes(name)) }
+        message.string(type)
+        message.key("datacontenttype")
+        message.string("application/json")
+        message.key("data")
+        composeMessage(entry, number)
+        message.endObject()
+    }
+
+    private func composeMessage(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.beginObject()
         message.key("messageId")
         message.string(entry.messageID)

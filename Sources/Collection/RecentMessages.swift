@@ -5,6 +5,16 @@ import Cryptography
 import Formats
 import Store
 
+/// A message id as the window knows it: 128 bits of its hash, a chance of 10⁻²⁷ that two ids of the window meet.
+public struct MessageKey {
+    fileprivate let bytes: InlineArray<16, UInt8>
+
+    public init(_ messageID: Span<UInt8>) {
+        let digest = SHA256.hash(messageID)
+        bytes = InlineArray<16, UInt8> { digest[$0] }
+    }
+}
+
 /// The window of remembered message ids. One, owned by the writer.
 public struct RecentMessages {
     private var next: UInt64
@@ -18,31 +28,23 @@ public struct RecentMessages {
 
     /// Whether a message id was seen within the window.
     public func isKnown(
-        _ messageID: Span<UInt8>, _ transaction: borrowing WriteTransaction
+        _ key: MessageKey, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Bool {
-        let key = RecentMessages.key(messageID)
-        return try transaction.get(transaction.tables.messages, key.span) != nil
+        try transaction.get(transaction.tables.messages, key.bytes.span) != nil
     }
 
     /// Remembers a message id.
     /// - Returns: false when it was there already.
     public mutating func remember(
-        _ messageID: [UInt8], in transaction: inout WriteTransaction
+        _ key: MessageKey, in transaction: inout WriteTransaction
     ) throws(StoreError) -> Bool {
         let tables = transaction.tables
-        let key = RecentMessages.key(messageID.span)
         let order = NumberKey(next)
-        guard try transaction.insert(tables.messages, key.span, order.bytes.span) else { return false }
-        try transaction.put(tables.messageOrder, order.bytes.span, key.span, appending: true)
+        guard try transaction.insert(tables.messages, key.bytes.span, order.bytes.span) else { return false }
+        try transaction.put(tables.messageOrder, order.bytes.span, key.bytes.span, appending: true)
         next += 1
         if next > limit { try forgetOldest(&transaction) }
         return true
-    }
-
-    /// 128 bits of the hash: a chance of 10⁻²⁷ that two ids of the window meet.
-    private static func key(_ messageID: Span<UInt8>) -> InlineArray<16, UInt8> {
-        let digest = SHA256.hash(messageID)
-        return InlineArray<16, UInt8> { digest[$0] }
     }
 
     /// After a transaction that did not happen: the numbers given out in it are given out again.

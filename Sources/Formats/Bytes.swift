@@ -99,8 +99,9 @@ extension Array where Element == UInt8 {
         append(addingCapacity: bytes.count) { room in
             unsafe bytes.withUnsafeBufferPointer { source in
                 unsafe room.withUnsafeMutableBufferPointer { target, count in
+                    // As raw memory: `initialize(from:count:)` becomes a loop over single bytes in Embedded Swift.
                     if let from = source.baseAddress, let to = target.baseAddress {
-                        unsafe (to + count).initialize(from: from, count: source.count)
+                        unsafe UnsafeMutableRawPointer(to + count).copyMemory(from: from, byteCount: source.count)
                     }
                     count += source.count
                 }

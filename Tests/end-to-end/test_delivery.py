@@ -248,3 +248,13 @@ def test_p4_revocation_stops_what_is_queued(bench):
     check_exactly_once_in_order(arrivals(hub), ids_of(kept))
     _, destinations = agent.check_accounts()
     equal((destinations["hub"]["delivered"], destinations["hub"]["filtered"]), (5, 10), f"{destinations}")
+
+
+def test_p2_events_leave_as_cloudevents_where_a_destination_asks_for_them(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub, bundle_changes=[("/v1/batch", "/v1/events\n    format: cloudevents")])
+    events = orders("zora", 20)
+    agent.batch(events)
+    wait_for_delivery(agent)
+    check_exactly_once_in_order(arrivals(hub), ids_of(events))
+    equal(agent.check_accounts()[1]["hub"]["rejected"], 0, "rejected")
