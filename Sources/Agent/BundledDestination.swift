@@ -12,8 +12,8 @@ public struct BundledDestination: Sendable {
     public let destination: Destination
     /// Expression of the policy's program; nil: every event.
     let filter: Expression?
-    /// Kinds of identifiers that may leave: stable tag and name.
-    let identifiers: [(tag: UInt32, name: [UInt8])]
+    /// Kinds of identifiers that may leave: stable tag, name, and whether as a plain SHA-256.
+    let identifiers: [(tag: UInt32, name: [UInt8], isPlain: Bool)]
 
     static func read(
         _ document: borrowing JSONDocument, _ purposes: PurposePlan, _ identifiers: IdentifierPlan,
@@ -34,8 +34,11 @@ public struct BundledDestination: Sendable {
                     reader.report(document, condition.node, "in this condition, " + error.description)
                 }
             }
-            var allowed: [(tag: UInt32, name: [UInt8])] = []
-            for name in destination.identifiers { allowed.append((NameTag.of(name.span), name)) }
+            var allowed: [(tag: UInt32, name: [UInt8], isPlain: Bool)] = []
+            for name in destination.identifiers {
+                let index = identifiers.kindIndex(named: name.span)
+                allowed.append((NameTag.of(name.span), name, index.map { identifiers.kinds[$0].form == .sha256 } ?? false))
+            }
             result.append(BundledDestination(destination: destination, filter: filter, identifiers: allowed))
         }
         return result

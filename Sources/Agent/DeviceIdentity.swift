@@ -65,6 +65,11 @@ enum Pepper {
                 throw .unreadable(path: path, error)
             }
         }
+        return try read(path)
+    }
+
+    /// Reads a file that must be there.
+    static func read(_ path: String) throws(PepperError) -> HMACSHA256 {
         if let mode = Files.mode(path), mode & 0o077 != 0 { throw .tooOpen(path: path) }
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try Files.read(path, limitBytes: 4096) } catch {

@@ -2,6 +2,7 @@
 // down what is left to do; the log and the quarantine are then gone through in small steps, which a restart continues;
 // then every destination is told; and what remains is a receipt.
 
+import Collection
 import Cryptography
 import Formats
 import Governance
@@ -20,6 +21,7 @@ extension Pipeline {
     ) throws(StoreError) -> Erasure {
         let tables = transaction.tables
         var identifiers = try IdentityGraph.identifiers(of: person, in: transaction)
+        if identifiers.isEmpty, let named { identifiers = [named] }
         for index in identifiers.indices where identifiers[index].digest == named?.digest {
             identifiers[index].plainDigest = named?.plainDigest
         }
@@ -49,6 +51,25 @@ extension Pipeline {
         return erasure
     }
 
+    /// Whether something waits or is set aside of somebody who is not known yet.
+    func isMentioned(
+        _ identifier: LoggedIdentifier, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let named = [identifier]
+        for event in waiting.events where event.sharesIdentifier(with: hashed(named)) { return true }
+        var isFound = false
+        try transaction.scan(transaction.tables.quarantine, from: Span<UInt8>()) { _, value in
+            if let entry = LogEntryView(value) {
+                for index in 0..<entry.identifierCount {
+                    let other = entry.identifier(index)
+                    if other.kindTag == identifier.kindTag && other.digest == identifier.digest { isFound = true }
+                }
+            }
+            return !isFound
+        }
+        return isFound
+    }
+
     private func hashed(_ identifiers: [LoggedIdentifier]) -> [HashedIdentifier] {
         var hashed: [HashedIdentifier] = []
         for identifier in identifiers {
@@ -64,15 +85,21 @@ extension Pipeline {
     ) throws(StoreError) {
         guard erasure.state == .erasing else { return }
         let log = transaction.tables.log
-        let (found, next) = try Pipeline.entries(of: &erasure, in: log, from: erasure.position, erasure.end, atMost, transaction)
+        let (found, next) = try Pipeline.entries(of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, transaction)
         let removal = LogRemoval.erased.bytes
-        for number in found { try transaction.put(log, NumberKey(number).bytes.span, removal.span) }
+        for (number, message) in found {
+            try transaction.put(log, NumberKey(number).bytes.span, removal.span)
+            try recent.forget(message, in: &transaction)
+        }
         erasure.removedEvents += UInt64(found.count)
         erasure.position = next
         if next >= erasure.end {
             let quarantine = transaction.tables.quarantine
-            let (aside, _) = try Pipeline.entries(of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, transaction)
-            for number in aside { try transaction.delete(quarantine, NumberKey(number).bytes.span) }
+            let (aside, _) = try Pipeline.entries(of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, transaction)
+            for (number, message) in aside {
+                try transaction.delete(quarantine, NumberKey(number).bytes.span)
+                try recent.forget(message, in: &transaction)
+            }
             erasure.removedQuarantined = UInt64(aside.count)
             try writeNotice(&erasure, now, &transaction)
         }
@@ -82,9 +109,9 @@ extension Pipeline {
     /// Numbers of the entries of a table that are about the person, and the number to go on from.
     private static func entries(
         of erasure: inout Erasure, in table: Table, from start: UInt64, _ end: UInt64, _ atMost: Int,
-        _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> ([UInt64], UInt64) {
-        var found: [UInt64] = []
+        _ pepper: HMACSHA256, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ([(UInt64, MessageKey)], UInt64) {
+        var found: [(UInt64, MessageKey)] = []
         var seen = 0
         var next = end
         var learning = erasure
@@ -96,9 +123,11 @@ extension Pipeline {
                 return false
             }
             seen += 1
-            if let entry = LogEntryView(value), learning.concerns(entry) {
+            if let entry = LogEntryView(value),
+                learning.concerns(entry, isThere: { transaction.has(transaction.tables.consent, $0) })
+            {
                 learning.learn(from: entry)
-                found.append(number)
+                found.append((number, MessageKey(entry.messageID, pepper)))
             }
             return true
         }
@@ -135,6 +164,7 @@ extension Pipeline {
             header, identifiers: erasure.identifiers.span, messageID: receipt.span, body: body.bytes.span, into: &entry)
         try transaction.put(transaction.tables.log, NumberKey(ledger.nextSequence).bytes.span, entry.span, appending: true)
         erasure.notice = ledger.nextSequence
+        newestUrgent = ledger.nextSequence
         erasure.state = .telling
         ledger.nextSequence += 1
     }

@@ -65,14 +65,14 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var entry: [UInt8] = []
     var messageID: [UInt8] = []
     /// Of `messageID`.
-    var messageKey = MessageKey(Span<UInt8>())
+    var messageKey = MessageKey()
     var logged: [LoggedIdentifier] = []
 
     init(
         _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
-        let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction))
+        let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
         ledger = accounts
         recent = window
         audit = chain
@@ -88,11 +88,14 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         ledger.waiting = 0
     }
 
-    mutating func use(_ next: Bundle) { bundle = next }
+    mutating func use(_ next: Bundle) {
+        bundle = next
+        renumberWaiting()
+    }
 
     var purposes: PurposePlan { bundle.policy.purposes }
     /// Number of the newest event of tier `realtime`; 0 for none yet.
-    private(set) var newestUrgent: UInt64 = 0
+    var newestUrgent: UInt64 = 0
 
     /// Takes one event through.
     /// - Parameters:
@@ -131,10 +134,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         choice = Choice()
         do throws(Ending) {
             let event = try decode(document, message, envelope)
-            let rule = try findRule(event, document)
             try identify(event, document)
             try stopRepeats(event, document, transaction)
             try hear(event, document, envelope, &transaction)
+            let rule = try findRule(event, document)
             let isDecided = try requireConsent(event, rule, envelope, &transaction)
             let fault = try validate(event, rule, document)
             write(event, document)
@@ -142,6 +145,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             try setAside(fault, rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
+            try requireConsent(of: person, rule, envelope, transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
             try append(rule, person, envelope, &transaction)
             ledger.admitted += 1
@@ -171,6 +175,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
     }
 
+    /// Whether the event under way showed that several people are one.
+    var hasJoined = false
     /// What the event under way says about purposes, and the person whose it is; see PipelineConsent.swift.
     var choice = Choice()
 
@@ -236,7 +242,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             Hex.append(bytes.span, to: &messageID)
         }
         let isRepeat: Bool
-        messageKey = MessageKey(messageID.span)
+        messageKey = MessageKey(messageID.span, pepper)
         do { isRepeat = try recent.isKnown(messageKey, transaction) } catch { throw .store(error) }
         if isRepeat || waiting.contains(messageID: messageID) { throw .outcome(.duplicate) }
     }
@@ -290,6 +296,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             let resolution = try IdentityGraph.resolve(
                 finder.found, bundle.policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
             if resolution.conflicts > 0 { meters.identityConflicts.add(UInt64(resolution.conflicts)) }
+            hasJoined = !resolution.absorbed.isEmpty
             for other in resolution.absorbed {
                 try join(other, into: resolution.profile, &transaction)
                 waiting.rename(other, to: resolution.profile)

@@ -20,24 +20,34 @@ extension Pipeline {
     /// The event of the Segment specification that tells a change of preferences.
     private static var preferenceEvent: StaticString { "Segment Consent Preference Updated" }
 
-    /// Reads what the event says about purposes, and stops it if its person was erased and has not come back.
+    /// Reads what the event says about purposes, and stops it if its person was erased and has not come back. What
+    /// somebody has chosen just now is kept whatever becomes of the event that tells it.
     mutating func hear(
         _ event: Event, _ document: borrowing JSONDocument, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         choice.signal = bundle.policy.consent.signal(
             document, context: event.context, hasGlobalPrivacyControl: envelope.hasGlobalPrivacyControl)
         if let name = event.name, document.equals(name, Pipeline.preferenceEvent) { choice.source = .preference }
-        let isComingBack = choice.source == .preference && !choice.signal.granted.isEmpty
+        let isGranting = choice.source == .preference && !choice.signal.granted.isEmpty
         do throws(StoreError) {
-            let erasedAt = try lastErasure(transaction)
-            guard let erasedAt else { return }
-            // An SDK goes on to report the old consent with every event: only a new choice brings an erased person back.
-            if isComingBack, event.timestamp > erasedAt { return try liftSuppression(finder.found, &transaction) }
+            if let erasedAt = try lastErasure(transaction) {
+                // An SDK goes on to report the old consent with every event: only a new choice brings an erased person back.
+                guard isGranting, event.timestamp > erasedAt else {
+                    choice = Choice()
+                    throw StoreError.badRecord("suppressed")
+                }
+                try liftSuppression(finder.found, &transaction)
+            }
+            choice.person = try IdentityGraph.existing(finder.found, bundle.policy.identifiers, in: transaction)
+            if choice.person == nil, isGranting { choice.person = try resolvedPerson(envelope, &transaction) }
+            // A refusal counts at once, whether or not the event gets any further.
+            if let person = choice.person, choice.source == .preference || !choice.signal.denied.isEmpty {
+                try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
+            }
         } catch {
+            if error == .badRecord("suppressed") { throw .outcome(.denied) }
             throw .store(error)
         }
-        choice = Choice()
-        throw .outcome(.denied)
     }
 
     /// When a person with one of the event's own identifiers was last erased; nil for never.
@@ -66,18 +76,13 @@ extension Pipeline {
         let policy = bundle.policy
         let tag = policy.purposes.tags[rule.purpose]
         do throws(StoreError) {
-            choice.person = try IdentityGraph.existing(finder.found, policy.identifiers, in: transaction)
             let record = try consentRecord(of: choice.person, transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: event.timestamp, from: choice.source, policy.purposes,
                 validDays: policy.consent.validDays, to: record.span)
             let effective = changed ?? record
             if ConsentRecord.isGranted(effective.span, tag: tag, at: envelope.receivedAt) { return true }
-            // A known person's choice is kept, even by an event that is itself denied; so is one that grants something
-            // and was made just now.
-            if choice.person == nil, choice.source == .preference, !choice.signal.granted.isEmpty {
-                choice.person = try resolvedPerson(envelope, &transaction)
-            }
+            // What a known person grants for other purposes is kept, too.
             if let person = choice.person, changed != nil {
                 try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
             }
@@ -87,6 +92,17 @@ extension Pipeline {
             throw .store(error)
         }
         throw .outcome(.denied)
+    }
+
+    /// Once more where an event has joined people: one of them may have refused.
+    func requireConsent(
+        of person: ProfileID, _ rule: EventRule, _ envelope: Envelope, _ transaction: borrowing WriteTransaction
+    ) throws(Ending) {
+        if !hasJoined { return }
+        let record: [UInt8]
+        do { record = try consentRecord(of: person, transaction) } catch { throw .store(error) }
+        let tag = bundle.policy.purposes.tags[rule.purpose]
+        guard ConsentRecord.isGranted(record.span, tag: tag, at: envelope.receivedAt) else { throw .outcome(.denied) }
     }
 
     private mutating func resolvedPerson(
@@ -168,18 +184,29 @@ extension Pipeline {
                     kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
                     plainDigest: identifier.plainDigest))
         }
-        if person == nil, signal.granted.isEmpty || identifiers.isEmpty { return false }
         if !signal.granted.isEmpty { try liftSuppression(identifiers, &transaction) }
-        if person == nil {
+        if person == nil, !signal.granted.isEmpty, !identifiers.isEmpty {
             finder.adopt(identifiers)
             choice.person = try resolvedPerson(Envelope(receivedAt: now), &transaction)
         }
+        guard let person = choice.person else {
+            // Nothing is kept about somebody unknown, but what waits for them goes.
+            let waitingBefore = waiting.events.count
+            try settle(identifiers, now, &transaction)
+            return waiting.events.count < waitingBefore
+        }
         guard let person = choice.person else { return false }
         try changeConsent(of: person, choice, at: now, now: now, actor: actor, &transaction)
+        try settle(identifiers, now, &transaction)
+        return true
+    }
+
+    private mutating func settle(
+        _ identifiers: [HashedIdentifier], _ now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         do throws(Ending) { try settleWaiting(with: identifiers, now, &transaction) } catch {
             if case .store(let problem) = error { throw problem }
         }
-        return true
     }
 
     // MARK: Waiting
@@ -191,7 +218,9 @@ extension Pipeline {
         let policy = bundle.policy
         let left = waiting.add(
             WaitingEvent(
-                body: body.bytes, identifiers: finder.found, messageID: messageID, person: choice.person, rule: rule,
+                // Copies of the right size: these buffers are the writer's, and larger.
+                body: [UInt8](copying: body.bytes.span), identifiers: finder.found.map { $0 },
+                messageID: [UInt8](copying: messageID.span), person: choice.person, rule: rule,
                 purposeTag: policy.purposes.tags[rule.purpose], fault: fault,
                 timestamp: event.timestamp, receivedAt: envelope.receivedAt,
                 until: envelope.receivedAt + policy.consent.waitMilliseconds))
@@ -213,64 +242,115 @@ extension Pipeline {
     }
 
     /// Denies everything that waits for a person.
-    mutating func dropWaiting(of person: ProfileID, _ identifiers: [HashedIdentifier]) {
-        let dropped = waiting.take { $0.person == person || $0.sharesIdentifier(with: identifiers) }
+    /// - Returns: how many events.
+    @discardableResult
+    mutating func dropWaiting(of person: ProfileID?, _ identifiers: [HashedIdentifier]) -> Int {
+        let dropped = waiting.take { event in
+            (person != nil && event.person == person) || event.sharesIdentifier(with: identifiers)
+        }
         deny(waiting: dropped.count)
+        return dropped.count
     }
 
-    /// Admits or denies what waits for the person of the choice under way.
+    /// After a change of the bundle, which numbers kinds of identifiers anew: what has none left is denied.
+    mutating func renumberWaiting() {
+        if waiting.isEmpty { return }
+        for event in waiting.take(where: { _ in true }) {
+            var renumbered = event
+            renumbered.identifiers = []
+            for identifier in event.identifiers {
+                guard let kind = bundle.policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
+                renumbered.identifiers.append(
+                    HashedIdentifier(
+                        kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
+                        plainDigest: identifier.plainDigest))
+            }
+            deny(waiting: renumbered.identifiers.isEmpty ? 1 : waiting.add(renumbered))
+        }
+    }
+
+    /// Admits or denies what waits and may be concerned by the choice under way: each event by the record of its own
+    /// person, as the graph has it now.
     /// - Parameter identifiers: those that came with the choice.
     mutating func settleWaiting(
         with identifiers: [HashedIdentifier], _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         if waiting.isEmpty || (choice.person == nil && choice.signal.denied.isEmpty) { return }
-        let purposes = bundle.policy.purposes
+        let plan = bundle.policy.identifiers
+        // A till stands for nobody who is named by something else.
+        let own = identifiers.filter { !plan.kinds[$0.kindIndex].isShared }
+        let offered = own.isEmpty ? identifiers : own
         let person = choice.person
-        let denied = choice.signal.denied
-        let record: [UInt8]
-        do { record = try consentRecord(of: person, transaction) } catch { throw .store(error) }
-        let leaving = waiting.take { event in
-            guard (person != nil && event.person == person) || event.sharesIdentifier(with: identifiers) else { return false }
-            if Pipeline.isDecided(record, event.purposeTag) { return true }
-            guard let index = purposes.index(ofTag: event.purposeTag) else { return true }
-            return denied.contains(PurposeSet(purpose: index))
+        let candidates = waiting.take { event in
+            (person != nil && event.person == person) || event.sharesIdentifier(with: offered)
         }
-        for event in leaving {
-            guard ConsentRecord.isGranted(record.span, tag: event.purposeTag, at: now),
-                let purpose = purposes.index(ofTag: event.purposeTag)
-            else {
-                deny(waiting: 1)
-                continue
+        for event in candidates {
+            do throws(StoreError) {
+                let owner = try IdentityGraph.existing(event.identifiers, plan, in: transaction)
+                switch try verdict(on: event, owner, own, now, transaction) {
+                case .waits: deny(waiting: waiting.add(event))
+                case .denied: deny(waiting: 1)
+                case .admitted(let purpose):
+                    var admitted = event
+                    admitted.rule.purpose = purpose
+                    ledger.waiting -= min(ledger.waiting, 1)
+                    try admit(admitted, now, &transaction)
+                }
+            } catch {
+                throw .store(error)
             }
-            ledger.waiting -= min(ledger.waiting, 1)
-            var admitted = event
-            admitted.rule.purpose = purpose
-            try admit(admitted, &transaction)
         }
     }
 
-    private static func isDecided(_ record: [UInt8], _ tag: UInt32) -> Bool {
-        ConsentRecord.isDecided(record.span, tag: tag)
+    /// What a waiting event's own person says of it.
+    /// - Parameters:
+    ///   - owner: the person; nil for one who is not known, and whose refusal is then all that counts.
+    ///   - own: identifiers that came with the choice and are nobody else's.
+    private func verdict(
+        on event: WaitingEvent, _ owner: ProfileID?, _ own: [HashedIdentifier], _ now: Int64,
+        _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> WaitingVerdict {
+        guard let purpose = bundle.policy.purposes.index(ofTag: event.purposeTag) else { return .denied }
+        guard let owner else {
+            let isRefused = choice.signal.denied.contains(PurposeSet(purpose: purpose)) && event.sharesIdentifier(with: own)
+            return isRefused ? .denied : .waits
+        }
+        let record = try consentRecord(of: owner, transaction)
+        if ConsentRecord.isGranted(record.span, tag: event.purposeTag, at: now) { return .admitted(purpose) }
+        return ConsentRecord.isDecided(record.span, tag: event.purposeTag) ? .denied : .waits
     }
 
     /// Takes an event that has waited through the rest of its journey, with the times that it came with.
-    private mutating func admit(_ event: WaitingEvent, _ transaction: inout WriteTransaction) throws(Ending) {
+    private mutating func admit(
+        _ event: WaitingEvent, _ now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         let envelope = Envelope(receivedAt: event.receivedAt)
         finder.adopt(event.identifiers)
         messageID = event.messageID
-        messageKey = MessageKey(event.messageID.span)
+        messageKey = MessageKey(event.messageID.span, pepper)
         body.clear()
         body.raw(event.body.span)
         Pipeline.parse(event.body, into: &kept)
         do throws(Ending) {
             try setAside(event.fault, event.rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
+            try requireConsent(of: person, event.rule, Envelope(receivedAt: now), transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
             try append(event.rule, person, envelope, &transaction)
             ledger.admitted += 1
         } catch {
-            guard case .outcome(.quarantined) = error else { throw error }
-            ledger.quarantined += 1
+            switch error {
+            case .store(let problem): throw problem
+            case .outcome(.quarantined): ledger.quarantined += 1
+            case .outcome: ledger.denied += 1
+            }
         }
     }
+}
+
+/// What becomes of an event that has waited.
+private enum WaitingVerdict {
+    case waits, denied
+    /// With the number that its purpose has now.
+    case admitted(Int)
 }

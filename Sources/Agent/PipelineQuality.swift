@@ -90,13 +90,17 @@ extension Pipeline {
         wrapped.string(fault.rule)
         wrapped.key("pointer")
         wrapped.string(fault.pointer)
+        if envelope.hasGlobalPrivacyControl {
+            wrapped.key("gpc")
+            wrapped.bool(true)
+        }
         wrapped.key("event")
         wrapped.raw(body.bytes.span)
         wrapped.endObject()
         let header = LogEntryHeader(
             tier: .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
             purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version,
-            profile: ProfileID(high: 0, low: 0))
+            profile: .nobody)
         collectLogged()
         Pipeline.encode(header, logged, messageID, wrapped.bytes, into: &entry)
         let number = NumberKey(ledger.nextQuarantined)
@@ -119,7 +123,7 @@ extension Pipeline {
         let key = NumberKey(number)
         var record: [UInt8] = []
         if let found = try transaction.get(transaction.tables.quarantine, key.bytes.span) { record = [UInt8](copying: found) }
-        guard let receivedAt = load(record) else {
+        guard let (receivedAt, hasControl) = load(record) else {
             return EventRefusal("not_there", "there is no such event in quarantine, or its record is damaged")
         }
         let envelope = Envelope(receivedAt: receivedAt)
@@ -128,7 +132,7 @@ extension Pipeline {
             // The event may have brought its person's consent with it.
             choice = Choice()
             choice.signal = bundle.policy.consent.signal(
-                kept, context: kept.member(kept.root, "context"), hasGlobalPrivacyControl: false)
+                kept, context: kept.member(kept.root, "context"), hasGlobalPrivacyControl: hasControl)
             let rule = try recheck(time, now: now, transaction)
             do throws(StoreError) { try transaction.delete(transaction.tables.quarantine, key.bytes.span) } catch {
                 throw .store(error)
@@ -139,6 +143,7 @@ extension Pipeline {
             try append(rule, person, envelope, &transaction)
             ledger.quarantined -= min(ledger.quarantined, 1)
             ledger.admitted += 1
+            try settleWaiting(with: finder.found, now, &transaction)
             return nil
         } catch {
             switch error {
@@ -150,8 +155,8 @@ extension Pipeline {
     }
 
     /// Brings what quarantine holds back to where the journey left it: identifiers, message id, body.
-    /// - Returns: when it was received; nil for a record that cannot be read.
-    private mutating func load(_ record: [UInt8]) -> Int64? {
+    /// - Returns: when it was received, and whether with `Sec-GPC`; nil for a record that cannot be read.
+    private mutating func load(_ record: [UInt8]) -> (Int64, Bool)? {
         let span = record.span
         guard let entry = LogEntryView(span) else { return nil }
         var wrapped = JSONDocument()
@@ -161,7 +166,7 @@ extension Pipeline {
         body.raw(wrapped.source(event))
         Pipeline.parse(body.bytes, into: &kept)
         messageID = [UInt8](copying: entry.messageID)
-        messageKey = MessageKey(entry.messageID)
+        messageKey = MessageKey(entry.messageID, pepper)
         var identifiers: [HashedIdentifier] = []
         for index in 0..<entry.identifierCount {
             let identifier = entry.identifier(index)
@@ -172,7 +177,8 @@ extension Pipeline {
                     plainDigest: identifier.plainDigest))
         }
         finder.adopt(identifiers)
-        return entry.header.receivedAt
+        let hasControl = wrapped.member(wrapped.root, "gpc").flatMap { wrapped.bool($0) } ?? false
+        return (entry.header.receivedAt, hasControl)
     }
 
     /// The rule of the event in `kept` by the plan in force, if plan and consent let it in.

@@ -144,7 +144,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let isNotice = entry.header.isErasureNotice
         let purposes = bundle.policy.purposes
         let granted = isNotice ? [] : StoreOutbox.consent(
-            entry, target.destination.purposeTag, purposes, surroundings.now, reader)
+            entry, target.destination.purposeTag, purposes, bundle.policy.identifiers, surroundings.now, reader)
         guard let granted else { return false }
         surroundings.consent = granted
         surroundings.event = nil
@@ -162,11 +162,12 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// The purposes that the person grants; nil when the event may not leave.
     private static func consent(
-        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ now: Int64,
-        _ reader: borrowing Reader
+        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ identifiers: IdentifierPlan,
+        _ now: Int64, _ reader: borrowing Reader
     ) -> PurposeSet? {
-        let key = entry.header.profile.bytes
         do throws(StoreError) {
+            guard let person = try person(of: entry, identifiers, reader) else { return nil }
+            let key = person.bytes
             guard let record = try reader.get(reader.tables.consent, key.span),
                 ConsentRecord.isGranted(record, tag: entry.header.purposeTag, at: now),
                 ConsentRecord.isGranted(record, tag: purpose, at: now)
@@ -175,6 +176,19 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         } catch {
             return nil
         }
+    }
+
+    /// The person whom an entry is about: its profile, or the one that this has become part of since; nil for nobody.
+    private static func person(
+        of entry: borrowing LogEntryView, _ plan: IdentifierPlan, _ reader: borrowing Reader
+    ) throws(StoreError) -> ProfileID? {
+        if reader.has(reader.tables.consent, entry.header.profile) { return entry.header.profile }
+        for index in 0..<entry.identifierCount {
+            let identifier = entry.identifier(index)
+            guard let kind = plan.kindIndex(tag: identifier.kindTag), !plan.kinds[kind].isShared else { continue }
+            if let profile = try IdentityGraph.profile(of: identifier, in: reader) { return profile }
+        }
+        return nil
     }
 
     /// Whether the filter lets the event go to the destination, in the light of the person's profile.
@@ -230,7 +244,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.string(Array("gatehouse:".utf8) + identity.device)
         message.key("type")
         var type = Array("gatehouse.".utf8)
-        if let name = event.member(event.root, "type") { type.append(contentsOf: event.bytes(name)) }
+        let document = event
+        if let name = document.member(document.root, "type") { type.append(contentsOf: document.bytes(name)) }
         message.string(type)
         message.key("datacontenttype")
         message.string("application/json")
@@ -335,8 +350,11 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             for index in 0..<entry.identifierCount {
                 let identifier = entry.identifier(index)
                 guard identifier.kindTag == kind.tag else { continue }
+                // Never the keyed hash in place of a plain one: the destination could not tell them apart.
+                let digest = kind.isPlain ? identifier.plainDigest : identifier.digest
+                guard let digest else { continue }
                 message.key(kind.name)
-                message.string((identifier.plainDigest ?? identifier.digest).hexadecimal)
+                message.string(digest.hexadecimal)
                 break
             }
         }

@@ -1,6 +1,7 @@
 // What an operator does with a device's store from the command line: holding the audit log against its chain, printing
 // it, and writing the store anew. The agent may run while something is only looked at.
 
+import Cryptography
 import Formats
 import Governance
 import Platform
@@ -11,17 +12,23 @@ public struct UpkeepError: Error {
     public let message: String
 
     init(_ error: StoreError, _ folder: String) { message = "\(folder): \(error.message)" }
+    init(_ error: PepperError) { message = error.message }
 }
 
 public enum Upkeep {
     /// Holds every line of the audit log against its chain.
     /// - Returns: whether all is as it was written, and a sentence about it.
-    public static func verifyAudit(folder: String) throws(UpkeepError) -> (isIntact: Bool, words: String) {
+    /// - Parameter pepper: the file with the device's secret.
+    public static func verifyAudit(
+        folder: String, pepper path: String
+    ) throws(UpkeepError) -> (isIntact: Bool, words: String) {
+        let pepper: HMACSHA256
+        do throws(PepperError) { pepper = try Pepper.read(path) } catch { throw UpkeepError(error) }
         do throws(StoreError) {
             let database = try Database(reading: folder)
             var reader = try database.makeReader()
             try reader.begin()
-            switch try AuditLog.verify(reader) {
+            switch try AuditLog.verify(reader, pepper: pepper) {
             case .intact(let first, let last):
                 return (true, last < first ? "the audit log is intact: no lines yet" : "the audit log is intact: lines \(first) to \(last)")
             case .altered(let number):

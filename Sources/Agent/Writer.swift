@@ -512,7 +512,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         let isKept = try pipeline.takeChoice(
-            signal, of: submission.profile, submission.identifiers.first, actor: submission.actor, now: envelope.receivedAt,
+            signal, of: try person(of: submission, transaction), submission.named, actor: submission.actor, now: envelope.receivedAt,
             &transaction)
         if !isKept {
             submission.status = 404
@@ -524,21 +524,43 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     // MARK: Personal records
 
+    /// Whose record a call is about now: since the serving thread looked, the person may have become part of another, or
+    /// have been erased.
+    private func person(
+        of submission: Submission, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ProfileID? {
+        if let named = submission.named { return try IdentityGraph.profile(of: named, in: transaction) }
+        guard let profile = submission.profile else { return nil }
+        let tables = transaction.tables
+        return transaction.has(tables.profiles, profile) || transaction.has(tables.consent, profile) ? profile : nil
+    }
+
     /// The answer was made by the serving thread; it is given when the log says that it was.
     private func noteAccess(
         _ submission: Submission, _ action: AuditAction, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        guard let person = submission.profile else { return }
+        // The clerk could not make it, or there was nothing.
+        if submission.status != 0 { return }
+        let person = submission.profile
         try pipeline.audit.append(
-            action, actor: submission.actor, subject: pipeline.subjects.name(of: person), at: envelope.receivedAt,
-            in: &transaction)
+            action, actor: submission.actor, subject: person.map { pipeline.subjects.name(of: $0) },
+            at: envelope.receivedAt, in: &transaction)
         submission.status = 200
     }
 
     private func erase(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
-        guard let person = submission.profile else { return }
+        var subject = try person(of: submission, transaction)
+        if subject == nil, let named = submission.named, try pipeline.isMentioned(named, transaction) {
+            // Nobody yet: what is set aside or waits goes, and they do not come.
+            subject = ProfileID(high: pipeline.random.next(), low: pipeline.random.next())
+        }
+        guard let subject else {
+            submission.status = 404
+            submission.answer = Array("{\"status\":404,\"title\":\"Nobody here is known by this reference.\"}".utf8)
+            return
+        }
         var erasure = try pipeline.erase(
-            person, submission.identifiers.first, actor: submission.actor, now: envelope.receivedAt, &transaction)
+            subject, submission.named, actor: submission.actor, now: envelope.receivedAt, &transaction)
         try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: envelope.receivedAt, &transaction)
         erasures.append(erasure)
         needsTrim = true

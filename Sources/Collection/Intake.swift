@@ -42,7 +42,9 @@ public final class Submission {
     fileprivate var isCounted = false
     /// Of the privacy calls: whose; nil for somebody who is not known.
     public var profile: ProfileID?
-    /// Of the privacy calls: the identifier by which the call names the person, if it does; of an export, all of theirs.
+    /// The identifier by which a privacy call names the person, if it does.
+    public var named: LoggedIdentifier?
+    /// Of an export: all identifiers that are the person's alone.
     public var identifiers: [LoggedIdentifier] = []
     /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
     public var number: UInt64 = 0
@@ -92,6 +94,7 @@ public final class Intake: @unchecked Sendable {
         submission.type = nil
         submission.isBatch = false
         submission.profile = nil
+        submission.named = nil
         submission.identifiers = []
         submission.number = 0
         submission.hasGlobalPrivacyControl = false

@@ -5,12 +5,19 @@ import Cryptography
 import Formats
 import Store
 
-/// A message id as the window knows it: 128 bits of its hash, a chance of 10⁻²⁷ that two ids of the window meet.
+/// A message id as the window knows it: 128 bits of a hash under the device's secret. The chance that two ids of the window
+/// meet is 10⁻²⁷, and who reads the store cannot tell whether it holds an id that they know.
 public struct MessageKey {
     fileprivate let bytes: InlineArray<16, UInt8>
 
-    public init(_ messageID: Span<UInt8>) {
-        let digest = SHA256.hash(messageID)
+    /// Of no message.
+    public init() { bytes = InlineArray(repeating: 0) }
+
+    public init(_ messageID: Span<UInt8>, _ pepper: borrowing HMACSHA256) {
+        // The inner half of HMAC is enough: the digest is cut, so that nothing can be appended.
+        var hash = pepper.begin()
+        hash.update(messageID)
+        let digest = hash.digest()
         bytes = InlineArray<16, UInt8> { digest[$0] }
     }
 }
@@ -50,6 +57,16 @@ public struct RecentMessages {
     /// After a transaction that did not happen: the numbers given out in it are given out again.
     public mutating func restore(to mark: UInt64) { next = mark }
     public var mark: UInt64 { next }
+
+    /// Forgets a message id before its time.
+    public func forget(_ key: MessageKey, in transaction: inout WriteTransaction) throws(StoreError) {
+        let tables = transaction.tables
+        var order: [UInt8] = []
+        if let found = try transaction.get(tables.messages, key.bytes.span) { order = [UInt8](copying: found) }
+        if order.isEmpty { return }
+        try transaction.delete(tables.messages, key.bytes.span)
+        try transaction.delete(tables.messageOrder, order.span)
+    }
 
     private func forgetOldest(_ transaction: inout WriteTransaction) throws(StoreError) {
         let tables = transaction.tables

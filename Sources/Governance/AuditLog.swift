@@ -1,5 +1,5 @@
-// The audit log: what was done with personal data and with the rules, in a chain of hashes, so that a line that was
-// altered or removed is found. It works inside the caller's transaction: what is not written was not done.
+// The audit log: what was done with personal data and with the rules, in a chain of hashes under the device's secret, so that
+// a line that was altered or removed is found, unless whoever did it has the secret too. It works inside the caller's transaction: what is not written was not done.
 
 import Cryptography
 import Formats
@@ -46,10 +46,11 @@ public enum AuditVerdict: Equatable, Sendable {
 
 /// The chain. One, owned by the writer; a copy taken before a transaction brings it back when that did not happen.
 ///
-/// A line lies in the table `audit` under its number: 32 bytes of chain, then a JSON object. The chain is SHA-256 over
+/// A line lies in the table `audit` under its number: 32 bytes of chain, then a JSON object. The chain is HMAC-SHA-256 over
 /// the chain of the line before, the number (8 bytes, big-endian) and the object. Where it begins and ends is kept in
-/// `meta`, and changes in the same transaction.
-public struct AuditLog: Equatable {
+/// `meta` with a code of its own, and changes in the same transaction. A whole file put back from an older copy is not
+/// noticed: keep the number of the last line elsewhere.
+public struct AuditLog {
     /// Number of the next line, from 1.
     public private(set) var next: UInt64 = 1
     /// Number of the oldest line that is kept.
@@ -59,18 +60,25 @@ public struct AuditLog: Equatable {
     /// Chain of the line before the oldest that is kept.
     private var anchor = Digest256.zero
     private static let key: [UInt8] = Array("audit".utf8)
-    private static let endsBytes = 8 + 8 + 32 + 32
+    private static let endsBytes = 8 + 8 + 32 + 32 + 32
+    private let secret: HMACSHA256
 
     /// Reads where the chain stands.
-    public init(_ transaction: borrowing WriteTransaction) throws(StoreError) {
+    /// - Parameter pepper: the device's secret, from which the chain's own is derived.
+    public init(_ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256) throws(StoreError) {
+        self.init(pepper)
         guard let ends = try transaction.get(transaction.tables.meta, AuditLog.key.span) else { return }
         guard take(ends) else { throw .badRecord("audit") }
     }
 
-    private init() {}
+    private init(_ pepper: borrowing HMACSHA256) {
+        let derived = pepper.authenticate(Array("audit chain".utf8))
+        secret = derived.withSpan { HMACSHA256(key: $0) }
+    }
 
     private mutating func take(_ ends: Span<UInt8>) -> Bool {
-        guard ends.count == AuditLog.endsBytes, let head = Digest256(ends.extracting(16..<48)),
+        guard ends.count == AuditLog.endsBytes, let code = Digest256(ends.extracting(80..<112)),
+            code == secret.authenticate(ends.extracting(0..<80)), let head = Digest256(ends.extracting(16..<48)),
             let anchor = Digest256(ends.extracting(48..<80))
         else { return false }
         next = UInt64(littleEndianAt: 0, of: ends)
@@ -107,7 +115,7 @@ public struct AuditLog: Equatable {
         detail(&line)
         line.endObject()
         let number = NumberKey(next)
-        head = AuditLog.chain(head, number, line.bytes.span)
+        head = chain(head, number, line.bytes.span)
         var entry: [UInt8] = []
         head.append(to: &entry)
         entry.append(contentsOf: line.bytes)
@@ -119,8 +127,8 @@ public struct AuditLog: Equatable {
 
     private mutating func forgetOldest(_ transaction: inout WriteTransaction) throws(StoreError) {
         let oldest = NumberKey(first)
-        guard let chain = try AuditLog.storedChain(oldest, transaction) else { return }
-        anchor = chain
+        // One that is gone is passed over: `verify` will say so, and the log stays bounded.
+        if let chain = try AuditLog.storedChain(oldest, transaction) { anchor = chain }
         try transaction.delete(transaction.tables.audit, oldest.bytes.span)
         first += 1
     }
@@ -139,23 +147,25 @@ public struct AuditLog: Equatable {
         }
         head.append(to: &ends)
         anchor.append(to: &ends)
+        secret.authenticate(ends.span).append(to: &ends)
         try transaction.put(transaction.tables.meta, AuditLog.key.span, ends.span)
     }
 
-    private static func chain(_ previous: Digest256, _ number: NumberKey, _ line: Span<UInt8>) -> Digest256 {
-        var hash = SHA256()
+    private func chain(_ previous: Digest256, _ number: NumberKey, _ line: Span<UInt8>) -> Digest256 {
+        var hash = secret.begin()
         previous.withSpan { hash.update($0) }
         hash.update(number.bytes.span)
         hash.update(line)
-        return hash.digest()
+        return secret.finish(hash)
     }
 
     /// Holds every line against the chain.
-    public static func verify(_ reader: borrowing Reader) throws(StoreError) -> AuditVerdict {
-        var log = AuditLog()
+    public static func verify(_ reader: borrowing Reader, pepper: borrowing HMACSHA256) throws(StoreError) -> AuditVerdict {
+        var log = AuditLog(pepper)
         if let ends = try reader.get(reader.tables.meta, AuditLog.key.span) {
             guard log.take(ends) else { return .noEnds }
-        } else if reader.count(reader.tables.audit) > 0 {
+        } else if reader.count(reader.tables.accounts) > 0 {
+            // A store that has taken something has a line about its bundle.
             return .noEnds
         }
         var expected = log.first
@@ -166,7 +176,7 @@ public struct AuditLog: Equatable {
                 altered = expected
                 return false
             }
-            chain = AuditLog.chain(chain, NumberKey(expected), entry.extracting(32..<entry.count))
+            chain = log.chain(chain, NumberKey(expected), entry.extracting(32..<entry.count))
             guard Digest256(entry.extracting(0..<32)) == chain else {
                 altered = expected
                 return false

@@ -213,11 +213,14 @@ public enum ConsentRecord {
             let before = self.time(bytes.span, offset)
             let known = State(rawValue: bytes[offset + 4]) ?? .denied
             let isSame = (known == .granted) == (state == .granted)
-            if time < before || (time == before && (isSame || state == .granted)) { return false }
+            let isKnownChosen = ConsentSource(rawValue: bytes[offset + 5])?.isChoice ?? true
+            // A refusal that was chosen stands against what is reported, whichever of them came first.
+            let isChosenRefusal = source.isChoice && state != .granted && known == .granted && !isKnownChosen
+            if !isChosenRefusal, time < before || (time == before && (isSame || state == .granted)) { return false }
             if !source.isChoice {
                 // The same once more is no news.
                 if isSame { return false }
-                if state == .granted, ConsentSource(rawValue: bytes[offset + 5])?.isChoice ?? true { return false }
+                if state == .granted, isKnownChosen { return false }
             }
             if state == .denied, known != .denied { state = .revoked }
         } else {

@@ -302,17 +302,19 @@ public struct ConsentPlan: Sendable {
     private func stringSignal(_ document: borrowing JSONDocument, _ consent: JSONNode) -> ConsentSignal {
         var signal = ConsentSignal()
         let isFrameworkMapped = frameworkPurposes.contains { !$0.isEmpty }
-        if isFrameworkMapped, let node = document.member(consent, "tcString"), document.kind(node) == .string {
+        if isFrameworkMapped, let node = document.member(consent, "tcString"), !document.isNull(node) {
             do throws(ConsentStringError) {
+                guard document.kind(node) == .string else { throw .empty }
                 signal.formUnion(frameworkSignal(try TCFString(document.bytes(node))))
             } catch {
                 signal.formUnion(frameworkSignal(nil))
             }
         }
         guard isFrameworkMapped || optOuts.contains(where: { !$0.isEmpty }),
-            let node = document.member(consent, "gppString"), document.kind(node) == .string
+            let node = document.member(consent, "gppString"), !document.isNull(node)
         else { return signal }
         do throws(ConsentStringError) {
+            guard document.kind(node) == .string else { throw .empty }
             let string = try GPPString(document.bytes(node))
             let applicable = sections(document, consent)
             if isFrameworkMapped, applicable?.contains(2) ?? true, let europe = try string.tcf() {
@@ -321,6 +323,7 @@ public struct ConsentPlan: Sendable {
             signal.formUnion(optOutSignal(string.optOuts(applicableSections: applicable)))
         } catch {
             signal.formUnion(optOutSignal([.everything, .gpc]))
+            if isFrameworkMapped { signal.formUnion(frameworkSignal(nil)) }
         }
         return signal
     }

@@ -99,15 +99,9 @@ public struct Erasure {
         return bytes
     }
 
-    /// Whether an entry of the log or the quarantine is about the person: by the profile, or by an identifier of theirs
-    /// (entries from before two profiles were joined carry the other's id).
-    public func concerns(_ entry: borrowing LogEntryView) -> Bool {
-        if entry.header.profile == profile { return true }
-        for index in 0..<entry.identifierCount {
-            let other = entry.identifier(index)
-            for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest { return true }
-        }
-        return false
+    /// Whether an entry of the log or the quarantine is about the person; see `LogEntryView.isAbout`.
+    public func concerns(_ entry: borrowing LogEntryView, isThere: (ProfileID) -> Bool) -> Bool {
+        entry.isAbout(profile, identifiers, isThere: isThere)
     }
 
     /// Keeps the plain hashes of an entry, by which destinations know the person, until they have been told.

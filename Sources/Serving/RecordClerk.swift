@@ -79,16 +79,19 @@ public final class RecordClerk: @unchecked Sendable {
     }
 
     private func complete(_ order: Submission, _ reader: borrowing Reader) throws(StoreError) {
-        guard let person = order.profile else { return }
+        // Of somebody who is not known only the quarantine can hold something.
+        let person = order.profile ?? ProfileID(high: .max, low: .max)
         var writer = JSONWriter(reserving: 8192)
         writer.beginObject()
         let record = order.answer
         writer.key("record")
         writer.raw(record.span)
         writer.key("events")
-        let next = try writeEntries(reader.tables.log, of: person, order, from: order.number &+ 1, reader, &writer)
+        var found = 0
+        let first = order.number == .max ? .max : order.number + 1
+        let next = try writeEntries(reader.tables.log, of: person, order, from: first, reader, &writer, &found)
         writer.key("quarantined")
-        _ = try writeEntries(reader.tables.quarantine, of: person, order, from: 0, reader, &writer)
+        _ = try writeEntries(reader.tables.quarantine, of: person, order, from: 0, reader, &writer, &found)
         writer.key("audit")
         try writeLines(about: subjects.name(of: person), reader, &writer)
         // Said rather than left out in silence: the person has more events than one answer may hold.
@@ -98,30 +101,35 @@ public final class RecordClerk: @unchecked Sendable {
         }
         writer.endObject()
         order.answer = writer.bytes
-        order.status = 200
+        if order.profile == nil, found == 0 {
+            order.status = 404
+            order.answer = Array("{\"status\":404,\"title\":\"Nobody here is known by this reference.\"}".utf8)
+        }
     }
 
     /// Writes the entries of a table that are about a person, as they were taken.
     /// - Returns: the number after which to go on when there are more than fit; nil when these are all.
     private func writeEntries(
         _ table: Table, of person: ProfileID, _ order: Submission, from first: UInt64, _ reader: borrowing Reader,
-        _ output: inout JSONWriter
+        _ output: inout JSONWriter, _ count: inout Int
     ) throws(StoreError) -> UInt64? {
         var last: UInt64 = 0
         var isFull = false
+        var written = 0
         var writer = output
         let limit = writer.bytes.count + Limits.exportBytes
         let start = NumberKey(first)
         writer.beginArray()
         try reader.scan(table, from: start.bytes.span) { key, value in
             guard let entry = LogEntryView(value), let number = NumberKey.decode(key),
-                RecordClerk.concerns(entry, person, order.identifiers)
+                entry.isAbout(person, order.identifiers, isThere: { reader.has(reader.tables.consent, $0) })
             else { return true }
             if writer.bytes.count > limit {
                 isFull = true
                 return false
             }
             last = number
+            written += 1
             writer.beginObject()
             writer.key("receivedAt")
             var time: [UInt8] = []
@@ -136,19 +144,8 @@ public final class RecordClerk: @unchecked Sendable {
         }
         writer.endArray()
         output = writer
+        count += written
         return isFull ? last : nil
-    }
-
-    private static func concerns(
-        _ entry: borrowing LogEntryView, _ person: ProfileID, _ identifiers: [LoggedIdentifier]
-    ) -> Bool {
-        if entry.header.profile == person { return true }
-        // In quarantine nobody has been resolved yet.
-        for index in 0..<entry.identifierCount {
-            let other = entry.identifier(index)
-            for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest { return true }
-        }
-        return false
     }
 
     /// What was done with the record, oldest first.

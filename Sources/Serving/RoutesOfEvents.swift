@@ -19,6 +19,7 @@ extension Routes {
             return .answered
         }
         submission.work = table.isHub ? .arrivals : .events
+        submission.hasGlobalPrivacyControl = request.header("sec-gpc").equals("1")
         return submit(submission, request, &response)
     }
 

@@ -60,6 +60,9 @@ extension Routes {
         return false
     }
 
+    /// Where a list goes on after a number that a caller gives.
+    private func following(_ number: UInt64) -> UInt64 { number == .max ? number : number + 1 }
+
     // MARK: A person's record
 
     /// What is asked for of a person.
@@ -99,19 +102,22 @@ extension Routes {
             if call == .consent, found.profile != nil || found.identifier != nil {
                 return changeConsent(found, request, &response)
             }
-            guard let profile = found.profile else {
+            // Somebody of whom something is only set aside is not known, and may be erased and have it all the same.
+            let mayBeUnknown = (call == .erase || call == .export) && found.identifier != nil
+            guard found.profile != nil || mayBeUnknown else {
                 response.sendProblem(404, "Nobody here is known by this reference.")
                 return .answered
             }
+            let profile = found.profile ?? Routes.unknown
             let submission = table.intake.obtain()
-            submission.profile = profile
+            submission.profile = found.profile
+            submission.named = found.identifier
             switch call {
-            case .erase:
-                submission.work = .erase
-                if let identifier = found.identifier { submission.identifiers = [identifier] }
+            case .erase: submission.work = .erase
             case .export:
                 submission.work = .export
                 submission.identifiers = try ownIdentifiers(of: profile, policy)
+                if found.profile == nil, let identifier = found.identifier { submission.identifiers = [identifier] }
                 if let range = queryValue("after", in: request.query) {
                     submission.number = parseUInt64(request.query.bytes(range)) ?? 0
                 }
@@ -128,6 +134,9 @@ extension Routes {
         }
         return .answered
     }
+
+    /// In place of the profile of somebody who has none: never given to anybody.
+    private static var unknown: ProfileID { ProfileID(high: .max, low: .max) }
 
     /// Hands an order to the clerk, who hands it to the writer.
     private mutating func order(
@@ -269,7 +278,8 @@ extension Routes {
     mutating func answerQuarantine(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         var rest = request.path.extracting(14..<request.path.count)
         if rest.isEmpty {
-            guard mayGoOn(request, .operate, .get, &response) else { return .answered }
+            // The events are shown, and with them what they say about people.
+            guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
             return listQuarantine(request, &response)
         }
         rest = rest.extracting(1..<rest.count)
@@ -278,7 +288,7 @@ extension Routes {
         var name = rest
         if let released { name = released }
         let number: UInt64? = name.equals("all") ? 0 : parseUInt64(name)
-        guard let number, request.path[14] == UInt8(ascii: "/"), number > 0 || name.equals("all") else {
+        guard let number, number > 0 || name.equals("all") else {
             response.sendProblem(404, "Quarantine numbers its events from 1: /v1/quarantine/NUMBER, or /v1/quarantine/all.")
             return .answered
         }
@@ -305,7 +315,7 @@ extension Routes {
         output.beginArray()
         var last = after
         do throws(StoreError) {
-            let start = NumberKey(after &+ 1)
+            let start = NumberKey(following(after))
             try reader.scan(reader.tables.quarantine, from: start.bytes.span) { key, value in
                 guard limit > 0, let number = NumberKey.decode(key) else { return false }
                 guard let entry = LogEntryView(value) else { return true }
@@ -380,7 +390,7 @@ extension Routes {
         output.beginArray()
         var last = after
         do throws(StoreError) {
-            try AuditLog.forEachLine(from: after &+ 1, reader) { number, line in
+            try AuditLog.forEachLine(from: following(after), reader) { number, line in
                 if limit == 0 { return false }
                 limit -= 1
                 last = number
@@ -409,7 +419,7 @@ extension Routes {
         }
         submission.work = .consent
         submission.profile = found.profile
-        if let identifier = found.identifier { submission.identifiers = [identifier] }
+        submission.named = found.identifier
         return submit(submission, request, &response)
     }
 
@@ -435,7 +445,7 @@ extension Routes {
         var last = after
         var output = writer
         do throws(StoreError) {
-            let start = NumberKey(after + 1)
+            let start = NumberKey(following(after))
             try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
                 if written == limit { return false }
                 last = NumberKey.decode(key) ?? last

@@ -214,6 +214,12 @@ private func lookUp(_ transaction: OpaquePointer, _ table: Table, _ key: Span<UI
     }
 }
 
+private func hasEntry(_ transaction: OpaquePointer, _ table: Table, _ profile: ProfileID) -> Bool {
+    var value = MDB_val()
+    let key = profile.bytes
+    return lookUp(transaction, table, key.span, &value) != MDB_NOTFOUND
+}
+
 /// A cached read-only transaction. `begin` takes a snapshot of the newest commit, `end` lets it go; never hold one
 /// across a wait: pages that it can see cannot be reused.
 public struct Reader: ~Copyable, @unchecked Sendable {
@@ -255,6 +261,12 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         let span = Span<UInt8>(
             _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
         return _overrideLifetime(span, borrowing: self)
+    }
+
+    /// Whether a table has something about a profile; in doubt, yes.
+    public borrowing func has(_ table: Table, _ profile: ProfileID) -> Bool {
+        precondition(isActive)
+        return hasEntry(transaction, table, profile)
     }
 
     /// Number of entries of a table.
@@ -354,6 +366,9 @@ public struct WriteTransaction: ~Copyable {
         if code != 0 { throw StoreError("mdb_del", code) }
         return true
     }
+
+    /// Whether a table has something about a profile; in doubt, yes.
+    public borrowing func has(_ table: Table, _ profile: ProfileID) -> Bool { hasEntry(transaction!, table, profile) }
 
     public borrowing func count(_ table: Table) -> Int64 {
         var status = MDB_stat()

@@ -181,6 +181,25 @@ public struct LogEntryView: ~Escapable {
             plainDigest: hasPlain ? Digest256(bytes.extracting(start + 40..<start + 72)) : nil)
     }
 
+    /// Whether the entry is about a person: by its profile; or by an identifier of theirs, where it has no profile (in
+    /// quarantine) or one that is no longer there (it became part of the person's). An entry of somebody else who is there
+    /// may well carry the identifier: then the graph has not believed it.
+    /// - Parameters:
+    ///   - identifiers: the person's own, without those that many share.
+    ///   - isThere: whether a profile is somebody's now.
+    public func isAbout(
+        _ person: ProfileID, _ identifiers: [LoggedIdentifier], isThere: (ProfileID) -> Bool
+    ) -> Bool {
+        if header.profile == person { return true }
+        for index in 0..<identifierCount {
+            let other = identifier(index)
+            for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest {
+                return header.profile == .nobody || !isThere(header.profile)
+            }
+        }
+        return false
+    }
+
     public var messageID: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(messageIDStart..<bodyStart) }
     }

@@ -82,6 +82,9 @@ public struct ProfileID: Hashable, Sendable {
     public let high: UInt64
     public let low: UInt64
 
+    /// Of what is in quarantine: nobody has been looked for yet.
+    public static let nobody = ProfileID(high: 0, low: 0)
+
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low

@@ -341,6 +341,6 @@ enum WellKnownIdentity {
         IdentifierPath("context.traits.email"), IdentifierPath("context.traits.phone"),
         IdentifierPath("context.traits.id"), IdentifierPath("context.traits.username"),
         IdentifierPath("context.device.id"), IdentifierPath("context.device.advertisingId"),
-        IdentifierPath("context.device.token"),
+        IdentifierPath("context.device.token"), IdentifierPath("context.cloudevents.subject"),
     ]
 }

@@ -98,6 +98,13 @@ public enum IdentityGraph {
         return nil
     }
 
+    /// The profile of one identifier of an event in the log, as a reader's snapshot has it.
+    public static func profile(
+        of identifier: LoggedIdentifier, in reader: borrowing Reader
+    ) throws(StoreError) -> ProfileID? {
+        try profile(of: HashedIdentifier(kindTag: identifier.kindTag, kindIndex: 0, digest: identifier.digest), in: reader)
+    }
+
     /// Calls `body` with the kind tag and digest of each identifier of a profile.
     public static func forEachIdentifier(
         of profile: ProfileID, in reader: borrowing Reader, _ body: (UInt32, Span<UInt8>) -> Void
@@ -108,6 +115,14 @@ public enum IdentityGraph {
             body(LinkKey.tag(key), key.extracting(20..<LinkKey.byteCount))
             return true
         }
+    }
+
+    /// The profile of one identifier, this transaction's own changes included.
+    public static func profile(
+        of identifier: LoggedIdentifier, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ProfileID? {
+        try lookUp(
+            HashedIdentifier(kindTag: identifier.kindTag, kindIndex: 0, digest: identifier.digest), transaction)
     }
 
     /// The identifiers of a profile; their plain hashes are not known here.

@@ -16,7 +16,8 @@ enum AuditCommand {
         guard let action = arguments.first, action == "verify" || action == "show" else {
             return UpkeepArguments.missing("audit needs verify or show", arguments, help)
         }
-        guard let folder = UpkeepArguments.folder(Array(arguments.dropFirst()), help) else { return 2 }
+        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help) else { return 2 }
+        let folder = configuration.data
         do throws(UpkeepError) {
             if action == "show" {
                 try Upkeep.forEachAuditLine(folder: folder) { line in
@@ -24,7 +25,8 @@ enum AuditCommand {
                 }
                 return 0
             }
-            let (isIntact, words) = try Upkeep.verifyAudit(folder: folder)
+            let (isIntact, words) = try Upkeep.verifyAudit(
+                folder: folder, pepper: configuration.pepper ?? folder + "/pepper")
             if isIntact { Process.standardOutput(words + "\n") } else { Process.standardError("gatehouse: \(words)\n") }
             return isIntact ? 0 : 1
         } catch {
@@ -47,9 +49,9 @@ enum StoreCommand {
         guard let action = arguments.first, action == "compact" else {
             return UpkeepArguments.missing("store needs compact", arguments, help)
         }
-        guard let folder = UpkeepArguments.folder(Array(arguments.dropFirst()), help) else { return 2 }
+        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help) else { return 2 }
         do throws(UpkeepError) {
-            let (before, after) = try Upkeep.compact(folder: folder)
+            let (before, after) = try Upkeep.compact(folder: configuration.data)
             Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
             return 0
         } catch {
@@ -68,8 +70,8 @@ enum UpkeepArguments {
         return Command.misuse(words, help)
     }
 
-    /// The data folder of `--config F`, or the default one; nil after saying what is wrong.
-    static func folder(_ arguments: [String], _ help: String) -> String? {
+    /// The configuration of `--config F`, or the default one; nil after saying what is wrong.
+    static func configuration(_ arguments: [String], _ help: String) -> Configuration? {
         var configuration = Configuration()
         if arguments.count == 2, arguments[0] == "--config" {
             do throws(SystemError) {
@@ -85,6 +87,6 @@ enum UpkeepArguments {
             _ = Command.misuse("unknown argument \(arguments[0])", help)
             return nil
         }
-        return configuration.data
+        return configuration
     }
 }

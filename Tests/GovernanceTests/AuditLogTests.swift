@@ -8,6 +8,8 @@ import Testing
 
 /// A line of the audit log that is altered or removed is found; so is a tail that is cut off.
 @Suite struct AuditLogTests {
+    static let pepper = HMACSHA256(key: [9, 9, 9])
+
     static func withStore(_ body: (Database) throws -> Void) throws {
         let folder = NSTemporaryDirectory() + "gatehouse-audit-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -16,7 +18,7 @@ import Testing
 
     static func write(_ count: Int, _ database: Database) throws {
         var transaction = try database.beginWrite()
-        var log = try AuditLog(transaction)
+        var log = try AuditLog(transaction, pepper: pepper)
         for number in 0..<count {
             try log.append(
                 .consent, actor: Array("anyone".utf8), subject: Array("s\(number)".utf8), at: Int64(number), in: &transaction)
@@ -27,7 +29,7 @@ import Testing
     static func verdict(_ database: Database) throws -> AuditVerdict {
         var reader = try database.makeReader()
         try reader.begin()
-        return try AuditLog.verify(reader)
+        return try AuditLog.verify(reader, pepper: pepper)
     }
 
     /// Changes a line behind the log's back; nil removes it.

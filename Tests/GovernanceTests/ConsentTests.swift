@@ -59,6 +59,12 @@ import Testing
         return ConsentRecord.granted(span, purposes, at: now)
     }
 
+    static func merging(_ first: [UInt8], _ second: [UInt8]) -> [UInt8] {
+        let a = first.span
+        let b = second.span
+        return ConsentRecord.merging(a, b)
+    }
+
     static func isDecided(_ record: [UInt8], _ purpose: Int) -> Bool {
         let span = record.span
         return ConsentRecord.isDecided(span, tag: purposes.tags[purpose])
@@ -86,6 +92,15 @@ import Testing
         #expect(Self.granted(record) == Self.analytics)
         record = Self.applying(#"{"analytics":false}"#, at: 5000, from: .event, to: record)
         #expect(Self.granted(record) == [], "a report may always take away")
+    }
+
+    /// Two people turn out to be one: a refusal that one of them chose stands, in whatever order they are joined.
+    @Test func joiningKeepsARefusalThatWasChosen() {
+        let chosen = Self.applying(#"{"advertising":false}"#, at: 1000, from: .api)
+        let reported = Self.applying(#"{"advertising":true,"analytics":true}"#, at: 2000)
+        for (first, second) in [(chosen, reported), (reported, chosen)] {
+            #expect(Self.granted(Self.merging(first, second)) == Self.analytics)
+        }
     }
 
     @Test func aGrantEndsAndOnlyAChoiceRenewsIt() {

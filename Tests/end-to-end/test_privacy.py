@@ -353,3 +353,131 @@ def test_p7_the_accounts_hold_after_a_mixed_load_with_restarts(bench):
     events, destinations = agent.check_accounts()
     terms = destinations["hub"]
     equal(terms["delivered"] + terms["erased"] + terms["filtered"], events["admitted"] + 2, f"{terms} {events}")
+
+
+# --- What was once wrong -------------------------------------------------------------------------------------------
+
+
+def test_p4_a_till_does_not_make_one_visitor_s_choice_another_s(bench):
+    agent = bench.agent()
+    order = {"order_id": "bens-secret", "revenue": 5}
+    agent.batch([silent("ben-no-choice", "Order Completed", order, anonymousId="kiosk-1")])
+    agent.batch([track("zora-says-yes", "Order Completed", {"order_id": "z", "revenue": 5}, anonymousId="kiosk-1")])
+    agent.profile("user_id:ben-no-choice", expect=404)
+    equal(agent.check_accounts()[0]["waiting"], 1, "ben's event waits on")
+    agent.batch([track("mia-says-no", PREFERENCES, context=preferences(analytics=False), anonymousId="kiosk-1")])
+    equal(agent.check_accounts()[0]["waiting"], 1, "ben's event waits on")
+    equal(files_with(agent.data, b"bens-secret"), [], "files with an event that waits")
+
+
+def test_p4_a_refusal_purges_what_waits_for_somebody_unknown(bench):
+    agent = bench.agent()
+    agent.batch([silent("zora", "Order Completed", {"order_id": "1", "revenue": 5})])
+    equal(agent.call("PUT", "/v1/profiles/user_id:zora/consent", {"analytics": False}).status, 200, "PUT")
+    events, _ = agent.check_accounts()
+    equal((events["waiting"], events["denied"]), (0, 1), f"accounts {events}")
+
+
+def test_p4_a_refusal_counts_although_its_event_is_set_aside_or_not_in_the_plan(bench):
+    agent = bench.agent()
+    everything = preferences(analytics=True, personalization=True, advertising=True)
+    agent.batch([track("zora", "Order Completed", {"order_id": "1", "revenue": 5}, context=everything)])
+    less = preferences(analytics=True, advertising=False)
+    agent.batch([track("zora", "Order Completed", {"order_id": "broken"}, context=less)])
+    equal(agent.check_accounts()[0]["quarantined"], 1, "quarantined")
+    equal(agent.profile("user_id:zora")["consent"]["advertising"], False, "advertising")
+
+
+def test_p4_a_person_who_is_joined_with_one_who_refused_is_denied(bench):
+    agent = bench.agent()
+    agent.batch([track("zora", "Order Completed", {"order_id": "1", "revenue": 5})])
+    equal(agent.call("PUT", "/v1/profiles/email:z@example.org/consent", {"analytics": True}).status, 200, "PUT")
+    equal(agent.call("PUT", "/v1/profiles/email:z@example.org/consent", {"analytics": False}).status, 200, "PUT")
+    agent.batch([track("zora", "Order Completed", {"order_id": "joined-order", "revenue": 5, "email": "z@example.org"})])
+    equal(agent.profile("user_id:zora")["consent"]["analytics"], False, "analytics")
+    events, _ = agent.check_accounts()
+    equal((events["admitted"], events["denied"]), (1, 1), f"accounts {events}")
+    equal(files_with(agent.data, b"joined-order"), [], "files with the denied event")
+
+
+def test_p4_global_privacy_control_holds_for_cloudevents_and_after_quarantine(bench):
+    agent = bench.agent()
+    everything = preferences(analytics=True, personalization=True, advertising=True)
+    event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.track",
+             "data": track("zora", "Order Completed", {"order_id": "1", "revenue": 5}, context=everything)}
+    answer = agent.call("POST", "/v1/events", json.dumps(event),
+                        {"Content-Type": "application/cloudevents+json", "Sec-GPC": "1"})
+    equal(answer.status, 200, f"{answer.body}")
+    equal(agent.profile("user_id:zora")["consent"]["advertising"], False, "advertising")
+
+
+def test_a_new_bundle_without_a_kind_of_identifier_does_not_disturb_who_waits(bench):
+    with open(os.path.join(TOP, "Firmware-Config", "bundles", "shop.yaml")) as file:
+        text = file.read()
+    path = os.path.join(bench.folder, "bundle.yaml")
+    with open(path, "w") as file:
+        file.write(text)
+    agent = bench.agent(bundle=path)
+    agent.batch([silent("zora", "Order Completed", {"order_id": "1", "revenue": 5, "email": "z@example.org"}, anonymousId="k")])
+    lines = [line for line in text.splitlines() if not line.startswith("  device:")]
+    changed = "\n".join(lines).replace("version: 1", "version: 2", 1)
+    with open(path, "w") as file:
+        file.write(changed)
+    agent.process.send_signal(1)
+    wait_until(lambda: agent.metrics()["gatehouse_bundle_version"] == 2, 10, "the bundle is not in force")
+    agent.batch([track("zora", PREFERENCES, context=preferences(analytics=True))])
+    equal(agent.check_accounts()[0]["waiting"], 0, "waiting")
+    equal(agent.profile("user_id:zora")["attributes"]["orders"], 1, "orders")
+
+
+def test_p8_somebody_who_is_only_in_quarantine_can_be_exported_and_erased(bench):
+    agent = bench.agent()
+    agent.batch([track("zora", "Order Completed", {"order_id": "set-aside-order"})])
+    agent.profile("user_id:zora", expect=404)
+    record = agent.call("GET", "/v1/profiles/user_id:zora/export")
+    equal((record.status, len(record.json()["quarantined"])), (200, 1), f"{record.body}")
+    equal(agent.call("GET", "/v1/profiles/user_id:nobody/export").status, 404, "nobody's export")
+    equal(agent.call("DELETE", "/v1/profiles/user_id:zora").json()["quarantined"], 1, "erased")
+    equal(agent.call("GET", "/v1/quarantine").json()["quarantined"], [], "what is left")
+    agent.batch([silent("mia", "Order Completed", {"order_id": "1", "revenue": 5})])
+    equal(agent.call("DELETE", "/v1/profiles/user_id:mia").status, 200, "somebody who waits")
+    equal(agent.check_accounts()[0]["waiting"], 0, "waiting")
+    equal(agent.call("DELETE", "/v1/profiles/user_id:nobody").status, 404, "nobody")
+
+
+def test_p8_an_identifier_that_the_graph_did_not_believe_is_no_reason_to_take_another_s_events(bench):
+    agent = bench.agent()
+    agent.batch([
+        {"type": "identify", "userId": "mia", "traits": {"email": "x@example.org"}, "context": CONSENT},
+        track("zora", "Order Completed", {"order_id": "zoras", "revenue": 5, "email": "x@example.org"}),
+        track("mia", "Order Completed", {"order_id": "mias", "revenue": 5})])
+    equal("zoras" in json.dumps(agent.call("GET", "/v1/profiles/user_id:mia/export").json()), False, "somebody else's event")
+    agent.call("DELETE", "/v1/profiles/user_id:mia")
+    kept = agent.call("GET", "/v1/profiles/user_id:zora/export").json()["events"]
+    equal(len(kept), 1, "zora's events")
+
+
+def test_p2_events_of_a_profile_that_became_part_of_another_still_leave(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub)
+    hub.kill()
+    for number in range(5):
+        agent.batch([{"type": "track", "event": "Order Completed", "context": CONSENT, "anonymousId": "till",
+                      "messageId": f"early-{number}",
+                      "properties": {"order_id": str(number), "revenue": 1, "email": "z@example.org"}}])
+    agent.batch([track("zora", "Order Completed", {"order_id": "6", "revenue": 1, "email": "z@example.org"})])
+    equal(agent.profile("user_id:zora")["attributes"]["orders"], 6, "orders")
+    hub.start()
+    wait_until(lambda: agent.accounts()[1]["hub"]["queued"] == 0, 30, "events are queued on")
+    equal(agent.check_accounts()[1]["hub"]["delivered"], 6, "delivered")
+
+
+def test_lists_that_go_on_after_the_largest_number_are_empty(bench):
+    agent, hub = bench.agent(), bench.hub(name="listing-hub")
+    agent.batch([track("zora", "Order Completed", {"order_id": "1"})])
+    most = 2**64 - 1
+    for node, path in [(agent, "/v1/audit"), (agent, "/v1/quarantine"), (hub, "/v1/arrivals")]:
+        answer = node.call("GET", f"{path}?after={most}")
+        equal((answer.status, answer.json()["last"]), (200, most), path)
+    for method, path in [("POST", f"/v1/quarantine/{most}/release"), ("DELETE", f"/v1/quarantine/{most}")]:
+        check(agent.call(method, path).status in (404, 409), path)
