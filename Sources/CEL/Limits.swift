@@ -41,6 +41,9 @@ public enum Limits {
     /// Steps that a pattern of a rule may take to compile: some hundred sets such as `(?i)[\\p{L}]`.
     public static let regularExpressionSteps: Int64 = 2_000_000
 
+    /// Steps of making a pattern deterministic, some nanoseconds each; one that takes more is run as a set of states.
+    public static let deterministicSteps = 500_000
+
     /// Levels of groups in a regular expression: the parser of patterns recurses.
     public static let regularExpressionNesting = 100
 

@@ -795,13 +795,16 @@ struct Deterministic: Sendable {
         for instruction in instructions where instruction.code == .assert && instruction.low > 1 { return nil }
         let members = findClasses(instructions)
         if classes > 250 { return nil }
-        var sets: [[UInt16]] = [[], Deterministic.closure([pattern.start], instructions, atStart: true)]
+        var walker = StateWalker(instructions.count)
+        walker.pending.append(pattern.start)
+        walker.close(instructions, atStart: true)
+        var sets: [[UInt16]] = [[], walker.reached]
         var known = HashTable()
         for (number, set) in sets.enumerated() { known.add(Deterministic.hash(set), number) }
         var state = 0
         var work = 0
         while state < sets.count {
-            verdicts.append(Deterministic.verdict(sets[state], instructions, isFirst: state == 1))
+            verdicts.append(Deterministic.verdict(sets[state], instructions, &walker, isFirst: state == 1))
             let isFinal = verdicts[state] & 1 != 0
             for group in 0..<classes {
                 if state == 0 || isFinal {
@@ -810,24 +813,24 @@ struct Deterministic: Sendable {
                 }
                 let byte = members[group]
                 // Unanchored: at each byte a match may begin.
-                var moved = [pattern.start]
+                walker.pending.append(pattern.start)
                 for place in sets[state] {
                     let instruction = instructions[Int(place)]
                     if instruction.code == .range, byte >= instruction.low, byte <= instruction.high {
-                        moved.append(instruction.next)
+                        walker.pending.append(instruction.next)
                     }
                 }
-                let target = Deterministic.closure(moved, instructions, atStart: false)
-                work += sets[state].count + target.count * 8 + instructions.count / 8
-                if work > 2_000_000 { return nil }
-                let hash = Deterministic.hash(target)
+                walker.close(instructions, atStart: false)
+                work += sets[state].count + walker.reached.count * 8
+                if work > Limits.deterministicSteps { return nil }
+                let hash = Deterministic.hash(walker.reached)
                 var search = known.search(hash)
                 var number = known.next(&search)
-                while let candidate = number, sets[candidate] != target { number = known.next(&search) }
+                while let candidate = number, sets[candidate] != walker.reached { number = known.next(&search) }
                 if number == nil {
                     if sets.count >= 512 || sets.count * classes > 32_768 { return nil }
                     known.add(hash, sets.count)
-                    sets.append(target)
+                    sets.append(walker.reached)
                 }
                 transitions.append(UInt16(number ?? sets.count - 1))
             }
@@ -857,39 +860,13 @@ struct Deterministic: Sendable {
         return members
     }
 
-    private static func closure(
-        _ places: [UInt16], _ instructions: [RegularExpression.Instruction], atStart: Bool, atEnd: Bool = false
-    ) -> [UInt16] {
-        var seen = Array(repeating: false, count: instructions.count)
-        var pending = places
-        var result: [UInt16] = []
-        while let place = pending.popLast() {
-            if seen[Int(place)] { continue }
-            seen[Int(place)] = true
-            let instruction = instructions[Int(place)]
-            switch instruction.code {
-            case .split:
-                pending.append(instruction.next)
-                pending.append(instruction.other)
-            case .assert:
-                if instruction.low == RegularExpression.Assertion.textStart.rawValue ? atStart : atEnd {
-                    pending.append(instruction.next)
-                } else if instruction.low == RegularExpression.Assertion.textEnd.rawValue {
-                    result.append(place)
-                }
-            case .range, .match: result.append(place)
-            }
-        }
-        result.sort()
-        return result
-    }
-
     private static func verdict(
-        _ set: [UInt16], _ instructions: [RegularExpression.Instruction], isFirst: Bool
+        _ set: [UInt16], _ instructions: [RegularExpression.Instruction], _ walker: inout StateWalker, isFirst: Bool
     ) -> UInt8 {
         for place in set where instructions[Int(place)].code == .match { return 3 }
-        for place in closure(set, instructions, atStart: isFirst, atEnd: true)
-        where instructions[Int(place)].code == .match { return 2 }
+        walker.pending = set
+        walker.close(instructions, atStart: isFirst, atEnd: true)
+        for place in walker.reached where instructions[Int(place)].code == .match { return 2 }
         return 0
     }
 
@@ -903,6 +880,43 @@ struct Deterministic: Sendable {
             index += 1
         }
         return verdicts[state] != 0
+    }
+}
+
+/// Follows splits and assertions from a set of states; keeps its memory from one set to the next.
+private struct StateWalker {
+    var pending: [UInt16] = []
+    /// Sorted, so that equal sets are equal lists.
+    private(set) var reached: [UInt16] = []
+    private var marks: [UInt32]
+    private var step: UInt32 = 0
+
+    init(_ count: Int) { marks = Array(repeating: 0, count: count) }
+
+    /// Empties `pending` and fills `reached`.
+    mutating func close(
+        _ instructions: [RegularExpression.Instruction], atStart: Bool, atEnd: Bool = false
+    ) {
+        step += 1
+        reached.removeAll(keepingCapacity: true)
+        while let place = pending.popLast() {
+            if marks[Int(place)] == step { continue }
+            marks[Int(place)] = step
+            let instruction = instructions[Int(place)]
+            switch instruction.code {
+            case .split:
+                pending.append(instruction.next)
+                pending.append(instruction.other)
+            case .assert:
+                if instruction.low == RegularExpression.Assertion.textStart.rawValue ? atStart : atEnd {
+                    pending.append(instruction.next)
+                } else if instruction.low == RegularExpression.Assertion.textEnd.rawValue {
+                    reached.append(place)
+                }
+            case .range, .match: reached.append(place)
+            }
+        }
+        reached.sort()
     }
 }
 

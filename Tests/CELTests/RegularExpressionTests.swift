@@ -72,5 +72,8 @@ struct RegularExpressionTests {
         #expect(try matches("^(a+)+b$", text, literal: true) == false)
         #expect(try matches("(a|a|a)*b", text, literal: true) == false)
         #expect(try matches("(\\ba|a+)+b", text, literal: true) == false)
+        // Alternatives of which each begins anew at every byte: what the fuzzer found to be slow to make deterministic.
+        let alternatives = "fooeveprofile.tagsele.tagse!s.rofile.tagsele.|`as.|`a%sb--------3%s7/.0'|`as.|`a%sb----n255Set.0s"
+        #expect(try matches(alternatives, text, literal: true) == false)
     }
 }
