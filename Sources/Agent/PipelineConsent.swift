@@ -29,15 +29,15 @@ extension Pipeline {
             document, context: event.context, hasGlobalPrivacyControl: envelope.hasGlobalPrivacyControl)
         if let name = event.name, document.equals(name, Pipeline.preferenceEvent) { choice.source = .preference }
         let isGranting = choice.source == .preference && !choice.signal.granted.isEmpty
+        let erasedAt: Int64?
+        do throws(StoreError) { erasedAt = try lastErasure(transaction) } catch { throw .store(error) }
+        // An SDK goes on to report the old consent with every event: only a new choice brings an erased person back.
+        if let erasedAt, !isGranting || event.timestamp <= erasedAt {
+            choice = Choice()
+            throw .outcome(.denied)
+        }
         do throws(StoreError) {
-            if let erasedAt = try lastErasure(transaction) {
-                // An SDK goes on to report the old consent with every event: only a new choice brings an erased person back.
-                guard isGranting, event.timestamp > erasedAt else {
-                    choice = Choice()
-                    throw StoreError.badRecord("suppressed")
-                }
-                try liftSuppression(finder.found, &transaction)
-            }
+            if erasedAt != nil { try liftSuppression(finder.found, &transaction) }
             choice.person = try IdentityGraph.existing(finder.found, bundle.policy.identifiers, in: transaction)
             if choice.person == nil, isGranting { choice.person = try resolvedPerson(envelope, &transaction) }
             // A refusal counts at once, whether or not the event gets any further.
@@ -45,7 +45,6 @@ extension Pipeline {
                 try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
             }
         } catch {
-            if error == .badRecord("suppressed") { throw .outcome(.denied) }
             throw .store(error)
         }
     }

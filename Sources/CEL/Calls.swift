@@ -36,7 +36,8 @@ extension Machine {
             return timePart(function, first, count > 1 ? second : nil, c)
         case .charAt, .indexOf, .lastIndexOf, .lowerAscii, .upperAscii, .replace, .split, .substring, .trim, .join,
             .reverse, .format, .quote, .base64Encode, .base64Decode:
-            return text(function, count, c)
+            // Compiled without checking, a call may have no arguments at all.
+            return count > 0 ? text(function, count, c) : fail(.noOverload)
         case .greatest, .least: return extreme(function, count, c)
         case .ceil, .floor, .round, .trunc, .abs, .sign, .sqrt, .isNaN, .isInf, .isFinite, .bitAnd, .bitOr, .bitXor,
             .bitNot, .bitShiftLeft, .bitShiftRight:

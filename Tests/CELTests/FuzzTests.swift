@@ -108,7 +108,10 @@ func damagedExpressions() {
 
 @Test(
     "What the mutator once found stays mended: compiled without checking, mistakes of type are errors of evaluation",
-    arguments: ["'%x'.all(a, b, ['Hello'])", "1.optMap(a, a)", "{1.5: x, y: z}.map(k, k)", "[][0].all(q, q.r(q))", "''.matches(-5)"])
+    arguments: [
+        "'%x'.all(a, b, ['Hello'])", "1.optMap(a, a)", "{1.5: x, y: z}.map(k, k)", "[][0].all(q, q.r(q))", "''.matches(-5)",
+        "strings.quote()", "base64.decode()", "math.least()", "optional.of()", "ip()", "timestamp()",
+    ])
 func found(_ source: String) throws {
     var evaluator = Evaluator()
     let evaluated = digest(Array(source.utf8), &evaluator, ShopBindings())
