@@ -113,9 +113,10 @@ public final class Runtime {
         do throws(SystemError) {
             let signals = try SignalWatcher()
             let server = try makeServer()
+            // Before the writer begins: its first commit, and the sync of it, would be waited for.
+            try prepareDestinations(bundles.current)
             let writer = try startWriter()
             let clerkThread = try Thread.spawn { [clerk] in clerk.run() }
-            try prepareDestinations(bundles.current)
             try startDelivering()
             try server.start()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
