@@ -60,6 +60,32 @@ extension Routes {
         return false
     }
 
+    /// What `?after=N&limit=M` of a list asks for, with the store ready to be read; answers and returns nil when it is no
+    /// number, or the store cannot be read.
+    private mutating func page(
+        _ request: borrowing Request, usually usual: UInt64, atMost most: UInt64, _ response: inout Response
+    ) -> (after: UInt64, limit: UInt64)? {
+        var page = (after: UInt64(0), limit: usual)
+        if let range = queryValue("after", in: request.query) {
+            guard let number = parseUInt64(request.query.bytes(range)) else { return refusePage(&response) }
+            page.after = number
+        }
+        if let range = queryValue("limit", in: request.query) {
+            guard let number = parseUInt64(request.query.bytes(range)) else { return refusePage(&response) }
+            page.limit = min(number, most)
+        }
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return nil
+        }
+        return page
+    }
+
+    private func refusePage(_ response: inout Response) -> (after: UInt64, limit: UInt64)? {
+        response.sendProblem(400, "after and limit must be whole numbers, such as ?after=0&limit=100.")
+        return nil
+    }
+
     /// Where a list goes on after a number that a caller gives.
     private func following(_ number: UInt64) -> UInt64 { number == .max ? number : number + 1 }
 
@@ -300,15 +326,8 @@ extension Routes {
     }
 
     private mutating func listQuarantine(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard beginReading() else {
-            response.sendProblem(503, "The store cannot be read just now.")
-            return .answered
-        }
-        let query = request.query
-        var after: UInt64 = 0
-        var limit: UInt64 = 20
-        if let range = queryValue("after", in: query) { after = parseUInt64(query.bytes(range)) ?? 0 }
-        if let range = queryValue("limit", in: query) { limit = min(parseUInt64(query.bytes(range)) ?? limit, 100) }
+        guard let page = page(request, usually: 20, atMost: 100, &response) else { return .answered }
+        var (after, limit) = page
         var output = JSONWriter(reserving: 4096)
         output.beginObject()
         output.key("quarantined")
@@ -375,15 +394,8 @@ extension Routes {
     /// `GET /v1/audit?after=N&limit=M`: lines of the audit log, oldest first.
     mutating func answerAudit(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
-        guard beginReading() else {
-            response.sendProblem(503, "The store cannot be read just now.")
-            return .answered
-        }
-        let query = request.query
-        var after: UInt64 = 0
-        var limit: UInt64 = 100
-        if let range = queryValue("after", in: query) { after = parseUInt64(query.bytes(range)) ?? 0 }
-        if let range = queryValue("limit", in: query) { limit = min(parseUInt64(query.bytes(range)) ?? limit, 1000) }
+        guard let page = page(request, usually: 100, atMost: 1000, &response) else { return .answered }
+        var (after, limit) = page
         var output = JSONWriter(reserving: 4096)
         output.beginObject()
         output.key("lines")
@@ -428,15 +440,8 @@ extension Routes {
     /// `GET /v1/arrivals?after=N&limit=M`: what agents have delivered, in the order of arrival: for checking a fleet.
     mutating func answerArrivals(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard mayGoOn(request, .operate, .get, &response) else { return .answered }
-        guard beginReading() else {
-            response.sendProblem(503, "The store cannot be read just now.")
-            return .answered
-        }
-        let query = request.query
-        var after: UInt64 = 0
-        var limit: UInt64 = 1000
-        if let range = queryValue("after", in: query) { after = parseUInt64(query.bytes(range)) ?? 0 }
-        if let range = queryValue("limit", in: query) { limit = min(parseUInt64(query.bytes(range)) ?? limit, 10_000) }
+        guard let page = page(request, usually: 1000, atMost: 10_000, &response) else { return .answered }
+        let (after, limit) = page
         writer.clear()
         writer.beginObject()
         writer.key("arrivals")

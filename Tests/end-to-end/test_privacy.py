@@ -479,5 +479,7 @@ def test_lists_that_go_on_after_the_largest_number_are_empty(bench):
     for node, path in [(agent, "/v1/audit"), (agent, "/v1/quarantine"), (hub, "/v1/arrivals")]:
         answer = node.call("GET", f"{path}?after={most}")
         equal((answer.status, answer.json()["last"]), (200, most), path)
+        for query in ("after=x", "after=-5", "limit=abc", "limit="):
+            equal(node.call("GET", f"{path}?{query}").status, 400, f"{path}?{query}")
     for method, path in [("POST", f"/v1/quarantine/{most}/release"), ("DELETE", f"/v1/quarantine/{most}")]:
         check(agent.call(method, path).status in (404, 409), path)
