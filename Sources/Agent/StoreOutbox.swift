@@ -10,6 +10,7 @@ import Formats
 import Governance
 import Monitoring
 import Platform
+import Serving
 import Store
 import Unification
 
