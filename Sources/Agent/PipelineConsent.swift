@@ -1,6 +1,7 @@
 // The part of the journey that asks: who has allowed what? An event whose person has not chosen yet waits in memory; a
 // choice, wherever it is made, admits or denies what waits (promise P4).
 
+import Activation
 import Collection
 import Formats
 import Governance

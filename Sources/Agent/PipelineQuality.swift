@@ -1,6 +1,7 @@
 // The part of the journey that holds an event against the tracking plan, and the quarantine: what is set aside, why, and
 // how it comes back when the plan has been mended.
 
+import Activation
 import Collection
 import Formats
 import Governance

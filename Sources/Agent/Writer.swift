@@ -273,7 +273,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
                 var budget = Limits.eventsPerCommit
-                while position < batch.count, budget > 0 {
+                while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
                     if !place.isInside {
                         begin(submission)
@@ -404,7 +404,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         _ submission: Submission, _ place: inout Place, _ budget: inout Int, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         noteRefusedAtDoor(submission)
-        while !place.isAtEnd, budget > 0 {
+        while !place.isAtEnd, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
             budget -= 1
             switch submission.work {
             case .consent: try changeConsent(submission, &transaction)

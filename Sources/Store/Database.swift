@@ -290,11 +290,15 @@ public struct Reader: ~Copyable, @unchecked Sendable {
 public struct WriteTransaction: ~Copyable {
     private var transaction: OpaquePointer?
     private let database: Database
+    private var changes = ChangedPages()
 
     init(transaction: OpaquePointer, database: Database) {
         self.transaction = transaction
         self.database = database
     }
+
+    /// How many pages of 4 KiB this transaction holds in memory until it ends, estimated: keys are taken to fall anywhere.
+    public var changedPages: Int { Int(changes.sum) }
 
     deinit { if let transaction { mdb_txn_abort(transaction) } }
 
@@ -326,6 +330,7 @@ public struct WriteTransaction: ~Copyable {
         _ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>, appending: Bool = false
     ) throws(StoreError) {
         let transaction = self.transaction!
+        changes.note(transaction, table, bytes: key.count + value.count, appending: appending)
         let code = key.withUnsafeBytes { keyBytes in
             value.withUnsafeBytes { valueBytes in
                 var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
@@ -341,6 +346,7 @@ public struct WriteTransaction: ~Copyable {
     /// - Returns: whether it was new.
     public mutating func insert(_ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>) throws(StoreError) -> Bool {
         let transaction = self.transaction!
+        changes.note(transaction, table, bytes: key.count + value.count, appending: false)
         let code = key.withUnsafeBytes { keyBytes in
             value.withUnsafeBytes { valueBytes in
                 var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
@@ -358,6 +364,7 @@ public struct WriteTransaction: ~Copyable {
     @discardableResult
     public mutating func delete(_ table: Table, _ key: Span<UInt8>) throws(StoreError) -> Bool {
         let transaction = self.transaction!
+        changes.note(transaction, table, bytes: 0, appending: false)
         let code = key.withUnsafeBytes { keyBytes in
             var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
             return mdb_del(transaction, table.handle, &name, nil)
@@ -426,6 +433,29 @@ public struct WriteTransaction: ~Copyable {
             removed += 1
         }
         return removed
+    }
+}
+
+/// An estimate of the pages that a transaction has changed: LMDB does not tell.
+private struct ChangedPages {
+    private(set) var sum = 0.0
+    /// Of each table, by its handle: leaf pages, and how many of them have been changed.
+    private var tables = InlineArray<32, (leaves: Double, changed: Double)>(repeating: (0, 0))
+
+    mutating func note(_ transaction: OpaquePointer, _ table: Table, bytes: Int, appending: Bool) {
+        var more = Double(bytes + 16) / 4096
+        let index = Int(table.handle) & 31
+        if !appending {
+            if tables[index].leaves == 0 {
+                var status = MDB_stat()
+                mdb_stat(transaction, table.handle, &status)
+                tables[index].leaves = Double(max(1, status.ms_leaf_pages))
+            }
+            // The chance that a page anywhere is one that has not been changed yet; values of more than a page lie apart.
+            more = (bytes > 2000 ? more : 0) + 1 - tables[index].changed / tables[index].leaves
+            tables[index].changed += 1 - tables[index].changed / tables[index].leaves
+        }
+        sum += more
     }
 }
 
