@@ -106,6 +106,9 @@ public final class AttributePlan: @unchecked Sendable {
     // The members are written in `init` only.
     /// In the order of the bundle, in which they are computed: the rule of one sees what those before it have become.
     public private(set) var attributes: [Attribute] = []
+    /// Of each attribute the number of its condition, if that does not read the profile; else `openCondition`.
+    private(set) var conditions: [Int32] = []
+    static let openCondition: Int32 = -1
     /// Tags in ascending order, as in records.
     private(set) var order: [(tag: UInt32, attribute: Int)] = []
     /// The tallies that have a `<name>_favorite`: the attribute of each; their slots follow those of all attributes.
@@ -171,7 +174,12 @@ public final class AttributePlan: @unchecked Sendable {
             attributes.append(drafts[index].finished())
             if drafts[index].type == .tally { favorites.append(index) }
         }
-        for index in attributes.indices { order.append((attributes[index].tag, index)) }
+        for index in attributes.indices {
+            let attribute = attributes[index]
+            order.append((attribute.tag, index))
+            let condition = attribute.readsProfile ? nil : attribute.condition
+            conditions.append(condition.map { Int32($0) } ?? AttributePlan.openCondition)
+        }
         order.sort { $0.tag < $1.tag }
     }
 

@@ -20,6 +20,7 @@ public struct ProfileUpdater: ~Copyable {
     /// The scalars of one attribute's `value`.
     private var scalars: [UInt8] = []
     private var starts: [Int] = []
+    private var verdicts: [ConditionVerdict] = []
     private var recordBytes = 0
 
     public init() {}
@@ -74,21 +75,31 @@ public struct ProfileUpdater: ~Copyable {
         _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
         _ surroundings: borrowing Surroundings, _ time: Int64, _ evaluator: inout Evaluator
     ) -> Bool {
-        var scalars: [UInt8] = []
+        var (scalars, verdicts): ([UInt8], [ConditionVerdict]) = ([], [])
         swap(&scalars, &self.scalars)
-        defer { swap(&scalars, &self.scalars) }
+        swap(&verdicts, &self.verdicts)
+        defer {
+            swap(&scalars, &self.scalars)
+            swap(&verdicts, &self.verdicts)
+        }
         var hasChanged = false
         // The evaluator remembers what it has read; after a change, rules about the profile have to read anew.
         var isStale = false
         evaluator.begin()
-        for number in plan.attributes.indices {
+        judge(plan, slots, program, surroundings, &evaluator, into: &verdicts)
+        for number in verdicts.indices where verdicts[number] != .unmatched {
+            if verdicts[number] == .failed {
+                failedRules += 1
+                continue
+            }
             let attribute = plan.attributes[number]
             if isStale, attribute.readsProfile {
                 evaluator.begin()
                 isStale = false
             }
             scalars.removeAll(keepingCapacity: true)
-            let result = evaluate(attribute, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            let isOpen = verdicts[number] == .open
+            let result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
             if result.outcome == .failed { failedRules += 1 }
             refusedValues += result.refusedValues
             if result.outcome == .matched, merge(number, attribute, time, scalars) {
@@ -100,14 +111,36 @@ public struct ProfileUpdater: ~Copyable {
         return hasChanged
     }
 
+    /// Evaluates the conditions that no change of the profile can alter: few of many attributes have to do with an event.
+    private borrowing func judge(
+        _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
+        _ surroundings: borrowing Surroundings, _ evaluator: inout Evaluator, into verdicts: inout [ConditionVerdict]
+    ) {
+        let bindings = DecisionBindings(
+            record: working.span, index: index, plan: copy plan, slots: slots, surroundings: copy surroundings)
+        verdicts.removeAll(keepingCapacity: true)
+        for condition in plan.conditions {
+            if condition == AttributePlan.openCondition {
+                verdicts.append(.open)
+                continue
+            }
+            do throws(EvaluationError) {
+                let isTrue = try evaluator.evaluate(program, Int(condition), bindings).isTrue
+                verdicts.append(isTrue ? .matched : .unmatched)
+            } catch {
+                verdicts.append(ConditionVerdict(error))
+            }
+        }
+    }
+
     private borrowing func evaluate(
-        _ attribute: Attribute, _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
+        _ attribute: Attribute, isOpen: Bool, _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
         _ surroundings: borrowing Surroundings, _ evaluator: inout Evaluator, into scalars: inout [UInt8]
     ) -> (outcome: ScalarCollector.Outcome, refusedValues: Int) {
         let bindings = DecisionBindings(
             record: working.span, index: index, plan: copy plan, slots: slots, surroundings: copy surroundings)
         var collector = ScalarCollector(attribute)
-        let outcome = collector.collect(program, bindings, &evaluator, into: &scalars)
+        let outcome = collector.collect(program, bindings, isOpen: isOpen, &evaluator, into: &scalars)
         return (outcome, collector.refusedValues)
     }
 
@@ -342,6 +375,18 @@ private enum Contribution {
     }
 }
 
+/// What is known of an attribute's condition before the attributes before it are computed.
+private enum ConditionVerdict {
+    case matched, unmatched, failed
+    /// It reads the profile, or there is none.
+    case open
+
+    init(_ error: EvaluationError) {
+        // A field that an event does not have is no mistake of the rule.
+        self = error.reason == .noSuchKey ? .unmatched : .failed
+    }
+}
+
 /// Evaluates an attribute's rules and turns their value into scalars of the attribute's type.
 private struct ScalarCollector {
     enum Outcome { case matched, unmatched, failed }
@@ -351,12 +396,13 @@ private struct ScalarCollector {
 
     init(_ attribute: Attribute) { self.attribute = attribute }
 
+    /// - Parameter isOpen: whether the condition is to be evaluated, too.
     mutating func collect(
-        _ program: borrowing Program, _ bindings: borrowing DecisionBindings, _ evaluator: inout Evaluator,
+        _ program: borrowing Program, _ bindings: borrowing DecisionBindings, isOpen: Bool, _ evaluator: inout Evaluator,
         into scalars: inout [UInt8]
     ) -> Outcome {
         do {
-            if let condition = attribute.condition {
+            if isOpen, let condition = attribute.condition {
                 if !(try evaluator.evaluate(program, condition, bindings)).isTrue { return .unmatched }
             }
             guard let expression = attribute.value else { return .matched }
@@ -375,8 +421,7 @@ private struct ScalarCollector {
             if !scalars.isEmpty { return .matched }
             return isRight ? .unmatched : .failed
         } catch {
-            // A field that an event does not have is no mistake of the rule.
-            return error.reason == .noSuchKey ? .unmatched : .failed
+            return ConditionVerdict(error) == .failed ? .failed : .unmatched
         }
     }
 
