@@ -254,20 +254,20 @@ def measure_throughput(bench):
     return turns, memory, problems
 
 
-# Streams of events whose journeys end one step later each, before anything is written: what a step costs the writer is
-# the difference, with little of syncs in it. `unfit` fails its schema at its last member, `unfit at once` fails a schema
+# Streams of events whose journeys end one step later each, before anything is written: what a step costs all threads
+# together is the difference, with little of syncs in it. `unfit` fails its schema at its last member, `unfit at once` fails a schema
 # that asks for nothing but what nobody has.
 STREAMS = ["unknown", "nobody", "repeated", "denied", "unfit at once", "unfit", "everything", "no schema", "bare",
            "reference", "reference without ids"]
 
 
 def measure_admission(bench):
-    """The writer's CPU, microseconds an event in batches of 100, of each stream. Returns {stream: [figure a round]}."""
+    """CPU of all threads, microseconds an event in batches of 100, of each stream. Returns {stream: [figure a round]}."""
     taken = {stream: [] for stream in STREAMS}
 
     def take(stream, server, first, **more):
         figures = bench.measure(server, ADMISSION, first, **more)
-        taken[stream].append(figures["writer_us"])
+        taken[stream].append(figures["cpu_us"])
         return figures["next"]
 
     no_schema = without(bench.bundle, "schema")
@@ -326,7 +326,7 @@ def report_throughput(turns):
 
 
 def report_admission(taken):
-    """Prints what the steps cost the writer; returns the microseconds of schema, dedup and consent together."""
+    """Prints what the steps cost; returns the microseconds of schema, dedup and consent together."""
     def difference(more, less):
         return statistics.median(a - b for a, b in zip(taken[more], taken[less]))
 
@@ -337,7 +337,7 @@ def report_admission(taken):
         "message id kept (as the C program does)": difference("reference", "reference without ids"),
     }
     total = sum(steps.values())
-    print("writer CPU, us/event in batches of 100: " + ", ".join(
+    print("CPU, us/event in batches of 100: " + ", ".join(
         f"{stream} {statistics.median(of):.2f}" for stream, of in taken.items()))
     print(f"schema, dedup and consent {total:.2f}, of which " + ", ".join(
         f"{step} {cost:.2f}" for step, cost in steps.items()))
@@ -397,7 +397,7 @@ def main():
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(
             {"throughput": report, "admission_us": admission, "anonymous_kib": memory, "file_system": kind,
-             "sync_ms": sync, "turns": turns, "writer_us": taken}, indent=1))
+             "sync_ms": sync, "turns": turns, "stream_us": taken}, indent=1))
     if problems:
         sys.exit("bench: both must have written the same, else something else is measured")
     if options.require and (reasons := list(missed(report, admission))):
