@@ -1,5 +1,6 @@
 // The way to one destination: POST over a kept connection, HTTPS with verified certificates, plain HTTP to this device
-// only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again.
+// only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again. Single
+// questions whose answer is wanted go the same way (Asking.swift).
 
 import Cryptography
 import Formats
@@ -27,23 +28,25 @@ public struct RequestTimes: Sendable {
 
 /// A client of one URL. Used by one thread at a time.
 public final class HTTPSClient<Time: Clock>: Transport {
-    private let url: DestinationURL
+    let url: DestinationURL
+    /// A Unix socket of this device to go to, in place of the URL's host.
+    private let socketPath: String?
     private let authorities: TLSClientConfiguration
-    private let times: RequestTimes
+    let times: RequestTimes
     private let cancellation: Cancellation
-    private let clock: Time
+    let clock: Time
     /// The request's head up to the content length, which differs.
     private let headStart: [UInt8]
     /// What the certificate must be for, and what messages call the other side.
-    private var host: String { url.host }
+    var host: String { url.host }
 
-    private var connection: Connection?
+    var connection: Connection?
     private var resumption: TLSResumption?
-    private var request: [UInt8] = []
-    private var answer: [UInt8] = []
+    var request: [UInt8] = []
+    var answer: [UInt8] = []
     /// Whether all of the request has gone out: a server may answer before (413), and then the connection is spent.
     private var isRequestSent = false
-    private var head = ResponseHead()
+    var head = ResponseHead()
 
     /// What it has done, for tests and metrics.
     public private(set) var connectionsOpened = 0
@@ -53,11 +56,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
     ///   - token: sent as the user name of Basic authentication.
     ///   - authorities: whom to trust, and our own certificate.
     ///   - version: for User-Agent.
+    ///   - socket: the path of a Unix socket to use in place of the URL's host.
     public init(
         url: DestinationURL, token: [UInt8]?, authorities: TLSClientConfiguration, version: StaticString,
-        times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
+        socket: String? = nil, times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
     ) {
         self.url = url
+        socketPath = socket
         self.authorities = authorities
         self.times = times
         self.cancellation = cancellation
@@ -105,13 +110,14 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return isQuiet
     }
 
-    private func close() {
+    func close() {
         connection?.close()
         connection = nil
     }
 
     /// Connects, to each of the host's addresses in turn, and shakes hands.
-    private func open(_ deadline: Int64) -> TransportFailure? {
+    func open(_ deadline: Int64) -> TransportFailure? {
+        if let socketPath { return connect(path: socketPath) }
         var failure: TransportFailure?
         for address in addresses {
             failure = connect(address, deadline)
@@ -133,6 +139,15 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .system(let error):
                 return TransportFailure(stage: .connect, message: "no connection to \(host): \(error.message)")
             }
+        }
+    }
+
+    private func connect(path: String) -> TransportFailure? {
+        do throws(SystemError) {
+            connection = Connection(try Socket.connect(path: path))
+            return nil
+        } catch {
+            return TransportFailure(stage: .connect, message: "no connection to \(path): \(SystemError.text(error.code))")
         }
     }
 
@@ -190,7 +205,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         }
     }
 
-    private var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
+    var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
 
     private enum Readiness { case ready, answerCame, timedOut, cancelled }
 
@@ -234,10 +249,27 @@ public final class HTTPSClient<Time: Clock>: Transport {
         request.append(contentsOf: body)
     }
 
-    private func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
+    func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
 
     private func exchange(_ connection: Connection, _ deadline: Int64) -> Exchange {
-        if let failure = send(connection, deadline) { return failure }
+        switch exchangeHeads(connection, deadline) {
+        case .head(let length, let received): return .answered(finish(connection, length, received, deadline))
+        case .failed(let failure): return .failed(failure)
+        case .lostBeforeAnswer(let failure): return .lostBeforeAnswer(failure)
+        }
+    }
+
+    /// What came of sending the request and reading the answer as far as its head.
+    enum Arrival {
+        /// `head` is set; the first `received` bytes of `answer` have come, `length` of which it takes up.
+        case head(length: Int, received: Int)
+        case failed(TransportFailure)
+        /// The connection broke before a byte of the answer came.
+        case lostBeforeAnswer(TransportFailure)
+    }
+
+    func exchangeHeads(_ connection: Connection, _ deadline: Int64) -> Arrival {
+        if let failure = send(connection, deadline) { return .failed(failure) }
         if answer.isEmpty { answer = [UInt8](repeating: 0, count: Limits.readBytes) }
         let sentAt = clock.monotonicNanoseconds()
         var progress = HeadProgress()
@@ -255,7 +287,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .incomplete: continue
             case .invalid:
                 return .failed(TransportFailure(stage: .receive, message: "\(host) answers with something that is not HTTP/1.1"))
-            case .complete(let length): return .answered(finish(connection, length, received, deadline))
+            case .complete(let length): return .head(length: length, received: received)
             }
         }
     }
@@ -266,7 +298,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return ResponseParser.parse(span.extracting(0..<received), into: &head, progress: &progress)
     }
 
-    private func send(_ connection: Connection, _ deadline: Int64) -> Exchange? {
+    private func send(_ connection: Connection, _ deadline: Int64) -> TransportFailure? {
         var sent = 0
         isRequestSent = false
         while sent < request.count {
@@ -286,19 +318,19 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .ready: break
             case .answerCame: return nil
             case .timedOut:
-                return .failed(TransportFailure(stage: .send, message: "\(host) takes no more bytes"))
-            case .cancelled: return .failed(cancelled)
+                return TransportFailure(stage: .send, message: "\(host) takes no more bytes")
+            case .cancelled: return cancelled
             }
         }
         isRequestSent = true
         return nil
     }
 
-    private enum Receipt {
+    enum Receipt {
         case moved(Int), ended, broken, gaveUp(TransportFailure)
     }
 
-    private func receive(_ connection: Connection, at offset: Int, _ until: Int64) -> Receipt {
+    func receive(_ connection: Connection, at offset: Int, _ until: Int64) -> Receipt {
         while true {
             let toWrite: Bool
             switch connection.read(into: &answer, from: offset) {
@@ -354,7 +386,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         var start = headLength
         var end = received
         while true {
-            switch skip(&decoder, &answer, start, end) {
+            switch decodeChunks(&decoder, &answer, start, end) {
             case .complete(_, let next): return next == end
             case .invalid: return false
             case .incomplete: break
@@ -366,8 +398,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
     }
 }
 
-/// The body itself is not wanted: each piece is decoded over the one before.
-private func skip(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
+/// Decodes each piece by itself: what came before it has been taken, or is not wanted.
+func decodeChunks(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
     var buffer = bytes.mutableSpan
     return decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end)
 }
@@ -379,14 +411,7 @@ private func makeHeadStart(_ url: DestinationURL, _ token: [UInt8]?, _ version: 
     append("POST ")
     head.append(contentsOf: url.target.span)
     append(" HTTP/1.1\r\nHost: ")
-    let isAddressWithColons = url.host.utf8.contains(UInt8(ascii: ":"))
-    if isAddressWithColons { append("[") }
-    head.append(contentsOf: Array(url.host.utf8).span)
-    if isAddressWithColons { append("]") }
-    if url.port != (url.isSecure ? 443 : 80) {
-        append(":")
-        appendInteger(UInt64(url.port), to: &head)
-    }
+    url.appendAuthority(to: &head)
     append("\r\nUser-Agent: gatehouse/")
     append(version)
     append("\r\n")
@@ -400,7 +425,7 @@ private func makeHeadStart(_ url: DestinationURL, _ token: [UInt8]?, _ version: 
 }
 
 /// A connected socket, with TLS or without.
-private final class Connection {
+final class Connection {
     private let descriptor: Descriptor
     var session: TLSSession?
     let raw: Int32

@@ -391,6 +391,44 @@ extension Routes {
         return .answered
     }
 
+    /// `GET /v1/erasures?after=RECEIPT`: a hundred of them, in the order of their receipts, which are random.
+    mutating func listErasures(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
+        var start: [UInt8] = []
+        if let range = queryValue("after", in: request.query) {
+            guard let receipt = Hex.decode(request.query.bytes(range)), receipt.count == 16 else {
+                response.sendProblem(400, "after must be a receipt: 32 hex digits.")
+                return .answered
+            }
+            // Keys of 16 bytes; what is one longer comes right behind it.
+            start = receipt + [0]
+        }
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        var output = JSONWriter(reserving: 4096)
+        output.beginObject()
+        output.key("erasures")
+        output.beginArray()
+        var left = 100
+        do throws(StoreError) {
+            try reader.scan(reader.tables.erasures, from: start.span) { key, record in
+                guard left > 0 else { return false }
+                left -= 1
+                if let erasure = Erasure(receipt: key, record) { Erasure.write(erasure, to: &output) }
+                return true
+            }
+        } catch {
+            response.sendProblem(500, "The store cannot be read.")
+            return .answered
+        }
+        output.endArray()
+        output.endObject()
+        response.send(200, "application/json", output.bytes)
+        return .answered
+    }
+
     /// `GET /v1/audit?after=N&limit=M`: lines of the audit log, oldest first.
     mutating func answerAudit(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard mayGoOn(request, .privacy, .get, &response) else { return .answered }

@@ -14,6 +14,10 @@ enum Command {
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
           gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
+          gatehouse status   [--watch]               the running agent at a glance
+          gatehouse profile  show|export|erase REF   a person's record; REF is a profile id or kind:value
+          gatehouse quarantine list|show|release|delete   events that break the tracking plan
+          gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
           gatehouse store    compact                 write the store anew, without what was deleted
           gatehouse version
@@ -36,6 +40,10 @@ enum Command {
         case "eval": return EvalCommand.run(rest)
         case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
+        case "status": return StatusCommand.run(rest)
+        case "profile": return ProfileCommand.run(rest)
+        case "quarantine": return QuarantineCommand.run(rest)
+        case "erasures": return ErasuresCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
         case "store": return StoreCommand.run(rest)
         case "version", "--version":
@@ -56,7 +64,10 @@ enum Command {
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
             ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
-            ("store", StoreCommand.help),
+            ("store", StoreCommand.help), ("status", StatusCommand.help + AgentArguments.help),
+            ("profile", ProfileCommand.help + AgentArguments.help),
+            ("quarantine", QuarantineCommand.help + AgentArguments.help),
+            ("erasures", ErasuresCommand.help + AgentArguments.help),
         ]
         for (name, text) in topics where name == topic {
             Process.standardOutput(text)
@@ -106,13 +117,8 @@ enum RunCommand {
         Process.prepare()
         var configuration = Configuration()
         if let path {
-            let text: [UInt8]
-            do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
-                Process.standardError("gatehouse: \(path): \(error.message)\n")
-                return 3
-            }
-            let (read, problems) = Configuration.read(text.span)
-            if CheckCommand.report(problems, path) { return 1 }
+            var code: Int32 = 0
+            guard let read = UpkeepArguments.read(path, &code) else { return code }
             configuration = read
         }
         Log.setLevel(configuration.logLevel)

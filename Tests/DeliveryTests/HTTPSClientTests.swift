@@ -113,6 +113,88 @@ private var shortTimes: RequestTimes {
         #expect(post(client) == .delivered(200))
     }
 
+    @Test("A question's answer comes whole, whatever its framing, and what is not whole is said to be so", arguments: [
+        (HubAction.answer(ok(body: "hello")), 200, "hello"),
+        (.answer(ok(body: String(repeating: "x", count: 70_000))), 200, String(repeating: "x", count: 70_000)),
+        (.answer("HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\nnope and more"), 404, "nope"),
+        (.answer("HTTP/1.1 204 No Content\r\n\r\n"), 204, ""),
+        (
+            .answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + "5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nX: y\r\n\r\n"), 200, "hello world"
+        ),
+        (.answerAndClose("HTTP/1.0 200 OK\r\n\r\nfine"), 200, "fine"),
+        (.answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"), nil, "hell"),
+        (.answerAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhell"), nil, "hell"),
+        (.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx"), nil, ""),
+        (.close, nil, ""),
+    ] as [(HubAction, UInt16?, String)])
+    func ask(action: HubAction, status: UInt16?, body: String) {
+        let hub = TestHub([action])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/", times: shortTimes)
+        var received: [UInt8] = []
+        var seen: UInt16?
+        do throws(TransportFailure) {
+            seen = try client.ask("DELETE", Array("/a%3Ab".utf8), token: Array("t".utf8)) { _, piece in
+                received.append(contentsOf: piece)
+                return true
+            }
+        } catch { #expect(error.stage == .receive) }
+        #expect(seen == status)
+        #expect(String(decoding: received, as: UTF8.self) == body)
+        #expect(
+            hub.requests.map(\.head) == [
+                "DELETE /a%3Ab HTTP/1.1\r\nHost: 127.0.0.1:\(hub.port)\r\nAuthorization: Bearer t\r\nConnection: close\r\n\r\n"
+            ])
+    }
+
+    @Test("An answer without end is broken off by whoever takes it")
+    func askBounded() throws {
+        let hub = TestHub([.answer(ok(body: String(repeating: "x", count: 200_000)))])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/")
+        var count = 0
+        let status = try client.ask("GET", Array("/".utf8), token: nil) { _, piece in
+            count += piece.count
+            return count < 30_000
+        }
+        #expect(status == 0 && count < 60_000)
+    }
+
+    @Test("A Unix socket is asked in place of the URL's host, and its absence is said")
+    func askOverUnixSocket() throws {
+        let path = NSTemporaryDirectory() + "gatehouse-ask-\(getpid()).sock"
+        defer { unlink(path) }
+        func client() -> HTTPSClient<SystemClock> {
+            HTTPSClient(
+                url: try! DestinationURL(Array("http://localhost".utf8).span), token: nil, authorities: TLSClientConfiguration(),
+                version: "test", socket: path, times: shortTimes, cancellation: Cancellation(), clock: SystemClock())
+        }
+        do throws(TransportFailure) {
+            _ = try client().ask("GET", Array("/".utf8), token: nil) { _, _ in true }
+            Issue.record("nobody listens")
+        } catch {
+            #expect(error.stage == .connect && error.message.contains(path))
+        }
+        let listener = try Socket.listen(path: path, mode: 0o600)
+        let raw = listener.raw
+        Foundation.Thread.detachNewThread {
+            guard (try? Socket.wait(raw, toWrite: false, milliseconds: 5000)) == true,
+                let peer = try? Socket.accept(raw)
+            else { return }
+            _ = try? Socket.wait(peer.raw, toWrite: false, milliseconds: 5000)
+            _ = transmit(peer.raw, Array(ok(body: "here").utf8).span)
+            usleep(100_000)
+        }
+        var received: [UInt8] = []
+        let status = try client().ask("GET", Array("/".utf8), token: nil) { _, piece in
+            received.append(contentsOf: piece)
+            return true
+        }
+        #expect(status == 200 && received == Array("here".utf8))
+        _ = consume listener
+    }
+
     @Test("A kept connection that the server closes meanwhile is replaced without a failure")
     func closedBetween() {
         let hub = TestHub([.answerAndClose(ok()), .answer(ok()), .close, .answer(ok())])

@@ -179,6 +179,8 @@ def http():
     yield from cuts(texts)
     yield from cuts(chunked + body + whole[0] for body in bodies)
     yield from cuts(whole[index] + whole[(index + 1) % len(whole)] for index in range(len(whole)))
+    # Two chunks that together are as long as a small body may be, and one byte longer.
+    yield from cuts(chunked + b"32\r\n" + b"a" * 50 + b"\r\n%x\r\n" % size + b"a" * size + b"\r\n0\r\n\r\n" for size in (50, 51))
     yield from cuts([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + whole[0]])
     for file in sorted((SHARED / "http").glob("*.jsonl")):
         cases = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
