@@ -77,8 +77,7 @@ let package = Package(
             "Agent",
             base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
         .executableTarget(
-            name: "gatehouse",
-            dependencies: ["Agent", "CEL", "Collection", "Delivery", "Formats", "Platform", "Cryptography", "Unification"],
+            name: "gatehouse", dependencies: ["Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
             swiftSettings: settings(isSmall: true), linkerSettings: linkerSettings),
     ]
         + (isEmbedded

@@ -1,6 +1,6 @@
 // The way to one destination: POST over a kept connection, HTTPS with verified certificates, plain HTTP to this device
 // only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again. Single
-// questions whose answer is wanted go the same way (Asking.swift).
+// questions whose answer is wanted go the same way.
 
 import Cryptography
 import Formats
@@ -28,25 +28,25 @@ public struct RequestTimes: Sendable {
 
 /// A client of one URL. Used by one thread at a time.
 public final class HTTPSClient<Time: Clock>: Transport {
-    let url: DestinationURL
+    private let url: DestinationURL
     /// A Unix socket of this device to go to, in place of the URL's host.
     private let socketPath: String?
     private let authorities: TLSClientConfiguration
-    let times: RequestTimes
+    private let times: RequestTimes
     private let cancellation: Cancellation
-    let clock: Time
+    private let clock: Time
     /// The request's head up to the content length, which differs.
     private let headStart: [UInt8]
     /// What the certificate must be for, and what messages call the other side.
-    var host: String { url.host }
+    private var host: String { url.host }
 
-    var connection: Connection?
+    private var connection: Connection?
     private var resumption: TLSResumption?
-    var request: [UInt8] = []
-    var answer: [UInt8] = []
+    private var request: [UInt8] = []
+    private var answer: [UInt8] = []
     /// Whether all of the request has gone out: a server may answer before (413), and then the connection is spent.
     private var isRequestSent = false
-    var head = ResponseHead()
+    private var head = ResponseHead()
 
     /// What it has done, for tests and metrics.
     public private(set) var connectionsOpened = 0
@@ -100,6 +100,50 @@ public final class HTTPSClient<Time: Clock>: Transport {
         answer = []
     }
 
+    // MARK: A single question
+
+    /// Sends one request without a body and takes all of its answer. Each has a connection of its own, so that none is ever
+    /// sent twice.
+    /// - Parameters:
+    ///   - target: path and query, percent-encoded.
+    ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
+    ///   - limitBytes: the longest body that is taken.
+    /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
+    public func ask(
+        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, limitBytes: Int
+    ) throws(TransportFailure) -> (status: UInt16, body: [UInt8]?) {
+        close()
+        defer { close() }
+        let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
+        writeQuestion(method, target, token)
+        if let failure = open(deadline) { throw failure }
+        guard let connection else { throw cancelled }  // open() has made one
+        var body: [UInt8]? = []
+        switch exchangeHeads(connection, deadline) {
+        case .failed(let failure), .lostBeforeAnswer(let failure): throw failure
+        case .head(let length, let received):
+            switch readBody(connection, length, received, deadline, limit: limitBytes, into: &body) {
+            case .failed(let failure): throw failure
+            case .tooLong: return (head.status, nil)
+            case .clean, .whole: return (head.status, body)
+            }
+        }
+    }
+
+    private func writeQuestion(_ method: StaticString, _ target: [UInt8], _ token: [UInt8]?) {
+        request.removeAll()
+        append(method)
+        append(" ")
+        request += target
+        append(" HTTP/1.1\r\nHost: ")
+        url.appendAuthority(to: &request)
+        if let token {
+            append("\r\nAuthorization: Bearer ")
+            request += token
+        }
+        append("\r\nConnection: close\r\n\r\n")
+    }
+
     // MARK: The connection
 
     /// Whether there is one that the server has not closed or written to since.
@@ -110,13 +154,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return isQuiet
     }
 
-    func close() {
+    private func close() {
         connection?.close()
         connection = nil
     }
 
     /// Connects, to each of the host's addresses in turn, and shakes hands.
-    func open(_ deadline: Int64) -> TransportFailure? {
+    private func open(_ deadline: Int64) -> TransportFailure? {
         if let socketPath { return connect(path: socketPath) }
         var failure: TransportFailure?
         for address in addresses {
@@ -135,9 +179,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
         do { return finishConnecting(try Socket.connect(host: address, port: url.port), deadline) } catch {
             switch error {
             case .unresolved(let words):
-                return TransportFailure(stage: .resolve, message: "\(host) cannot be resolved: \(words)")
+                return TransportFailure(stage: .resolve, message: joined(host, " cannot be resolved: ", words))
             case .system(let error):
-                return TransportFailure(stage: .connect, message: "no connection to \(host): \(error.message)")
+                return noConnection(host, SystemError.text(error.code))
             }
         }
     }
@@ -147,7 +191,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
             connection = Connection(try Socket.connect(path: path))
             return nil
         } catch {
-            return TransportFailure(stage: .connect, message: "no connection to \(path): \(SystemError.text(error.code))")
+            return noConnection(path, SystemError.text(error.code))
         }
     }
 
@@ -157,21 +201,26 @@ public final class HTTPSClient<Time: Clock>: Transport {
         switch wait(raw, toWrite: true, until: until) {
         case .ready, .answerCame: break
         case .timedOut:
-            return TransportFailure(stage: .connect, message: "no connection to \(host) port \(url.port) within the time")
+            return noConnection(place, "not within the time")
         case .cancelled: return cancelled
         }
         let code = Socket.connectionError(raw)
         if code != 0 {
-            return TransportFailure(
-                stage: .connect, message: "no connection to \(host) port \(url.port): \(SystemError.text(code))")
+            return noConnection(place, SystemError.text(code))
         }
         if !url.isSecure && Socket.peerKind(raw) != .loopback {
-            return TransportFailure(stage: .connect, message: "\(host) is not this device: use https:")
+            return noConnection(host, "it is not this device: use https:")
         }
         Socket.setNoDelay(raw)
         connection = Connection(descriptor)
         connectionsOpened += 1
         return nil
+    }
+
+    private var place: String { joined(host, " port ", String(url.port)) }
+
+    private func noConnection(_ place: String, _ reason: String) -> TransportFailure {
+        TransportFailure(stage: .connect, message: joined("no connection to ", place, ": ", reason))
     }
 
     private func shakeHands(_ connection: Connection, _ deadline: Int64) -> TransportFailure? {
@@ -188,7 +237,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
                     return nil
                 case .wantRead: if let failure = waitInHandshake(connection, toWrite: false, until) { return failure }
                 case .wantWrite: if let failure = waitInHandshake(connection, toWrite: true, until) { return failure }
-                case .closed: return TransportFailure(stage: .handshake, message: "\(host) ended the handshake")
+                case .closed: return TransportFailure(stage: .handshake, message: joined(host, " ended the handshake"))
                 case .failed(let error):
                     resumption = nil
                     return TransportFailure(stage: .handshake, message: error.message)
@@ -200,12 +249,16 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private func waitInHandshake(_ connection: Connection, toWrite: Bool, _ until: Int64) -> TransportFailure? {
         switch wait(connection.raw, toWrite: toWrite, until: until) {
         case .ready, .answerCame: return nil
-        case .timedOut: return TransportFailure(stage: .handshake, message: "no TLS handshake with \(host) within the time")
+        case .timedOut: return TransportFailure(stage: .handshake, message: joined("no TLS handshake with ", host, " within the time"))
         case .cancelled: return cancelled
         }
     }
 
-    var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
+    private var noHTTP: TransportFailure {
+        TransportFailure(stage: .receive, message: joined(host, " answers with something that is not HTTP/1.1"))
+    }
+
+    private var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
 
     private enum Readiness { case ready, answerCame, timedOut, cancelled }
 
@@ -249,7 +302,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         request.append(contentsOf: body)
     }
 
-    func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
+    private func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
 
     private func exchange(_ connection: Connection, _ deadline: Int64) -> Exchange {
         switch exchangeHeads(connection, deadline) {
@@ -260,7 +313,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
     }
 
     /// What came of sending the request and reading the answer as far as its head.
-    enum Arrival {
+    private enum Arrival {
         /// `head` is set; the first `received` bytes of `answer` have come, `length` of which it takes up.
         case head(length: Int, received: Int)
         case failed(TransportFailure)
@@ -268,7 +321,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         case lostBeforeAnswer(TransportFailure)
     }
 
-    func exchangeHeads(_ connection: Connection, _ deadline: Int64) -> Arrival {
+    private func exchangeHeads(_ connection: Connection, _ deadline: Int64) -> Arrival {
         if let failure = send(connection, deadline) { return .failed(failure) }
         if answer.isEmpty { answer = [UInt8](repeating: 0, count: Limits.readBytes) }
         let sentAt = clock.monotonicNanoseconds()
@@ -279,14 +332,14 @@ public final class HTTPSClient<Time: Clock>: Transport {
             switch receive(connection, at: received, until) {
             case .moved(let count): received += count
             case .ended, .broken:
-                let failure = TransportFailure(stage: .receive, message: "\(host) closed the connection without an answer")
+                let failure = TransportFailure(stage: .receive, message: joined(host, " closed the connection without an answer"))
                 return received == 0 ? .lostBeforeAnswer(failure) : .failed(failure)
             case .gaveUp(let failure): return .failed(failure)
             }
             switch parse(received, &progress) {
             case .incomplete: continue
             case .invalid:
-                return .failed(TransportFailure(stage: .receive, message: "\(host) answers with something that is not HTTP/1.1"))
+                return .failed(noHTTP)
             case .complete(let length): return .head(length: length, received: received)
             }
         }
@@ -318,7 +371,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .ready: break
             case .answerCame: return nil
             case .timedOut:
-                return TransportFailure(stage: .send, message: "\(host) takes no more bytes")
+                return TransportFailure(stage: .send, message: joined(host, " takes no more bytes"))
             case .cancelled: return cancelled
             }
         }
@@ -326,11 +379,11 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return nil
     }
 
-    enum Receipt {
+    private enum Receipt {
         case moved(Int), ended, broken, gaveUp(TransportFailure)
     }
 
-    func receive(_ connection: Connection, at offset: Int, _ until: Int64) -> Receipt {
+    private func receive(_ connection: Connection, at offset: Int, _ until: Int64) -> Receipt {
         while true {
             let toWrite: Bool
             switch connection.read(into: &answer, from: offset) {
@@ -342,7 +395,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
             }
             switch wait(connection.raw, toWrite: toWrite, until: until) {
             case .ready, .answerCame: break
-            case .timedOut: return .gaveUp(TransportFailure(stage: .receive, message: "no answer from \(host) within the time"))
+            case .timedOut: 
+                return .gaveUp(TransportFailure(stage: .receive, message: joined("no answer from ", host, " within the time")))
             case .cancelled: return .gaveUp(cancelled)
             }
         }
@@ -353,7 +407,12 @@ public final class HTTPSClient<Time: Clock>: Transport {
         _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64
     ) -> DeliveryResult {
         let result = DeliveryResult(status: head.status, retryAfterMilliseconds: retryAfter)
-        if !isRequestSent || !head.keepsAlive || !skipBody(connection, headLength, received, deadline) { close() }
+        if isRequestSent, head.keepsAlive {
+            var kept: [UInt8]?
+            let end = readBody(connection, headLength, received, deadline, limit: Limits.answerBodyBytes, into: &kept)
+            if case .clean = end { return result }
+        }
+        close()
         return result
     }
 
@@ -364,42 +423,56 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return retryAfterSeconds(span.bytes(range), now: clock.wallMilliseconds() / 1000).map { $0 * 1000 }
     }
 
-    /// Reads the answer's body and throws it away. False: the connection cannot be used again.
-    private func skipBody(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
-        switch head.framing {
-        case .none: return received == headLength
-        case .untilClose: return false
-        case .length(let length):
-            guard length <= UInt64(Limits.answerBodyBytes) else { return false }
-            var left = Int(length) - (received - headLength)
-            while left > 0 {
-                guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
-                left -= count
-            }
-            return left == 0
-        case .chunked: return skipChunks(connection, headLength, received, deadline)
-        }
+    private enum BodyEnd {
+        /// The answer has ended, and nothing came behind it.
+        case clean
+        case whole, tooLong
+        case failed(TransportFailure)
     }
 
-    private func skipChunks(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
-        var decoder = ChunkedDecoder(maximumBodyBytes: Limits.answerBodyBytes)
-        var start = headLength
-        var end = received
+    /// Reads the answer's body, piece by piece.
+    /// - Parameters:
+    ///   - limit: the bytes that it may have.
+    ///   - kept: where it is appended; nil: it is thrown away.
+    private func readBody(
+        _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64, limit: Int, into kept: inout [UInt8]?
+    ) -> BodyEnd {
+        var decoder = ChunkedDecoder(maximumBodyBytes: limit)
+        var (start, end, taken) = (headLength, received, 0)
+        // Without a length: as much as comes.
+        var left = UInt64.max
+        if case .length(let length) = head.framing { left = length }
+        if head.framing == .none { left = 0 }
+        if left != .max && left > UInt64(limit) { return .tooLong }
         while true {
-            switch decodeChunks(&decoder, &answer, start, end) {
-            case .complete(_, let next): return next == end
-            case .invalid: return false
-            case .incomplete: break
+            var bodyEnd = start + Int(min(UInt64(end - start), left))
+            var next = bodyEnd
+            left -= UInt64(bodyEnd - start)
+            if head.framing == .chunked {
+                switch decodeChunks(&decoder, &answer, start, end) {
+                case .incomplete(let decoded): bodyEnd = decoded
+                case .complete(let decoded, let following): (bodyEnd, next, left) = (decoded, following, 0)
+                case .invalid: return .failed(noHTTP)
+                }
             }
-            guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
-            start = 0
-            end = count
+            taken += bodyEnd - start
+            if taken > limit { return .tooLong }
+            kept?.append(contentsOf: answer[start..<bodyEnd])
+            if left == 0 { return next == end ? .clean : .whole }
+            switch receive(connection, at: 0, deadline) {
+            case .moved(let count): (start, end) = (0, count)
+            case .ended where head.framing == .untilClose: return .whole
+            case .ended, .broken:
+                return .failed(
+                    TransportFailure(stage: .receive, message: joined(host, " closed the connection in the middle of its answer")))
+            case .gaveUp(let failure): return .failed(failure)
+            }
         }
     }
 }
 
 /// Decodes each piece by itself: what came before it has been taken, or is not wanted.
-func decodeChunks(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
+private func decodeChunks(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
     var buffer = bytes.mutableSpan
     return decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end)
 }
@@ -425,7 +498,7 @@ private func makeHeadStart(_ url: DestinationURL, _ token: [UInt8]?, _ version: 
 }
 
 /// A connected socket, with TLS or without.
-final class Connection {
+private final class Connection {
     private let descriptor: Descriptor
     var session: TLSSession?
     let raw: Int32

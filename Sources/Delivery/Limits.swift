@@ -66,8 +66,6 @@ public enum Limits {
     public static let keepAliveMilliseconds: Int64 = 60_000
     /// An answer's body is read (and thrown away) up to this many bytes; a longer one costs the connection.
     public static let answerBodyBytes = 64 << 10
-    /// The longest chunk of an answer that is wanted: it goes on piece by piece, and who takes it has a limit of their own.
-    static let answerChunkBytes = 1 << 30
     /// What is read from a connection at once: one TLS record.
     public static let readBytes = 16 << 10
     /// Buffers that grew larger are given back while nothing is sent, bytes.

@@ -20,50 +20,47 @@ enum ProfileCommand {
 
     static func run(_ arguments: [String]) -> Int32 {
         var code: Int32 = 2
-        guard let given = AgentArguments(arguments, help, others: ["--out", "--yes"], &code) else { return code }
-        guard let action = given.words.first, ["show", "export", "erase"].contains(action) else {
-            return Command.misuse("profile needs show, export or erase", help)
+        guard let given = AgentArguments(arguments, help, [.out, .yes], &code) else { return code }
+        guard let action = given.action(["show", "export", "erase"]), given.words.count == 2 else {
+            return Command.misuse("profile needs show, export or erase, and one reference", help)
         }
-        guard given.words.count == 2 else { return Command.misuse("profile \(action) needs one reference", help) }
-        let isFromInput = given.words[1] == "-"
-        guard let reference = isFromInput ? line() : Array(given.words[1].utf8),
-            !reference.isEmpty, reference.count <= Limits.referenceBytes
-        else { return Command.misuse("a reference has 1 to 1024 bytes", help) }
+        var reference = given.words[1]
+        let isFromInput = reference == [UInt8(ascii: "-")]
+        if isFromInput { reference = line() }
+        guard !reference.isEmpty, reference.count <= Limits.referenceBytes else {
+            return Command.misuse("a reference has 1 to 1024 bytes", help)
+        }
         guard let agent = AgentClient(given, &code) else { return code }
         var path = Array("/v1/profiles/".utf8)
         percentEncode(reference, to: &path)
         switch action {
-        case "export": export(agent, path, given.out)
-        case "erase":
-            if !given.isSure, let code = confirm(isFromInput) { return code }
-            if let answer = agent.ask("DELETE", path, role: "privacy") { agent.show(answer.body, isJSON: given.isJSON) }
+        case 0: agent.show("GET", path, role: "privacy")
+        case 1: export(agent, path, given[.out])
         default:
-            if let answer = agent.ask("GET", path, role: "privacy") { agent.show(answer.body, isJSON: given.isJSON) }
+            if given.has(.yes) || isConfirmed(agent, isFromInput) { agent.show("DELETE", path, role: "privacy") }
         }
         return agent.exitCode
     }
 
     /// Asks whoever sits at the terminal.
-    /// - Returns: nil when the answer is yes, otherwise the exit code.
-    private static func confirm(_ isInputUsed: Bool) -> Int32? {
+    private static func isConfirmed(_ agent: AgentClient, _ isInputUsed: Bool) -> Bool {
         if isInputUsed || !Process.isTerminal(0) {
-            Process.standardError("gatehouse: profile erase asks first; where nobody can answer, give --yes\n")
-            return 2
+            agent.fail("profile erase asks first; where nobody can answer, give --yes", code: 2)
+            return false
         }
         Process.standardError("Erase this person, here and at every destination? It cannot be undone. Type yes: ")
-        if line() == Array("yes".utf8) { return nil }
-        Process.standardError("gatehouse: nothing was erased\n")
-        return 1
+        if line() == Array("yes".utf8) { return true }
+        agent.fail("nothing was erased")
+        return false
     }
 
     /// The first line of standard input, without spaces around it.
-    private static func line() -> [UInt8]? {
+    private static func line() -> [UInt8] {
         var text: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 1)
+        var buffer: [UInt8] = [0]
         while text.count <= Limits.referenceBytes {
-            do throws(SystemError) {
-                if try readSome(0, into: &buffer) == 0 || buffer[0] == 0x0A { break }
-            } catch { return nil }
+            let count = (try? readSome(0, into: &buffer)) ?? 0
+            if count == 0 || buffer[0] == 0x0A { break }
             if buffer[0] > 0x20 || !text.isEmpty { text.append(buffer[0]) }
         }
         while let last = text.last, last <= 0x20 { text.removeLast() }
@@ -77,7 +74,9 @@ enum ProfileCommand {
             if isLetter || byte &- 0x30 < 10 || byte == 0x2D || byte == 0x2E || byte == 0x5F || byte == 0x7E {
                 output.append(byte)
             } else {
-                output += [UInt8(ascii: "%"), Hex.digit(byte >> 4), Hex.digit(byte & 0xF)]
+                output.append(UInt8(ascii: "%"))
+                output.append(Hex.digit(byte >> 4))
+                output.append(Hex.digit(byte & 0xF))
             }
         }
     }
@@ -88,56 +87,53 @@ enum ProfileCommand {
     private static func export(_ agent: AgentClient, _ path: [UInt8], _ out: String?) {
         var file: Descriptor?
         var after: UInt64 = 0
-        var text: [UInt8] = []
-        var hasEvents = false
-        repeat {
+        var writer = JSONWriter()
+        while true {
             var target = path + Array("/export?after=".utf8)
             appendInteger(after, to: &target)
-            guard let answer = agent.ask("GET", target, role: "privacy"), let page = agent.parse(answer.body) else { break }
-            let isFirst = after == 0
-            let next = page.member(page.root, "after").flatMap { page.int64($0) }.map { UInt64(clamping: $0) }
-            if isFirst, let out {
-                do throws(SystemError) { file = try Files.create(out, mode: 0o600) } catch {
-                    return agent.fail("\(out): \(error.message)", 3)
+            guard let (page, _) = agent.ask("GET", target, role: "privacy") else { break }
+            if after == 0 {
+                if let out {
+                    do throws(SystemError) { file = try Files.create(out, mode: 0o600) } catch {
+                        return agent.fail(out, ": ", error.message, code: 3)
+                    }
                 }
+                writer.beginObject()
+                copy("record", page, to: &writer)
+                writer.key("events")
+                writer.beginArray()
             }
-            text.removeAll(keepingCapacity: true)
-            if isFirst {
-                append("{", "record", page, to: &text)
-                text += Array(",\"events\":[".utf8)
+            var event = page.member(page.root, "events").flatMap { page.firstChild($0) }
+            while let node = event {
+                writer.raw(page.source(node))
+                event = page.next(node)
             }
-            if let events = page.member(page.root, "events"), page.firstChild(events) != nil {
-                let source = page.source(events)
-                if hasEvents { text.append(UInt8(ascii: ",")) }
-                text.append(contentsOf: source.extracting(1..<source.count - 1))
-                hasEvents = true
+            var next: UInt64 = 0
+            if let node = page.member(page.root, "after") { next = parseUInt64(page.source(node)) ?? 0 }
+            if next == 0 {
+                writer.endArray()
+                copy("quarantined", page, to: &writer)
+                copy("audit", page, to: &writer)
+                writer.endObject()
+                writer.newline()
             }
-            if next == nil {
-                append("],", "quarantined", page, to: &text)
-                append(",", "audit", page, to: &text)
-                text += Array("}\n".utf8)
+            agent.write(writer.bytes, to: file?.raw ?? 1)
+            // What comes next still knows that a comma is due.
+            writer.bytes.removeAll(keepingCapacity: true)
+            if next == 0 || agent.exitCode != 0 { break }
+            if next <= after {
+                agent.fail("the agent's answer begins anew without end", code: 3)
+                break
             }
-            agent.write(text.span, to: file?.raw ?? 1)
-            if let next, next <= after { agent.fail("the agent's answer begins anew without end", 3) }
-            after = next ?? 0
-        } while after > 0 && agent.exitCode == 0
+            after = next
+        }
         // Half a copy must not be taken for a whole one.
         if agent.exitCode != 0, file != nil, let out { Files.remove(out) }
     }
 
-    private static func append(
-        _ before: StaticString, _ key: StaticString, _ page: borrowing JSONDocument, to text: inout [UInt8]
-    ) {
-        text.append(contentsOf: before.bytes)
-        var writer = JSONWriter()
-        writer.string(key)
-        text += writer.bytes
-        text.append(UInt8(ascii: ":"))
-        if let node = page.member(page.root, key) {
-            text.append(contentsOf: page.source(node))
-        } else {
-            text += Array("null".utf8)
-        }
+    private static func copy(_ key: StaticString, _ page: borrowing JSONDocument, to writer: inout JSONWriter) {
+        writer.key(key)
+        if let node = page.member(page.root, key) { writer.raw(page.source(node)) } else { writer.null() }
     }
 }
 
@@ -155,91 +151,78 @@ enum QuarantineCommand {
 
     static func run(_ arguments: [String]) -> Int32 {
         var code: Int32 = 2
-        guard let given = AgentArguments(arguments, help, others: ["--after", "--all"], &code) else { return code }
-        guard let action = given.words.first, ["list", "show", "release", "delete"].contains(action) else {
+        guard let given = AgentArguments(arguments, help, [.after, .all], &code) else { return code }
+        guard let action = given.action(["list", "show", "release", "delete"]) else {
             return Command.misuse("quarantine needs list, show, release or delete", help)
         }
-        let isList = action == "list"
-        let text = Array((isList ? given.after ?? "0" : given.words.count > 1 ? given.words[1] : "0").utf8)
-        let number = parseUInt64(text.span)
-        let isOne = given.words.count == 2 && !given.isAll && number != nil && number != 0
-        let isEach = given.words.count == 1 && given.isAll && action != "show"
-        guard isList ? given.words.count == 1 && number != nil && !given.isAll : isOne || isEach, let number else {
-            return Command.misuse(
-                isList ? "list takes --after N and nothing else" : "\(action) needs the number of an event in quarantine", help)
-        }
+        let isAll = given.has(.all) || action == 0
+        var digits = given.words.count == 2 ? given.words[1] : []
+        if action == 0, let after = given[.after] { digits = Array(after.utf8) }
+        let number = parseUInt64(digits.span) ?? 0
+        guard given.words.count == (isAll ? 1 : 2), !(given.has(.all) && action < 2), number > 0 || isAll,
+            digits.isEmpty || parseUInt64(digits.span) != nil
+        else { return Command.misuse("list takes --after N, show a number, release and delete a number or --all", help) }
         guard let agent = AgentClient(given, &code) else { return code }
-        if isList || action == "show" {
-            look(agent, number, given)
-        } else {
-            change(agent, action == "release", number, given)
+        var target = Array("/v1/quarantine".utf8)
+        if action < 2 {
+            target += Array("?limit=100&after=".utf8)
+            appendInteger(action == 0 ? number : number - 1, to: &target)
+            if let (answer, _) = agent.ask("GET", target, role: "privacy") {
+                if action == 0 { list(answer, agent, isJSON: given.has(.json)) } else { show(number, answer, agent) }
+            }
+            return agent.exitCode
+        }
+        target.append(UInt8(ascii: "/"))
+        target += isAll ? Array("all".utf8) : digits
+        if action == 3 {
+            agent.show("DELETE", target, role: "operate")
+        } else if let (answer, isOK) = agent.ask("POST", target + Array("/release".utf8), role: "operate", other: 409) {
+            agent.show(answer, answer.root)
+            if !isOK { agent.fail("the event was not released; the reason is above") }
         }
         return agent.exitCode
     }
 
-    /// Lists what comes after a number, or shows one.
-    private static func look(_ agent: AgentClient, _ number: UInt64, _ given: AgentArguments) {
-        let isList = given.words[0] == "list"
-        var target = Array("/v1/quarantine?after=".utf8)
-        appendInteger(isList ? number : number - 1, to: &target)
-        target += Array("&limit=".utf8)
-        appendInteger(UInt64(isList ? Limits.listEntries : 1), to: &target)
-        guard let answer = agent.ask("GET", target, role: "privacy"), let document = agent.parse(answer.body) else { return }
-        guard let list = document.member(document.root, "quarantined") else { return }
-        var text: [UInt8] = []
-        if !isList {
-            guard let entry = document.firstChild(list), let found = document.member(entry, "number"),
-                document.int64(found) == Int64(clamping: number)
-            else { return agent.fail("there is no event \(number) in quarantine", 1) }
-            if given.isJSON {
-                text.append(contentsOf: document.source(entry))
-                text.append(0x0A)
-            } else {
-                PlainText.append(document, entry, to: &text)
-            }
-            return agent.write(text.span)
+    private static func show(_ number: UInt64, _ answer: JSONDocument, _ agent: AgentClient) {
+        if let entry = answer.member(answer.root, "quarantined").flatMap({ answer.firstChild($0) }),
+            let found = answer.member(entry, "number"), parseUInt64(answer.source(found)) == number
+        {
+            agent.show(answer, entry)
+        } else {
+            agent.fail("there is no such event in quarantine")
         }
-        if given.isJSON { return agent.show(answer.body, isJSON: true) }
+    }
+
+    /// A line each: `17  2026-01-31T09:30:00.000Z  Order Completed  maximum  /properties/revenue`
+    private static func list(_ answer: JSONDocument, _ agent: AgentClient, isJSON: Bool) {
+        if isJSON { return agent.show(answer, answer.root) }
+        var text: [UInt8] = []
         var count = 0
-        var entry = document.firstChild(list)
+        var entry = answer.member(answer.root, "quarantined").flatMap { answer.firstChild($0) }
         while let node = entry {
-            entry = document.next(node)
+            entry = answer.next(node)
             count += 1
-            line(document, node, to: &text)
+            let what = answer.member(node, "what") ?? node
+            let event = answer.member(what, "event") ?? node
+            column("number", node, answer, to: &text)
+            column("receivedAt", node, answer, to: &text)
+            column(answer.member(event, "event") == nil ? "type" : "event", event, answer, to: &text)
+            column("keyword", what, answer, to: &text)
+            column("pointer", what, answer, to: &text)
+            text[text.count - 2] = 0x0A
+            text.removeLast()
         }
         if count == 0 { text = Array("nothing is in quarantine\n".utf8) }
-        agent.write(text.span)
-        if count == Limits.listEntries, let last = document.member(document.root, "last").flatMap({ document.int64($0) }) {
-            Process.standardError("there may be more: --after \(last)\n")
-        }
+        if count == 100 { text += Array("there may be more: --after the last number\n".utf8) }
+        agent.write(text)
     }
 
-    /// `17  2026-01-31T09:30:00.000Z  Order Completed  maximum at /properties/revenue`
-    private static func line(_ document: borrowing JSONDocument, _ entry: JSONNode, to text: inout [UInt8]) {
-        let what = document.member(entry, "what")
-        let event = what.flatMap { document.member($0, "event") }
-        let name = event.flatMap { document.member($0, "event") ?? document.member($0, "type") }
-        let columns: [(StaticString, JSONNode?)] = [
-            ("", document.member(entry, "number")), ("  ", document.member(entry, "receivedAt")), ("  ", name),
-            ("  ", what.flatMap { document.member($0, "keyword") }), (" at ", what.flatMap { document.member($0, "pointer") }),
-        ]
-        for (before, node) in columns {
-            text.append(contentsOf: before.bytes)
-            if let node { PlainText.scalar(document, node, to: &text) }
-        }
-        text.append(0x0A)
-    }
-
-    private static func change(_ agent: AgentClient, _ isRelease: Bool, _ number: UInt64, _ given: AgentArguments) {
-        var target = Array("/v1/quarantine/".utf8)
-        if number == 0 { target += Array("all".utf8) } else { appendInteger(number, to: &target) }
-        if isRelease { target += Array("/release".utf8) }
-        // 409: the one event stays, and the answer says why.
-        guard let answer = agent.ask(isRelease ? "POST" : "DELETE", target, role: "operate", other: isRelease ? 409 : 200) else {
-            return
-        }
-        agent.show(answer.body, isJSON: given.isJSON)
-        if answer.status == 409 { agent.fail("the event was not released; the reason is above", 1) }
+    private static func column(
+        _ key: StaticString, _ node: JSONNode, _ answer: borrowing JSONDocument, to text: inout [UInt8]
+    ) {
+        if let value = answer.member(node, key) { PlainText.scalar(answer, value, to: &text) }
+        text.append(0x20)
+        text.append(0x20)
     }
 }
 
@@ -253,17 +236,18 @@ enum ErasuresCommand {
 
     static func run(_ arguments: [String]) -> Int32 {
         var code: Int32 = 2
-        guard let given = AgentArguments(arguments, help, others: ["--after"], &code) else { return code }
+        guard let given = AgentArguments(arguments, help, [.after], &code) else { return code }
         var target = Array("/v1/erasures".utf8)
-        if let receipt = given.words.first ?? given.after {
-            let text = Array(receipt.utf8)
-            guard Hex.decode(text.span)?.count == 16, given.words.count + (given.after == nil ? 0 : 1) == 1 else {
+        var receipts = given.words
+        if let after = given[.after] { receipts.append(Array(after.utf8)) }
+        if let receipt = receipts.first {
+            guard receipts.count == 1, Hex.decode(receipt.span)?.count == 16 else {
                 return Command.misuse("erasures takes one receipt: 32 hex digits", help)
             }
-            target += Array((given.after == nil ? "/" : "?after=").utf8) + text
+            target += Array((given.has(.after) ? "?after=" : "/").utf8) + receipt
         }
         guard let agent = AgentClient(given, &code) else { return code }
-        if let answer = agent.ask("GET", target, role: "privacy") { agent.show(answer.body, isJSON: given.isJSON) }
+        agent.show("GET", target, role: "privacy")
         return agent.exitCode
     }
 }

@@ -51,7 +51,7 @@ enum Command {
             return 0
         case "help", "--help", "-h": return help(rest)
         default:
-            Process.standardError("gatehouse: there is no command \(arguments[1]); gatehouse help lists them\n")
+            Process.complain("there is no command ", arguments[1], "; gatehouse help lists them")
             return 2
         }
     }
@@ -73,13 +73,14 @@ enum Command {
             Process.standardOutput(text)
             return 0
         }
-        Process.standardError("gatehouse: there is no help on \(topic)\n")
+        Process.complain("there is no help on ", topic)
         return 2
     }
 
     /// Reports a wrong command line.
-    static func misuse(_ words: String, _ help: String) -> Int32 {
-        Process.standardError("gatehouse: \(words)\n\n\(help)")
+    static func misuse(_ words: String, _ help: String, about detail: String = "") -> Int32 {
+        Process.complain(words, detail)
+        Process.standardError(joined("\n", help))
         return 2
     }
 }
@@ -111,7 +112,7 @@ enum RunCommand {
                 Process.standardOutput(isHub ? hubHelp : help)
                 return 0
             } else {
-                return Command.misuse("unknown argument \(arguments[index])", isHub ? hubHelp : help)
+                return Command.misuse("unknown argument ", isHub ? hubHelp : help, about: arguments[index])
             }
         }
         Process.prepare()
@@ -126,7 +127,7 @@ enum RunCommand {
             try Runtime(configuration, isHub: isHub).run()
             return 0
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return error.exitCode
         }
     }
@@ -151,7 +152,7 @@ enum CheckCommand {
             }
             let text: [UInt8]
             do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
-                Process.standardError("gatehouse: \(path): \(error.message)\n")
+                Process.complain(path, ": ", error.message)
                 return 3
             }
             if report(problems(text.span), path) { isWrong = true }
@@ -176,13 +177,17 @@ enum CheckCommand {
         }
     }
 
+    /// Prints what is wrong where: `file:line:column: message`.
+    static func show(_ path: String, _ position: TextPosition, _ message: String, isWarning: Bool = false) {
+        Process.standardError(joined(path, ":", position.description, joined(isWarning ? ": warning: " : ": ", message, "\n")))
+    }
+
     /// Prints problems.
     /// - Returns: whether any of them is more than a warning.
     static func report(_ problems: [PlanProblem], _ path: String) -> Bool {
         var isWrong = false
         for problem in problems {
-            let kind = problem.isWarning ? "warning: " : ""
-            Process.standardError("\(path):\(problem.position.description): \(kind)\(problem.message)\n")
+            show(path, problem.position, problem.message, isWarning: problem.isWarning)
             if !problem.isWarning { isWrong = true }
         }
         return isWrong

@@ -28,10 +28,10 @@ enum AuditCommand {
             }
             let (isIntact, words) = try Upkeep.verifyAudit(
                 folder: folder, pepper: configuration.pepper ?? folder + "/pepper")
-            if isIntact { Process.standardOutput(words + "\n") } else { Process.standardError("gatehouse: \(words)\n") }
+            if isIntact { Process.standardOutput(words + "\n") } else { Process.complain(words) }
             return isIntact ? 0 : 1
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }
@@ -57,7 +57,7 @@ enum StoreCommand {
             Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
             return 0
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }
@@ -76,7 +76,7 @@ enum UpkeepArguments {
     static func configuration(_ arguments: [String], _ help: String, _ code: inout Int32) -> Configuration? {
         if arguments.count == 2, arguments[0] == "--config" { return read(arguments[1], &code) }
         if arguments.isEmpty { return Configuration() }
-        code = Command.misuse("unknown argument \(arguments[0])", help)
+        code = Command.misuse("unknown argument ", help, about: arguments[0])
         return nil
     }
 
@@ -84,7 +84,7 @@ enum UpkeepArguments {
     static func read(_ path: String, _ code: inout Int32) -> Configuration? {
         let text: [UInt8]
         do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
-            Process.standardError("gatehouse: \(path): \(error.message)\n")
+            Process.complain(path, ": ", error.message)
             code = 3
             return nil
         }

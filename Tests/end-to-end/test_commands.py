@@ -81,8 +81,8 @@ def test_commands_need_the_right_token_and_say_which_role(bench):
     with open(path, "w") as file:
         file.write(OPERATOR + "\n")
     url = ("--url", f"http://127.0.0.1:{agent.port}")
-    check("store:" in run(agent, "status", "--token-file", path).stdout, "status by the socket")
-    check("store:" in run(agent, "status", "--token-file", path, *url, config=False).stdout, "status by TCP")
+    check("usedBytes:" in run(agent, "status", "--token-file", path).stdout, "status by the socket")
+    check("usedBytes:" in run(agent, "status", "--token-file", path, *url, config=False).stdout, "status by TCP")
     for wrong in ("a\r\nX-A: b", "a b", "x" * 513, "\u00e9"):
         check("visible ASCII" in run(agent, "status", token=wrong, code=1).stderr, f"token {wrong!r}")
     check("GATEHOUSE_TOKEN" in run(agent, *person, token="", code=1).stderr, "an empty variable")
@@ -188,13 +188,14 @@ def test_quarantine_is_listed_shown_released_and_deleted(bench):
                  order("zora", {"revenue": 600})])
     lines = run(agent, "quarantine", "list").stdout.splitlines()
     equal([line.split("  ")[0::2] for line in lines],
-          [["1", "Order Completed"], ["2", "Order Completed"], ["3", "Order Completed"]], "numbers and names")
-    check("maximum at /properties/revenue" in lines[0] and "pattern at /properties/coupon" in lines[1], f"{lines}")
+          [[number, "Order Completed", f"/properties/{name}"] for number, name in (("1", "revenue"), ("2", "coupon"), ("3", "revenue"))],
+          "numbers and names")
+    check(lines[0].endswith("  maximum  /properties/revenue") and lines[1].endswith("  pattern  /properties/coupon"), f"{lines}")
     equal(run(agent, "quarantine", "list", "--after", "2").stdout, lines[2] + "\n", "--after")
     shown = run(agent, "quarantine", "show", "2").stdout
     check("pointer: /properties/coupon\n" in shown and "properties: revenue 2, coupon no  [31m\n" in shown, repr(shown))
     equal(json.loads(run(agent, "quarantine", "show", "2", "--json").stdout)["what"]["event"]["properties"]["revenue"], 2, "--json")
-    check("no event 4" in run(agent, "quarantine", "show", "4", code=1).stderr, "a number that is not there")
+    check("no such event" in run(agent, "quarantine", "show", "4", code=1).stderr, "a number that is not there")
     kept = run(agent, "quarantine", "release", "1", code=1)
     check("/properties/revenue" in kept.stdout and "not released" in kept.stderr, f"{kept}")
     with open(path, "w") as file:
@@ -218,7 +219,7 @@ def test_status_tells_readiness_and_accounts(bench):
     events, destinations = agent.accounts()
     seen = json.loads(run(agent, "status", "--json").stdout)
     equal((seen["status"], seen["events"], seen["destinations"]), ("fresh", events, destinations), "status --json")
-    equal((seen["store"]["profiles"], seen["bundle"]), (1, 1), "status --json")
+    equal((seen["profiles"], seen["bundle"]), (1, 1), "status --json")
     shown = run(agent, "status").stdout
     check("events: received 1, admitted 1," in shown and "  hub: admitted 1, delivered 1, queued 0," in shown, shown)
     # A hub, over TLS: with its authority, and not without.
