@@ -59,6 +59,11 @@ def test_commands_without_an_agent_and_with_wrong_command_lines(bench):
         run(agent, *command, config=False, code=2)
     done = run(agent, "status", "--config", "/nowhere.yaml", config=False, code=3)
     check("/nowhere.yaml" in done.stderr, done.stderr)
+    wrong = os.path.join(bench.folder, "wrong.yaml")
+    with open(wrong, "w") as file:
+        file.write("listen: nowhere\n")
+    for command in (("status",), ("store", "compact"), ("audit", "verify"), ("run",)):
+        check("wrong.yaml:1:" in run(agent, *command, "--config", wrong, config=False, code=1).stderr, "a wrong configuration")
     for command in ("profile", "quarantine", "erasures", "status"):
         check("--token-file" in run(agent, "help", command, config=False).stdout, "help")
 
