@@ -452,6 +452,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
                 switch decodeChunks(&decoder, &answer, start, end) {
                 case .incomplete(let decoded): bodyEnd = decoded
                 case .complete(let decoded, let following): (bodyEnd, next, left) = (decoded, following, 0)
+                case .invalid(.bodyTooLarge, _): return .tooLong
                 case .invalid: return .failed(noHTTP)
                 }
             }

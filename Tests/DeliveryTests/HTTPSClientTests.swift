@@ -79,6 +79,10 @@ private let tenThousand = String(repeating: "x", count: 10_000)
         ("HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", .delivered(202), 1),
         (ok(body: String(repeating: "x", count: 60_000)), .delivered(200), 1),
         (ok(body: String(repeating: "x", count: 70_000)), .delivered(200), 2),
+        (
+            "HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + String(repeating: "2710\r\n" + tenThousand + "\r\n", count: 7) + "0\r\n\r\n", .delivered(200), 2
+        ),
         (ok("Connection: close\r\n"), .delivered(200), 2),
         ("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", .tooLarge, 1),
         ("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", .rejected(400), 1),
