@@ -28,4 +28,11 @@ public enum Limits {
     public static let certificateBytes = 1024 * 1024
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
+
+    /// A command's question to a running agent, until the answer's first byte, milliseconds: a copy of a record goes through
+    /// the whole log.
+    static let askMilliseconds: Int64 = 110_000
+    /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
+    /// record.
+    static let answerBytes = 16 << 20
 }

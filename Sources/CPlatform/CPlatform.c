@@ -144,6 +144,29 @@ int cp_connect_start(const char *host, uint16_t port, int *error) {
     return descriptor;
 }
 
+// A connection to a Unix socket stands or fails at once: the socket is made non-blocking only afterwards, so that a full
+// queue is waited for.
+int cp_connect_unix(const char *path) {
+    struct sockaddr_un name;
+    memset(&name, 0, sizeof name);
+    name.sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof name.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(name.sun_path, path);
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) return -1;
+    if (connect(descriptor, (struct sockaddr *)&name, sizeof name) != 0 ||
+        fcntl(descriptor, F_SETFL, O_NONBLOCK) != 0) {
+        int error = errno;
+        close(descriptor);
+        errno = error;
+        return -1;
+    }
+    return descriptor;
+}
+
 void cp_ignore_broken_pipes(void) { signal(SIGPIPE, SIG_IGN); }
 
 // SIGINT, SIGTERM and SIGHUP are blocked in this thread and those it makes later, and read from a descriptor instead.

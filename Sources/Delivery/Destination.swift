@@ -103,6 +103,20 @@ public struct DestinationURL: Equatable, Sendable {
     }
 }
 
+extension DestinationURL {
+    /// Host and port as they are written in a URL and in the Host field; the scheme's own port is left out.
+    public func appendAuthority(to output: inout [UInt8]) {
+        let isAddressWithColons = host.utf8.contains(UInt8(ascii: ":"))
+        if isAddressWithColons { output.append(UInt8(ascii: "[")) }
+        output.append(contentsOf: Array(host.utf8))
+        if isAddressWithColons { output.append(UInt8(ascii: "]")) }
+        if port != (isSecure ? 443 : 80) {
+            output.append(UInt8(ascii: ":"))
+            appendInteger(UInt64(port), to: &output)
+        }
+    }
+}
+
 /// "localhost", a name under it (RFC 6761 section 6.3), or an address in 127/8.
 private func isLoopbackName(_ host: Span<UInt8>) -> Bool {
     let name: StaticString = "localhost"

@@ -1,5 +1,6 @@
 // The way to one destination: POST over a kept connection, HTTPS with verified certificates, plain HTTP to this device
-// only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again.
+// only. Blocking with time-outs, for a delivery thread; it need not know what the bodies hold or when to try again. Single
+// questions whose answer is wanted go the same way.
 
 import Cryptography
 import Formats
@@ -28,6 +29,8 @@ public struct RequestTimes: Sendable {
 /// A client of one URL. Used by one thread at a time.
 public final class HTTPSClient<Time: Clock>: Transport {
     private let url: DestinationURL
+    /// A Unix socket of this device to go to, in place of the URL's host.
+    private let socketPath: String?
     private let authorities: TLSClientConfiguration
     private let times: RequestTimes
     private let cancellation: Cancellation
@@ -53,11 +56,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
     ///   - token: sent as the user name of Basic authentication.
     ///   - authorities: whom to trust, and our own certificate.
     ///   - version: for User-Agent.
+    ///   - socket: the path of a Unix socket to use in place of the URL's host.
     public init(
         url: DestinationURL, token: [UInt8]?, authorities: TLSClientConfiguration, version: StaticString,
-        times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
+        socket: String? = nil, times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
     ) {
         self.url = url
+        socketPath = socket
         self.authorities = authorities
         self.times = times
         self.cancellation = cancellation
@@ -95,6 +100,50 @@ public final class HTTPSClient<Time: Clock>: Transport {
         answer = []
     }
 
+    // MARK: A single question
+
+    /// Sends one request without a body and takes all of its answer. Each has a connection of its own, so that none is ever
+    /// sent twice.
+    /// - Parameters:
+    ///   - target: path and query, percent-encoded.
+    ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
+    ///   - limitBytes: the longest body that is taken.
+    /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
+    public func ask(
+        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, limitBytes: Int
+    ) throws(TransportFailure) -> (status: UInt16, body: [UInt8]?) {
+        close()
+        defer { close() }
+        let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
+        writeQuestion(method, target, token)
+        if let failure = open(deadline) { throw failure }
+        guard let connection else { throw cancelled }  // open() has made one
+        var body: [UInt8]? = []
+        switch exchangeHeads(connection, deadline) {
+        case .failed(let failure), .lostBeforeAnswer(let failure): throw failure
+        case .head(let length, let received):
+            switch readBody(connection, length, received, deadline, limit: limitBytes, into: &body) {
+            case .failed(let failure): throw failure
+            case .tooLong: return (head.status, nil)
+            case .clean, .whole: return (head.status, body)
+            }
+        }
+    }
+
+    private func writeQuestion(_ method: StaticString, _ target: [UInt8], _ token: [UInt8]?) {
+        request.removeAll()
+        append(method)
+        append(" ")
+        request += target
+        append(" HTTP/1.1\r\nHost: ")
+        url.appendAuthority(to: &request)
+        if let token {
+            append("\r\nAuthorization: Bearer ")
+            request += token
+        }
+        append("\r\nConnection: close\r\n\r\n")
+    }
+
     // MARK: The connection
 
     /// Whether there is one that the server has not closed or written to since.
@@ -112,6 +161,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     /// Connects, to each of the host's addresses in turn, and shakes hands.
     private func open(_ deadline: Int64) -> TransportFailure? {
+        if let socketPath { return connect(path: socketPath) }
         var failure: TransportFailure?
         for address in addresses {
             failure = connect(address, deadline)
@@ -129,10 +179,19 @@ public final class HTTPSClient<Time: Clock>: Transport {
         do { return finishConnecting(try Socket.connect(host: address, port: url.port), deadline) } catch {
             switch error {
             case .unresolved(let words):
-                return TransportFailure(stage: .resolve, message: "\(host) cannot be resolved: \(words)")
+                return TransportFailure(stage: .resolve, message: joined(host, " cannot be resolved: ", words))
             case .system(let error):
-                return TransportFailure(stage: .connect, message: "no connection to \(host): \(error.message)")
+                return noConnection(host, SystemError.text(error.code))
             }
+        }
+    }
+
+    private func connect(path: String) -> TransportFailure? {
+        do throws(SystemError) {
+            connection = Connection(try Socket.connect(path: path))
+            return nil
+        } catch {
+            return noConnection(path, SystemError.text(error.code))
         }
     }
 
@@ -142,21 +201,26 @@ public final class HTTPSClient<Time: Clock>: Transport {
         switch wait(raw, toWrite: true, until: until) {
         case .ready, .answerCame: break
         case .timedOut:
-            return TransportFailure(stage: .connect, message: "no connection to \(host) port \(url.port) within the time")
+            return noConnection(place, "not within the time")
         case .cancelled: return cancelled
         }
         let code = Socket.connectionError(raw)
         if code != 0 {
-            return TransportFailure(
-                stage: .connect, message: "no connection to \(host) port \(url.port): \(SystemError.text(code))")
+            return noConnection(place, SystemError.text(code))
         }
         if !url.isSecure && Socket.peerKind(raw) != .loopback {
-            return TransportFailure(stage: .connect, message: "\(host) is not this device: use https:")
+            return noConnection(host, "it is not this device: use https:")
         }
         Socket.setNoDelay(raw)
         connection = Connection(descriptor)
         connectionsOpened += 1
         return nil
+    }
+
+    private var place: String { joined(host, " port ", String(url.port)) }
+
+    private func noConnection(_ place: String, _ reason: String) -> TransportFailure {
+        TransportFailure(stage: .connect, message: joined("no connection to ", place, ": ", reason))
     }
 
     private func shakeHands(_ connection: Connection, _ deadline: Int64) -> TransportFailure? {
@@ -173,7 +237,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
                     return nil
                 case .wantRead: if let failure = waitInHandshake(connection, toWrite: false, until) { return failure }
                 case .wantWrite: if let failure = waitInHandshake(connection, toWrite: true, until) { return failure }
-                case .closed: return TransportFailure(stage: .handshake, message: "\(host) ended the handshake")
+                case .closed: return TransportFailure(stage: .handshake, message: joined(host, " ended the handshake"))
                 case .failed(let error):
                     resumption = nil
                     return TransportFailure(stage: .handshake, message: error.message)
@@ -185,9 +249,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private func waitInHandshake(_ connection: Connection, toWrite: Bool, _ until: Int64) -> TransportFailure? {
         switch wait(connection.raw, toWrite: toWrite, until: until) {
         case .ready, .answerCame: return nil
-        case .timedOut: return TransportFailure(stage: .handshake, message: "no TLS handshake with \(host) within the time")
+        case .timedOut: return TransportFailure(stage: .handshake, message: joined("no TLS handshake with ", host, " within the time"))
         case .cancelled: return cancelled
         }
+    }
+
+    private var noHTTP: TransportFailure {
+        TransportFailure(stage: .receive, message: joined(host, " answers with something that is not HTTP/1.1"))
     }
 
     private var cancelled: TransportFailure { TransportFailure(stage: .cancelled, message: "the agent is stopping") }
@@ -237,7 +305,24 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
 
     private func exchange(_ connection: Connection, _ deadline: Int64) -> Exchange {
-        if let failure = send(connection, deadline) { return failure }
+        switch exchangeHeads(connection, deadline) {
+        case .head(let length, let received): return .answered(finish(connection, length, received, deadline))
+        case .failed(let failure): return .failed(failure)
+        case .lostBeforeAnswer(let failure): return .lostBeforeAnswer(failure)
+        }
+    }
+
+    /// What came of sending the request and reading the answer as far as its head.
+    private enum Arrival {
+        /// `head` is set; the first `received` bytes of `answer` have come, `length` of which it takes up.
+        case head(length: Int, received: Int)
+        case failed(TransportFailure)
+        /// The connection broke before a byte of the answer came.
+        case lostBeforeAnswer(TransportFailure)
+    }
+
+    private func exchangeHeads(_ connection: Connection, _ deadline: Int64) -> Arrival {
+        if let failure = send(connection, deadline) { return .failed(failure) }
         if answer.isEmpty { answer = [UInt8](repeating: 0, count: Limits.readBytes) }
         let sentAt = clock.monotonicNanoseconds()
         var progress = HeadProgress()
@@ -247,15 +332,15 @@ public final class HTTPSClient<Time: Clock>: Transport {
             switch receive(connection, at: received, until) {
             case .moved(let count): received += count
             case .ended, .broken:
-                let failure = TransportFailure(stage: .receive, message: "\(host) closed the connection without an answer")
+                let failure = TransportFailure(stage: .receive, message: joined(host, " closed the connection without an answer"))
                 return received == 0 ? .lostBeforeAnswer(failure) : .failed(failure)
             case .gaveUp(let failure): return .failed(failure)
             }
             switch parse(received, &progress) {
             case .incomplete: continue
             case .invalid:
-                return .failed(TransportFailure(stage: .receive, message: "\(host) answers with something that is not HTTP/1.1"))
-            case .complete(let length): return .answered(finish(connection, length, received, deadline))
+                return .failed(noHTTP)
+            case .complete(let length): return .head(length: length, received: received)
             }
         }
     }
@@ -266,7 +351,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return ResponseParser.parse(span.extracting(0..<received), into: &head, progress: &progress)
     }
 
-    private func send(_ connection: Connection, _ deadline: Int64) -> Exchange? {
+    private func send(_ connection: Connection, _ deadline: Int64) -> TransportFailure? {
         var sent = 0
         isRequestSent = false
         while sent < request.count {
@@ -286,8 +371,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .ready: break
             case .answerCame: return nil
             case .timedOut:
-                return .failed(TransportFailure(stage: .send, message: "\(host) takes no more bytes"))
-            case .cancelled: return .failed(cancelled)
+                return TransportFailure(stage: .send, message: joined(host, " takes no more bytes"))
+            case .cancelled: return cancelled
             }
         }
         isRequestSent = true
@@ -310,7 +395,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
             }
             switch wait(connection.raw, toWrite: toWrite, until: until) {
             case .ready, .answerCame: break
-            case .timedOut: return .gaveUp(TransportFailure(stage: .receive, message: "no answer from \(host) within the time"))
+            case .timedOut: 
+                return .gaveUp(TransportFailure(stage: .receive, message: joined("no answer from ", host, " within the time")))
             case .cancelled: return .gaveUp(cancelled)
             }
         }
@@ -321,7 +407,12 @@ public final class HTTPSClient<Time: Clock>: Transport {
         _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64
     ) -> DeliveryResult {
         let result = DeliveryResult(status: head.status, retryAfterMilliseconds: retryAfter)
-        if !isRequestSent || !head.keepsAlive || !skipBody(connection, headLength, received, deadline) { close() }
+        if isRequestSent, head.keepsAlive {
+            var kept: [UInt8]?
+            let end = readBody(connection, headLength, received, deadline, limit: Limits.answerBodyBytes, into: &kept)
+            if case .clean = end { return result }
+        }
+        close()
         return result
     }
 
@@ -332,42 +423,57 @@ public final class HTTPSClient<Time: Clock>: Transport {
         return retryAfterSeconds(span.bytes(range), now: clock.wallMilliseconds() / 1000).map { $0 * 1000 }
     }
 
-    /// Reads the answer's body and throws it away. False: the connection cannot be used again.
-    private func skipBody(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
-        switch head.framing {
-        case .none: return received == headLength
-        case .untilClose: return false
-        case .length(let length):
-            guard length <= UInt64(Limits.answerBodyBytes) else { return false }
-            var left = Int(length) - (received - headLength)
-            while left > 0 {
-                guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
-                left -= count
-            }
-            return left == 0
-        case .chunked: return skipChunks(connection, headLength, received, deadline)
-        }
+    private enum BodyEnd {
+        /// The answer has ended, and nothing came behind it.
+        case clean
+        case whole, tooLong
+        case failed(TransportFailure)
     }
 
-    private func skipChunks(_ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64) -> Bool {
-        var decoder = ChunkedDecoder(maximumBodyBytes: Limits.answerBodyBytes)
-        var start = headLength
-        var end = received
+    /// Reads the answer's body, piece by piece.
+    /// - Parameters:
+    ///   - limit: the bytes that it may have.
+    ///   - kept: where it is appended; nil: it is thrown away.
+    private func readBody(
+        _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64, limit: Int, into kept: inout [UInt8]?
+    ) -> BodyEnd {
+        var decoder = ChunkedDecoder(maximumBodyBytes: limit)
+        var (start, end, taken) = (headLength, received, 0)
+        // Without a length: as much as comes.
+        var left = UInt64.max
+        if case .length(let length) = head.framing { left = length }
+        if head.framing == .none { left = 0 }
+        if left != .max && left > UInt64(limit) { return .tooLong }
         while true {
-            switch skip(&decoder, &answer, start, end) {
-            case .complete(_, let next): return next == end
-            case .invalid: return false
-            case .incomplete: break
+            var bodyEnd = start + Int(min(UInt64(end - start), left))
+            var next = bodyEnd
+            left -= UInt64(bodyEnd - start)
+            if head.framing == .chunked {
+                switch decodeChunks(&decoder, &answer, start, end) {
+                case .incomplete(let decoded): bodyEnd = decoded
+                case .complete(let decoded, let following): (bodyEnd, next, left) = (decoded, following, 0)
+                case .invalid(.bodyTooLarge, _): return .tooLong
+                case .invalid: return .failed(noHTTP)
+                }
             }
-            guard case .moved(let count) = receive(connection, at: 0, deadline) else { return false }
-            start = 0
-            end = count
+            taken += bodyEnd - start
+            if taken > limit { return .tooLong }
+            kept?.append(contentsOf: answer[start..<bodyEnd])
+            if left == 0 { return next == end ? .clean : .whole }
+            switch receive(connection, at: 0, deadline) {
+            case .moved(let count): (start, end) = (0, count)
+            case .ended where head.framing == .untilClose: return .whole
+            case .ended, .broken:
+                return .failed(
+                    TransportFailure(stage: .receive, message: joined(host, " closed the connection in the middle of its answer")))
+            case .gaveUp(let failure): return .failed(failure)
+            }
         }
     }
 }
 
-/// The body itself is not wanted: each piece is decoded over the one before.
-private func skip(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
+/// Decodes each piece by itself: what came before it has been taken, or is not wanted.
+private func decodeChunks(_ decoder: inout ChunkedDecoder, _ bytes: inout [UInt8], _ start: Int, _ end: Int) -> ChunkedOutcome {
     var buffer = bytes.mutableSpan
     return decoder.decode(&buffer, bodyStart: start, bodyEnd: start, readFrom: start, end: end)
 }
@@ -379,14 +485,7 @@ private func makeHeadStart(_ url: DestinationURL, _ token: [UInt8]?, _ version: 
     append("POST ")
     head.append(contentsOf: url.target.span)
     append(" HTTP/1.1\r\nHost: ")
-    let isAddressWithColons = url.host.utf8.contains(UInt8(ascii: ":"))
-    if isAddressWithColons { append("[") }
-    head.append(contentsOf: Array(url.host.utf8).span)
-    if isAddressWithColons { append("]") }
-    if url.port != (url.isSecure ? 443 : 80) {
-        append(":")
-        appendInteger(UInt64(url.port), to: &head)
-    }
+    url.appendAuthority(to: &head)
     append("\r\nUser-Agent: gatehouse/")
     append(version)
     append("\r\n")

@@ -50,7 +50,7 @@ public protocol OutboxSource: AnyObject {
 }
 
 /// Why a request came to nothing.
-public struct TransportFailure: Equatable, Sendable {
+public struct TransportFailure: Error, Equatable, Sendable {
     public enum Stage: UInt8, Sendable {
         case resolve, connect, handshake, send, receive, cancelled
     }

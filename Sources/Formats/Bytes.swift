@@ -30,7 +30,9 @@ public struct TextPosition: Equatable, Sendable {
     }
 
     /// `line:column`, as editors and compilers write it.
-    public var description: String { "\(line):\(column)" }
+    public var description: String {
+        @inline(never) get { "\(line):\(column)" }
+    }
 }
 
 extension StaticString {

@@ -25,11 +25,13 @@ public struct ChunkedDecoder {
     private var state = State.sizeStart
     private var digits = 0
     private var remaining: UInt64 = 0
+    /// Decoded so far, wherever the caller has put it.
+    private var bodyBytes = 0
     private var extensionBytes = 0
     private var trailerBytes = 0
     private let maximumBodyBytes: Int
 
-    /// - Parameter maximumBodyBytes: the longest decoded body; a chunk that would pass it is refused when its size is
+    /// - Parameter maximumBodyBytes: the longest decoded body, over all calls; a chunk that would pass it is refused when its size is
     ///   read, before its data has come.
     public init(maximumBodyBytes: Int) {
         self.maximumBodyBytes = maximumBodyBytes
@@ -39,7 +41,7 @@ public struct ChunkedDecoder {
     ///
     /// - Parameters:
     ///   - buffer: the connection's buffer.
-    ///   - bodyStart: where the decoded body begins.
+    ///   - bodyStart: where the decoded body, or what the caller has kept of it, begins.
     ///   - bodyEnd: where the body decoded so far ends; at most `readFrom`.
     ///   - readFrom: where the bytes begin that have not been handed in before.
     ///   - end: where they end.
@@ -58,11 +60,12 @@ public struct ChunkedDecoder {
                 }
                 written &+= length
                 position &+= length
+                bodyBytes += length
                 remaining -= UInt64(length)
                 if remaining == 0 { state = .dataReturn }
                 continue
             }
-            if let fault = step(buffer[position], bodyBytes: written &- bodyStart) {
+            if let fault = step(buffer[position]) {
                 return .invalid(fault, at: position)
             }
             position &+= 1
@@ -72,9 +75,9 @@ public struct ChunkedDecoder {
     }
 
     /// Takes one byte of framing. Returns what is wrong with it.
-    private mutating func step(_ byte: UInt8, bodyBytes: Int) -> ProtocolFault? {
+    private mutating func step(_ byte: UInt8) -> ProtocolFault? {
         switch state {
-        case .sizeStart, .size, .sizeLineFeed: return stepSize(byte, bodyBytes: bodyBytes)
+        case .sizeStart, .size, .sizeLineFeed: return stepSize(byte)
         case .dataReturn:
             guard byte == 0x0D else { return .chunkWithoutEnd }
             state = .dataLineFeed
@@ -88,7 +91,7 @@ public struct ChunkedDecoder {
         return nil
     }
 
-    private mutating func stepSize(_ byte: UInt8, bodyBytes: Int) -> ProtocolFault? {
+    private mutating func stepSize(_ byte: UInt8) -> ProtocolFault? {
         switch state {
         case .sizeStart, .size:
             if let digit = hexValue(byte) {

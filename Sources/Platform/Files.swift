@@ -43,6 +43,13 @@ public enum Files {
         try synchronizeDirectory(of: path)
     }
 
+    /// Makes a file that is not there yet, to be written.
+    public static func create(_ path: String, mode: UInt32) throws(SystemError) -> Descriptor {
+        let raw = path.withCString { cp_open($0, O_WRONLY | O_CREAT | O_EXCL, mode) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        return Descriptor(owning: raw)
+    }
+
     /// Puts a file in the place of another; after a power cut either is there, whole. What is in it must be durable.
     public static func move(_ path: String, over other: String) throws(SystemError) {
         let renamed = path.withCString { old in other.withCString { new in rename(old, new) } }

@@ -39,8 +39,25 @@ public enum Process {
 
     public static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
+    /// Writes a command's complaint, a line on standard error: `gatehouse: ` and these words one after another. Never
+    /// inlined, because the code that joins texts is larger than most of its callers.
+    @inline(never)
+    public static func complain(_ words: String, _ second: String = "", _ third: String = "", _ fourth: String = "") {
+        standardError(joined("gatehouse: ", words, second, joined(third, fourth, "\n")))
+    }
+
     public static func standardOutput(_ text: String) { try? writeAll(1, Array(text.utf8).span) }
     public static func standardError(_ text: String) { try? writeAll(2, Array(text.utf8).span) }
+}
+
+/// Texts one after another, out of line; see `Process.complain`.
+@inline(never)
+public func joined(_ first: String, _ second: String, _ third: String = "", _ fourth: String = "") -> String {
+    var bytes = Array(first.utf8)
+    bytes += Array(second.utf8)
+    bytes += Array(third.utf8)
+    bytes += Array(fourth.utf8)
+    return String(decoding: bytes, as: UTF8.self)
 }
 
 /// SIGINT, SIGTERM and SIGHUP as readable events. Made before any thread, so that all threads leave them alone.

@@ -70,6 +70,13 @@ public enum Socket {
         throw .system(SystemError("connect", code: code))
     }
 
+    /// Connects to a Unix socket; it stands at once.
+    public static func connect(path: String) throws(SystemError) -> Descriptor {
+        let raw = path.withCString { cp_connect_unix($0) }
+        guard raw >= 0 else { throw SystemError(last: "connect") }
+        return Descriptor(owning: raw)
+    }
+
     /// 0, or the `errno` with which a connection attempt ended.
     public static func connectionError(_ descriptor: Int32) -> Int32 { cp_socket_error(descriptor) }
 

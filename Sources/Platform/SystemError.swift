@@ -18,9 +18,12 @@ public struct SystemError: Error, Equatable {
     public init(last operation: StaticString) { self.init(operation, code: cp_errno()) }
 
     /// "open: No such file or directory".
-    public var message: String { "\(operation): \(SystemError.text(code))" }
+    public var message: String {
+        @inline(never) get { "\(operation): \(SystemError.text(code))" }
+    }
 
     /// The system's own words for an `errno`.
+    @inline(never)
     public static func text(_ code: Int32) -> String {
         // strerror returns a string of the C library's that lives until this thread asks again; it is copied at once.
         guard let words = strerror(code) else { return "error \(code)" }

@@ -85,7 +85,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         let path = request.path
         if path.starts(with: "/ofrep/v1/evaluate/flags") { return answerDecision(request, &response) }
         if path.starts(with: "/v1/profiles/") { return answerProfile(request, &response) }
-        if path.starts(with: "/v1/erasures/") { return answerErasure(request, &response) }
+        if path.equals("/v1/erasures") || path.starts(with: "/v1/erasures/") { return answerErasures(request, &response) }
         if path.equals("/v1/quarantine") || path.starts(with: "/v1/quarantine/") { return answerQuarantine(request, &response) }
         if path.equals("/v1/audit") { return answerAudit(request, &response) }
         if path.equals("/healthz") { return answerHealth(request, &response) }

@@ -368,26 +368,49 @@ extension Routes {
 
     // MARK: Erasures and the audit log
 
-    /// `GET /v1/erasures/{receipt}`: how far an erasure is.
-    mutating func answerErasure(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+    /// `GET /v1/erasures/{receipt}`: how far an erasure is. `GET /v1/erasures?after=RECEIPT`: a hundred of them, in the order
+    /// of their receipts, which are random.
+    mutating func answerErasures(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard mayGoOn(request, .privacy, .get, &response) else { return .answered }
+        let isOne = request.path.count > 12
+        var text = request.query.bytes(queryValue("after", in: request.query) ?? ByteRange())
+        if isOne { text = request.path.extracting(13..<request.path.count) }
+        let receipt = Hex.decode(text) ?? []
+        guard receipt.count == 16 || (!isOne && text.isEmpty) else {
+            response.sendProblem(isOne ? 404 : 400, "There is no such receipt: 32 hex digits.")
+            return .answered
+        }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
         }
+        var output = JSONWriter(reserving: 4096)
+        if !isOne {
+            output.beginObject()
+            output.key("erasures")
+            output.beginArray()
+        }
+        var count = 0
         do throws(StoreError) {
-            if let key = Hex.decode(request.path.extracting(13..<request.path.count)), key.count == 16,
-                let record = try reader.get(reader.tables.erasures, key.span), let erasure = Erasure(receipt: key.span, record)
-            {
-                var output = JSONWriter(reserving: 160)
-                Erasure.write(erasure, to: &output)
-                response.send(200, "application/json", output.bytes)
-            } else {
-                response.sendProblem(404, "There is no such receipt.")
+            try reader.scan(reader.tables.erasures, from: receipt.span) { key, record in
+                if equal(key, receipt.span) != isOne { return !isOne }
+                if let erasure = Erasure(receipt: key, record) { Erasure.write(erasure, to: &output) }
+                count += 1
+                return !isOne && count < 100
             }
         } catch {
             response.sendProblem(500, "The store cannot be read.")
+            return .answered
         }
+        if isOne && output.bytes.isEmpty {
+            response.sendProblem(404, "There is no such receipt.")
+            return .answered
+        }
+        if !isOne {
+            output.endArray()
+            output.endObject()
+        }
+        response.send(200, "application/json", output.bytes)
         return .answered
     }
 

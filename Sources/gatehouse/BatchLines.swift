@@ -23,7 +23,7 @@ enum BatchLines {
                 }
             }
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }

@@ -14,6 +14,10 @@ enum Command {
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
           gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
+          gatehouse status   [--watch]               the running agent at a glance
+          gatehouse profile  show|export|erase REF   a person's record; REF is a profile id or kind:value
+          gatehouse quarantine list|show|release|delete   events that break the tracking plan
+          gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
           gatehouse store    compact                 write the store anew, without what was deleted
           gatehouse version
@@ -36,6 +40,10 @@ enum Command {
         case "eval": return EvalCommand.run(rest)
         case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
+        case "status": return StatusCommand.run(rest)
+        case "profile": return ProfileCommand.run(rest)
+        case "quarantine": return QuarantineCommand.run(rest)
+        case "erasures": return ErasuresCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
         case "store": return StoreCommand.run(rest)
         case "version", "--version":
@@ -43,7 +51,7 @@ enum Command {
             return 0
         case "help", "--help", "-h": return help(rest)
         default:
-            Process.standardError("gatehouse: there is no command \(arguments[1]); gatehouse help lists them\n")
+            Process.complain("there is no command ", arguments[1], "; gatehouse help lists them")
             return 2
         }
     }
@@ -56,19 +64,23 @@ enum Command {
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
             ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
-            ("store", StoreCommand.help),
+            ("store", StoreCommand.help), ("status", StatusCommand.help + AgentArguments.help),
+            ("profile", ProfileCommand.help + AgentArguments.help),
+            ("quarantine", QuarantineCommand.help + AgentArguments.help),
+            ("erasures", ErasuresCommand.help + AgentArguments.help),
         ]
         for (name, text) in topics where name == topic {
             Process.standardOutput(text)
             return 0
         }
-        Process.standardError("gatehouse: there is no help on \(topic)\n")
+        Process.complain("there is no help on ", topic)
         return 2
     }
 
     /// Reports a wrong command line.
-    static func misuse(_ words: String, _ help: String) -> Int32 {
-        Process.standardError("gatehouse: \(words)\n\n\(help)")
+    static func misuse(_ words: String, _ help: String, about detail: String = "") -> Int32 {
+        Process.complain(words, detail)
+        Process.standardError(joined("\n", help))
         return 2
     }
 }
@@ -100,19 +112,14 @@ enum RunCommand {
                 Process.standardOutput(isHub ? hubHelp : help)
                 return 0
             } else {
-                return Command.misuse("unknown argument \(arguments[index])", isHub ? hubHelp : help)
+                return Command.misuse("unknown argument ", isHub ? hubHelp : help, about: arguments[index])
             }
         }
         Process.prepare()
         var configuration = Configuration()
         if let path {
-            let text: [UInt8]
-            do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
-                Process.standardError("gatehouse: \(path): \(error.message)\n")
-                return 3
-            }
-            let (read, problems) = Configuration.read(text.span)
-            if CheckCommand.report(problems, path) { return 1 }
+            var code: Int32 = 0
+            guard let read = UpkeepArguments.read(path, &code) else { return code }
             configuration = read
         }
         Log.setLevel(configuration.logLevel)
@@ -120,7 +127,7 @@ enum RunCommand {
             try Runtime(configuration, isHub: isHub).run()
             return 0
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return error.exitCode
         }
     }
@@ -145,7 +152,7 @@ enum CheckCommand {
             }
             let text: [UInt8]
             do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
-                Process.standardError("gatehouse: \(path): \(error.message)\n")
+                Process.complain(path, ": ", error.message)
                 return 3
             }
             if report(problems(text.span), path) { isWrong = true }
@@ -170,13 +177,17 @@ enum CheckCommand {
         }
     }
 
+    /// Prints what is wrong where: `file:line:column: message`.
+    static func show(_ path: String, _ position: TextPosition, _ message: String, isWarning: Bool = false) {
+        Process.standardError(joined(path, ":", position.description, joined(isWarning ? ": warning: " : ": ", message, "\n")))
+    }
+
     /// Prints problems.
     /// - Returns: whether any of them is more than a warning.
     static func report(_ problems: [PlanProblem], _ path: String) -> Bool {
         var isWrong = false
         for problem in problems {
-            let kind = problem.isWarning ? "warning: " : ""
-            Process.standardError("\(path):\(problem.position.description): \(kind)\(problem.message)\n")
+            show(path, problem.position, problem.message, isWarning: problem.isWarning)
             if !problem.isWarning { isWrong = true }
         }
         return isWrong

@@ -31,7 +31,7 @@ enum EvalCommand {
                 if value.utf8.first == UInt8(ascii: "@") {
                     let path = String(value.dropFirst())
                     do throws(SystemError) { variables = try Files.read(path, limitBytes: 4 << 20) } catch {
-                        Process.standardError("gatehouse: \(path): \(error.message)\n")
+                        Process.complain(path, ": ", error.message)
                         return 3
                     }
                 } else {
@@ -52,11 +52,11 @@ enum EvalCommand {
     private static func evaluate(_ source: String, _ variables: [UInt8]) -> Int32 {
         var document = JSONDocument()
         do throws(JSONError) { try document.parse(variables.span) } catch {
-            Process.standardError("gatehouse: --with is not JSON: \(error.position.description): \(error.message)\n")
+            Process.complain("--with is not JSON: ", error.position.description, ": ", error.message)
             return 1
         }
         guard document.kind(document.root) == .object else {
-            Process.standardError("gatehouse: --with must be a JSON object, such as {\"x\": 1}\n")
+            Process.complain("--with must be a JSON object, such as {\"x\": 1}")
             return 1
         }
         var environment = Environment()
@@ -87,7 +87,7 @@ enum EvalCommand {
             Process.standardOutput(String(decoding: writer.bytes, as: UTF8.self))
             return 0
         } catch {
-            Process.standardError("gatehouse: \(error.description)\n")
+            Process.complain(error.description)
             return 1
         }
     }

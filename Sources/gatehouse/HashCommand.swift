@@ -37,7 +37,7 @@ enum HashCommand {
         var room = NormalizedIdentifier()
         let value = Array(words[1].utf8)
         guard room.take(RawIdentifier(value.span), normalizer) else {
-            Process.standardError("gatehouse: this value is no identifier of that kind\n")
+            Process.complain("this value is no identifier of that kind")
             return 1
         }
         let digest = room.plainHash()
@@ -61,7 +61,7 @@ enum HashCommand {
         if let path = bundle {
             let text: [UInt8]
             do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
-                Process.standardError("gatehouse: \(path): \(error.message)\n")
+                Process.complain(path, ": ", error.message)
                 return nil
             }
             let (read, problems) = Bundle.read(text.span, loadedAt: 0)
@@ -70,7 +70,7 @@ enum HashCommand {
             if let identifiers = read?.identifiers, let index = identifiers.kindIndex(named: name.span) {
                 return identifiers.kinds[index].normalizer
             }
-            Process.standardError("gatehouse: the bundle has no identifier \(kind)\n")
+            Process.complain("the bundle has no identifier ", kind)
             return nil
         }
         var parts: [[UInt8]] = [[]]
@@ -79,14 +79,14 @@ enum HashCommand {
         }
         let name = parts[0]
         guard let form = Normalizer.form(named: name.span) else {
-            Process.standardError("gatehouse: a kind is email, e164, lower, digits or none\n")
+            Process.complain("a kind is email, e164, lower, digits or none")
             return nil
         }
         if parts.count == 1 { return Normalizer(form) }
         let profileName = parts[1]
         if let profile = Normalizer.profile(named: profileName.span) { return Normalizer(form, profile: profile) }
         if let region = PhoneRegion(profileName.span) { return Normalizer(form, region: region) }
-        Process.standardError("gatehouse: after the colon stands uid2, google, meta, or a country such as DE\n")
+        Process.complain("after the colon stands uid2, google, meta, or a country such as DE")
         return nil
     }
 }

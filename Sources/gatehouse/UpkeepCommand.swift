@@ -16,7 +16,8 @@ enum AuditCommand {
         guard let action = arguments.first, action == "verify" || action == "show" else {
             return UpkeepArguments.missing("audit needs verify or show", arguments, help)
         }
-        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help) else { return 2 }
+        var code: Int32 = 2
+        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help, &code) else { return code }
         let folder = configuration.data
         do throws(UpkeepError) {
             if action == "show" {
@@ -27,10 +28,10 @@ enum AuditCommand {
             }
             let (isIntact, words) = try Upkeep.verifyAudit(
                 folder: folder, pepper: configuration.pepper ?? folder + "/pepper")
-            if isIntact { Process.standardOutput(words + "\n") } else { Process.standardError("gatehouse: \(words)\n") }
+            if isIntact { Process.standardOutput(words + "\n") } else { Process.complain(words) }
             return isIntact ? 0 : 1
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }
@@ -49,13 +50,14 @@ enum StoreCommand {
         guard let action = arguments.first, action == "compact" else {
             return UpkeepArguments.missing("store needs compact", arguments, help)
         }
-        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help) else { return 2 }
+        var code: Int32 = 2
+        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help, &code) else { return code }
         do throws(UpkeepError) {
             let (before, after) = try Upkeep.compact(folder: configuration.data)
             Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
             return 0
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }
@@ -71,22 +73,24 @@ enum UpkeepArguments {
     }
 
     /// The configuration of `--config F`, or the default one; nil after saying what is wrong.
-    static func configuration(_ arguments: [String], _ help: String) -> Configuration? {
-        var configuration = Configuration()
-        if arguments.count == 2, arguments[0] == "--config" {
-            do throws(SystemError) {
-                let text = try Files.read(arguments[1], limitBytes: 1 << 18)
-                let (read, problems) = Configuration.read(text.span)
-                if CheckCommand.report(problems, arguments[1]) { return nil }
-                configuration = read
-            } catch {
-                Process.standardError("gatehouse: \(arguments[1]): \(error.message)\n")
-                return nil
-            }
-        } else if !arguments.isEmpty {
-            _ = Command.misuse("unknown argument \(arguments[0])", help)
+    static func configuration(_ arguments: [String], _ help: String, _ code: inout Int32) -> Configuration? {
+        if arguments.count == 2, arguments[0] == "--config" { return read(arguments[1], &code) }
+        if arguments.isEmpty { return Configuration() }
+        code = Command.misuse("unknown argument ", help, about: arguments[0])
+        return nil
+    }
+
+    /// Reads a configuration; nil after saying what is wrong, with the exit code for it.
+    static func read(_ path: String, _ code: inout Int32) -> Configuration? {
+        let text: [UInt8]
+        do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
+            Process.complain(path, ": ", error.message)
+            code = 3
             return nil
         }
-        return configuration
+        let (configuration, problems) = Configuration.read(text.span)
+        if !CheckCommand.report(problems, path) { return configuration }
+        code = 1
+        return nil
     }
 }

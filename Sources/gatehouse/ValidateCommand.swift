@@ -58,7 +58,7 @@ enum ValidateCommand {
             guard let schema = compile(text.span, path, isLenient) else { return 1 }
             return validate(try read(event), event, schema)
         } catch {
-            Process.standardError("gatehouse: \(error.message)\n")
+            Process.complain(error.message)
             return 3
         }
     }
@@ -70,7 +70,7 @@ enum ValidateCommand {
             let schema = CompiledSchema(document, document.root, &reader, isLenient: isLenient)
             return CheckCommand.report(reader.problems, path) ? nil : schema
         } catch {
-            Process.standardError("\(path):\(error.position.description): \(error.message)\n")
+            CheckCommand.show(path, error.position, error.message)
             return nil
         }
     }
@@ -89,7 +89,7 @@ enum ValidateCommand {
     private static func validate(_ text: [UInt8], _ path: String, _ schema: CompiledSchema) -> Int32 {
         var document = JSONDocument()
         do throws(JSONError) { try document.parse(text.span) } catch {
-            Process.standardError("\(path):\(error.position.description): \(error.message)\n")
+            CheckCommand.show(path, error.position, error.message)
             return 1
         }
         guard let violation = schema.violation(by: document.root, in: document) else {

@@ -42,6 +42,8 @@ private var shortTimes: RequestTimes {
     return times
 }
 
+private let tenThousand = String(repeating: "x", count: 10_000)
+
 @Suite struct HTTPSClientTests {
     @Test("A request carries what a collector needs, and a connection carries many requests")
     func request() {
@@ -77,6 +79,10 @@ private var shortTimes: RequestTimes {
         ("HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", .delivered(202), 1),
         (ok(body: String(repeating: "x", count: 60_000)), .delivered(200), 1),
         (ok(body: String(repeating: "x", count: 70_000)), .delivered(200), 2),
+        (
+            "HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + String(repeating: "2710\r\n" + tenThousand + "\r\n", count: 7) + "0\r\n\r\n", .delivered(200), 2
+        ),
         (ok("Connection: close\r\n"), .delivered(200), 2),
         ("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n", .tooLarge, 1),
         ("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", .rejected(400), 1),
@@ -111,6 +117,71 @@ private var shortTimes: RequestTimes {
         let client = client("http://127.0.0.1:\(hub.port)/")
         #expect(post(client) == .delivered(200))
         #expect(post(client) == .delivered(200))
+    }
+
+    @Test("A question's answer comes whole, whatever its framing, and what is not whole is said to be so", arguments: [
+        (HubAction.answer(ok(body: "hello")), 200, "hello"),
+        (.answer(ok(body: String(repeating: "x", count: 70_000))), 200, String(repeating: "x", count: 70_000)),
+        (.answer("HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\nnope and more"), 404, "nope"),
+        (.answer("HTTP/1.1 204 No Content\r\n\r\n"), 204, ""),
+        (
+            .answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + "5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nX: y\r\n\r\n"), 200, "hello world"
+        ),
+        (.answerAndClose("HTTP/1.0 200 OK\r\n\r\nfine"), 200, "fine"),
+        (.answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"), nil, nil),
+        (.answerAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhell"), nil, nil),
+        (.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx"), nil, nil),
+        (.close, nil, nil),
+        // More than is taken: by what it says of itself, in chunks, and without end.
+        (.answer(ok(body: String(repeating: "x", count: 100_001))), 200, nil),
+        (.answer("HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n" + String(repeating: "2710\r\n" + tenThousand + "\r\n", count: 11)), 200, nil),
+        (.answerAndClose("HTTP/1.0 200 OK\r\n\r\n" + String(repeating: tenThousand, count: 11)), 200, nil),
+    ] as [(HubAction, UInt16?, String?)])
+    func ask(action: HubAction, status: UInt16?, body: String?) {
+        let hub = TestHub([action])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/", times: shortTimes)
+        var seen: (status: UInt16, body: [UInt8]?)?
+        do throws(TransportFailure) {
+            seen = try client.ask("DELETE", Array("/a%3Ab".utf8), token: Array("t".utf8), limitBytes: 100_000)
+        } catch { #expect(error.stage == .receive) }
+        #expect(seen?.status == status)
+        #expect(seen?.body.map { String(decoding: $0, as: UTF8.self) } == body)
+        #expect(
+            hub.requests.map(\.head) == [
+                "DELETE /a%3Ab HTTP/1.1\r\nHost: 127.0.0.1:\(hub.port)\r\nAuthorization: Bearer t\r\nConnection: close\r\n\r\n"
+            ])
+    }
+
+    @Test("A Unix socket is asked in place of the URL's host, and its absence is said")
+    func askOverUnixSocket() throws {
+        let path = NSTemporaryDirectory() + "gatehouse-ask-\(getpid()).sock"
+        defer { unlink(path) }
+        func client() -> HTTPSClient<SystemClock> {
+            HTTPSClient(
+                url: try! DestinationURL(Array("http://localhost".utf8).span), token: nil, authorities: TLSClientConfiguration(),
+                version: "test", socket: path, times: shortTimes, cancellation: Cancellation(), clock: SystemClock())
+        }
+        do throws(TransportFailure) {
+            _ = try client().ask("GET", Array("/".utf8), token: nil, limitBytes: 100)
+            Issue.record("nobody listens")
+        } catch {
+            #expect(error.stage == .connect && error.message.contains(path))
+        }
+        let listener = try Socket.listen(path: path, mode: 0o600)
+        let raw = listener.raw
+        Foundation.Thread.detachNewThread {
+            guard (try? Socket.wait(raw, toWrite: false, milliseconds: 5000)) == true,
+                let peer = try? Socket.accept(raw)
+            else { return }
+            _ = try? Socket.wait(peer.raw, toWrite: false, milliseconds: 5000)
+            _ = transmit(peer.raw, Array(ok(body: "here").utf8).span)
+            usleep(100_000)
+        }
+        let answer = try client().ask("GET", Array("/".utf8), token: nil, limitBytes: 100)
+        #expect(answer.status == 200 && answer.body == Array("here".utf8))
+        _ = consume listener
     }
 
     @Test("A kept connection that the server closes meanwhile is replaced without a failure")

@@ -53,6 +53,19 @@ import Testing
         }
     }
 
+    /// A client that keeps nothing of a body decodes each piece at the buffer's beginning; the limit is the whole body's.
+    @Test func theLimitHoldsWhereverTheBodyIsPut() {
+        var decoder = ChunkedDecoder(maximumBodyBytes: 100)
+        var outcomes: [ChunkedOutcome] = []
+        for _ in 0..<3 {
+            var buffer = Array("22\r\n".utf8) + [UInt8](repeating: 0x61, count: 0x22) + Array("\r\n".utf8)
+            let count = buffer.count
+            var span = buffer.mutableSpan
+            outcomes.append(decoder.decode(&span, bodyStart: 0, bodyEnd: 0, readFrom: 0, end: count))
+        }
+        #expect(outcomes == [.incomplete(bodyEnd: 34), .incomplete(bodyEnd: 34), .invalid(.bodyTooLarge, at: 1)])
+    }
+
     /// What follows the last chunk is left, and `next` points to it.
     @Test func nextMessageIsLeft() {
         let wire = Array("3\r\nabc\r\n0\r\n\r\nGET".utf8)

@@ -94,6 +94,7 @@ static inline uint32_t cp_epoll_flags(const cp_epoll_events *events, int index) 
 int cp_listen_tcp(const char *address, uint16_t port, int backlog, int reuse_port);
 int cp_listen_unix(const char *path, unsigned mode, int backlog);
 int cp_connect_start(const char *host, uint16_t port, int *error);
+int cp_connect_unix(const char *path);
 int cp_socket_port(int descriptor);
 int cp_peer_kind(int descriptor);
 int cp_accept(int listener);

@@ -5,6 +5,7 @@
 A target is a function of this file that gives its inputs, and an entry of WORDS.
 """
 
+import base64
 import gzip
 import json
 import pathlib
@@ -35,6 +36,15 @@ application/json text/plain +json;charset= 1.0 "id": "source": "specversion": "t
 { } [ ] , : "" true 0 -1 2147483648""".split(),
     "consent": """~ . DBAA DBABM DBACNY DBABLA DBABTA 1YNN 1YYY 1--- 1YNY QA YA IAAA QAAA YAAAAAAAAAAA CAAA BAAA
 \xff\xff""".split(),
+    "http": ["\r\n", "\r\n\r\n", "\n", "\r", " ", "\t", ": ", ":", ",", ";", "=", "\"", "?", "#", "%00", "%2F", "/", "*", "GET ",
+             "POST ", "PUT ", "HEAD ", "DELETE ", "PATCH ", "OPTIONS ", "CONNECT ", " HTTP/1.1\r\n", " HTTP/1.0\r\n", "Host: a\r\n",
+             "Content-Length: ", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "Connection: keep-alive\r\n",
+             "Expect: 100-continue\r\n", "http://a", "[::1]:80", "0\r\n\r\n", "5\r\nhello\r\n", "fffffffffffffff", "00", "-1", "+1",
+             "0x1", ";a=b", ";a=\"\\\"\"", "Vary: *\r\n", "\x01\xff", "\x01\x10a", "\x7f", "\x80", "\0"],
+    "responses": ["\r\n", "\r\n\r\n", "\n", "\r", " ", "HTTP/1.1 ", "HTTP/1.0 ", "HTTP/1.1 100 Continue\r\n\r\n", "200 OK\r\n",
+                  "204 ", "304 ", "101 ", "503", "Content-Length: ", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n",
+                  "Connection: keep-alive\r\n", "Retry-After: ", "Sun, 06 Nov 1994 08:49:37 GMT", "120", "0\r\n\r\n",
+                  "5\r\nhello\r\n", ";a=b", "Vary: *\r\n", "\x01\xff", "\x01\x10a", "\x80", "\0"],
 }
 
 
@@ -143,7 +153,61 @@ def cloudevents():
         yield b"\x02" + (headers + f"Content-Type: {kind}\n\n" + body).encode("latin-1")
 
 
-INPUTS = {"cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
+def literals(*files):
+    """The texts of HTTP in the Swift tests, each literal as far as it goes."""
+    for name in files:
+        text = (TOP / "Tests" / name).read_text(encoding="utf-8")
+        text = re.sub(r'"\s*\+ "', "", text)
+        for literal in re.findall(r'"((?:[^"\\\n]|\\.)+)"', text):
+            literal = re.sub(r"\\u\{([0-9A-Fa-f]+)\}", lambda code: chr(int(code[1], 16)), literal)
+            literal = literal.replace("\\r", "\r").replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+            yield literal.encode("utf-8")
+
+
+def cuts(texts):
+    """Each text in single bytes, in pieces of several sizes, and with a small limit for its body."""
+    for number, text in enumerate(dict.fromkeys(texts)):
+        yield b"\x00" + text
+        yield bytes([0x23, 1 + number % 40, 1 + number % 7, 1 + number % 90]) + text
+
+
+def http():
+    texts = [text for text in literals("HTTPTests/RequestParserTests.swift", "HTTPTests/ChunkedDecoderTests.swift")]
+    chunked = b"POST /v1/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    whole = [text for text in texts if b"HTTP/1." in text]
+    bodies = [text for text in texts if re.match(rb"[0-9a-fA-F]+[;\r]", text)]
+    yield from cuts(texts)
+    yield from cuts(chunked + body + whole[0] for body in bodies)
+    yield from cuts(whole[index] + whole[(index + 1) % len(whole)] for index in range(len(whole)))
+    # Two chunks that together are as long as a small body may be, and one byte longer.
+    yield from cuts(chunked + b"32\r\n" + b"a" * 50 + b"\r\n%x\r\n" % size + b"a" * size + b"\r\n0\r\n\r\n" for size in (50, 51))
+    yield from cuts([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + whole[0]])
+    for file in sorted((SHARED / "http").glob("*.jsonl")):
+        cases = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        yield from cuts(base64.b64decode(case["base64"]) for case in cases)
+    # Runs written short: a head, a target, fields, a chunk and an extension at their limits.
+    for piece in (1, 4, 40):
+        for text in [
+            b"GET /\x01\x7fa HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /\x01\x80a HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\xfea\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\xffa\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A:\r\n" * 63 + b"\r\n", chunked + b"4000\r\n\x01\xffa\x01\x01a\r\n0\r\n\r\n",
+            chunked + b"1;\x01\x0fa\r\na\r\n0\r\nX: \x01\x3fa\r\n\r\n",
+        ]:
+            yield bytes([0x11, piece]) + text
+
+
+def responses():
+    texts = [text for text in literals("HTTPTests/ResponseParserTests.swift", "DeliveryTests/HTTPSClientTests.swift")]
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    texts += [chunked + text for text in literals("HTTPTests/ChunkedDecoderTests.swift") if re.match(rb"[0-9a-fA-F]+[;\r]", text)]
+    for text in cuts(texts):
+        yield text
+        yield bytes([text[0] | 0x40]) + text[1:]
+    yield b"\x11\x04HTTP/1.1 200 OK\r\nX: \x01\xffa\r\n\r\n"
+    yield b"\x11\x04HTTP/1.1 503 \x01\x40a\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+
+
+INPUTS = {"http": http, "responses": responses, "cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
 
 
 def main(target, folder, dictionary):
@@ -152,7 +216,7 @@ def main(target, folder, dictionary):
     lines = []
     for word in WORDS[target]:
         # Bytes beyond ASCII by their numbers: gzip's and consent's are bytes, those of the others UTF-8.
-        word = word.encode("latin-1" if target in ("gzip", "consent") else "utf-8")
+        word = word.encode("latin-1" if target in ("gzip", "consent", "http", "responses") else "utf-8")
         escaped = "".join(f"\\x{byte:02x}" if not 32 <= byte < 127 or byte in b'"\\' else chr(byte) for byte in word)
         lines.append(f'"{escaped}"')
     pathlib.Path(dictionary).write_text("\n".join(lines) + "\n")
