@@ -18,6 +18,10 @@ public final class Bundle: @unchecked Sendable {
     public let destinations: [BundledDestination]
     /// False for the one that is built in: nothing has been loaded yet.
     public let isLoaded: Bool
+    /// The shortest time that any event is kept, milliseconds; 0: for good.
+    let shortestEventTime: Int64
+    /// Whether anything of the bundle has an end.
+    let hasEnds: Bool
 
     private init(_ document: JSONDocument, loadedAt: Int64, isLoaded: Bool, _ reader: inout PlanReader) {
         var tracking = TrackingPlan(everythingFor: 0)
@@ -30,6 +34,9 @@ public final class Bundle: @unchecked Sendable {
         self.tracking = tracking
         self.destinations = destinations
         self.isLoaded = isLoaded
+        shortestEventTime = Bundle.shorter(tracking.keeping.shortestTimeToLive, policy.purposes.shortestTimeToLive)
+        hasEnds = shortestEventTime > 0 || policy.attributes.hasEnds
+        checkRestricted(document, &reader)
         reader.refuseOthers(
             document, document.root,
             [

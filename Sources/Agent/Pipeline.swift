@@ -49,6 +49,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var waiting = WaitingRoom()
     var audit: AuditLog
     var suppression: SuppressionList
+    var retention = Retention()
     private(set) var bundle: Bundle
     let subjects: AuditSubject
     let pepper: HMACSHA256
@@ -91,6 +92,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     mutating func use(_ next: Bundle) {
         bundle = next
         renumberWaiting()
+        retention.beginAnew()
     }
 
     var purposes: PurposePlan { bundle.policy.purposes }

@@ -195,10 +195,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     func run() {
         var batch: [Submission] = []
         resume()
-        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : Limits.writerIdleMilliseconds) {
+        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate { continue }
+            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -206,6 +206,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether something is left to do that nobody asks for.
     private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
+
+    /// Whether what has been kept for long enough is to be looked for.
+    private var isSweepDue: Bool { pipeline.isSweepDue(clock.monotonicNanoseconds()) }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -238,13 +241,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var waiting: WaitingRoom
         var audit: AuditLog
         var suppression: SuppressionList
+        var retention: Retention
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -253,6 +257,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.waiting = mark.waiting
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
+        pipeline.retention = mark.retention
         erasures = mark.erasures
     }
 
@@ -286,6 +291,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     }
                 }
                 try eraseMore(&transaction)
+                try pipeline.sweep(
+                    now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), &transaction)
                 try trim(&transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
