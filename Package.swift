@@ -107,6 +107,9 @@ let package = Package(
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
                 tests(
                     "Agent",
-                    ["Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring", "Platform", "Store"]),
+                    [
+                        "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring", "Platform",
+                        "Serving", "Store",
+                    ]),
             ])
 )

@@ -7,35 +7,30 @@ import Delivery
 import Formats
 import Governance
 import Platform
+import Serving
 import Unification
 
 /// A checked bundle. Immutable.
 public final class Bundle: @unchecked Sendable {
     // All members are written in `init` only; threads read them.
-    public let policy: Policy
+    let plans: Plans
+    public var policy: Policy { plans.policy }
     public var identifiers: IdentifierPlan { policy.identifiers }
-    public let tracking: TrackingPlan
     public let destinations: [BundledDestination]
     /// False for the one that is built in: nothing has been loaded yet.
     public let isLoaded: Bool
-    /// The shortest time that any event is kept, milliseconds; 0: for good.
-    let shortestEventTime: Int64
-    /// Whether anything of the bundle has an end.
-    let hasEnds: Bool
 
     private init(_ document: JSONDocument, loadedAt: Int64, isLoaded: Bool, _ reader: inout PlanReader) {
         var tracking = TrackingPlan(everythingFor: 0)
         var destinations: [BundledDestination] = []
-        policy = Policy(document, loadedAt: loadedAt, &reader) { purposes, identifiers, environment, compiler, reader in
+        let policy = Policy(document, loadedAt: loadedAt, &reader) { purposes, identifiers, environment, compiler, reader in
             tracking = TrackingPlan(document, document.root, purposes, &reader)
             destinations = BundledDestination.read(
                 document, purposes, identifiers, environment, &compiler, &reader)
         }
-        self.tracking = tracking
+        plans = Plans(policy, tracking)
         self.destinations = destinations
         self.isLoaded = isLoaded
-        shortestEventTime = Bundle.shorter(tracking.keeping.shortestTimeToLive, policy.purposes.shortestTimeToLive)
-        hasEnds = shortestEventTime > 0 || policy.attributes.hasEnds
         checkRestricted(document, &reader)
         reader.refuseOthers(
             document, document.root,

@@ -1,19 +1,19 @@
 // The bundle in force, and how it is exchanged while everything runs.
 
-import Activation
 import Platform
+import Serving
 
-/// Holds the bundle for the writer and the delivery threads, and its policy for the serving threads.
+/// Holds the bundle for the writer and the delivery threads, and its plans for the serving threads.
 final class BundleHolder: @unchecked Sendable {
     private let lock = Lock()
     // Under `lock`.
     private var bundle: Bundle
     private var generation: UInt64 = 1
-    let policies: PolicyHolder
+    let plans: PlanHolder
 
     init(_ bundle: Bundle) {
         self.bundle = bundle
-        policies = PolicyHolder(bundle.policy)
+        plans = PlanHolder(bundle.plans)
     }
 
     var current: Bundle { lock.with { bundle } }
@@ -33,6 +33,6 @@ final class BundleHolder: @unchecked Sendable {
             bundle = next
             generation += 1
         }
-        policies.replace(with: next.policy)
+        plans.replace(with: next.plans)
     }
 }

@@ -26,7 +26,7 @@ extension Pipeline {
             identifiers[index].plainDigest = named?.plainDigest
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)
-        let plan = bundle.policy.identifiers
+        let plan = policy.identifiers
         // A till belongs to nobody: the next customer there is another person.
         identifiers = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
         for identifier in identifiers {
@@ -157,7 +157,7 @@ extension Pipeline {
         body.endObject()
         body.endObject()
         let header = LogEntryHeader(
-            tier: .realtime, priority: 9, receivedAt: now, purposeTag: 0, bundleVersion: bundle.policy.version,
+            tier: .realtime, priority: 9, receivedAt: now, purposeTag: 0, bundleVersion: policy.version,
             profile: erasure.profile, isErasureNotice: true)
         var entry: [UInt8] = []
         LogEntry.encode(

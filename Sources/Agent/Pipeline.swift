@@ -1,11 +1,12 @@
-// The journey of one event, on one page: decode → hash → dedup → consent → validate → resolve → enrich → append.
-// Everything happens inside the writer's transaction, so that it happens whole or not at all (promise P1).
+// The journey of one event, on one page: (decode → hash → validate, in Serving/EventPreparer.swift) → dedup → consent →
+// resolve → enrich → append. Everything here happens inside the writer's transaction, so that it happens whole or not at all
+// (promise P1).
 //
 // The design's order has consent before hashing; but whose consent it is, only the hashed identifiers tell. Hashing is
-// done in memory and leaves nothing behind for an event that is then denied. The schema comes after consent, because an
-// event that is not as it should be is set aside, which is a way of keeping it. What becomes of the event when nobody
-// has chosen yet, and when somebody does, stands in
-// PipelineConsent.swift; what is done with one that breaks its schema, in PipelineQuality.swift.
+// done in memory and leaves nothing behind for an event that is then denied. What the schema says counts after consent,
+// because an event that is not as it should be is set aside, which is a way of keeping it. What becomes of the event when
+// nobody has chosen yet, and when somebody does, stands in PipelineConsent.swift; what is done with one that breaks its
+// schema, in PipelineQuality.swift.
 
 import Activation
 import CEL
@@ -15,6 +16,7 @@ import Formats
 import Governance
 import Monitoring
 import Platform
+import Serving
 import Store
 import Unification
 
@@ -30,12 +32,8 @@ enum Ending: Error {
     case store(StoreError)
 }
 
-/// What messages of one request have in common.
+/// What events of one request have in common.
 struct Envelope {
-    var type: EventType?
-    /// What the batch says for each of its events.
-    var outer = OuterMembers()
-    var sentAt: Int64?
     /// Milliseconds since the epoch.
     var receivedAt: Int64
     /// The request came with `Sec-GPC: 1`.
@@ -50,19 +48,21 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var audit: AuditLog
     var suppression: SuppressionList
     var retention = Retention()
-    private(set) var bundle: Bundle
+    /// The plans by which the event under way was prepared, or those in force.
+    private(set) var plans: Plans
     let subjects: AuditSubject
     let pepper: HMACSHA256
     let meters: Meters
     var random: Random
-    private var joiner = OuterMembersJoiner()
-    var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private let surroundings = Surroundings(now: 0)
-    var body = JSONWriter(reserving: 4096)
+    /// What is kept of the event under way: its root, see `EventPreparer`.
     var kept = JSONDocument()
+    private let nothing = JSONDocument()
+    /// Its identifiers.
+    var found: [HashedIdentifier] = []
     var entry: [UInt8] = []
     var messageID: [UInt8] = []
     /// Of `messageID`.
@@ -70,7 +70,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
 
     init(
-        _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
+        _ plans: Plans, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
@@ -79,7 +79,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         audit = chain
         suppression = SuppressionList(transaction, pepper: pepper)
         subjects = AuditSubject(pepper: pepper)
-        self.bundle = bundle
+        self.plans = plans
         self.pepper = pepper
         self.meters = meters
         self.random = random
@@ -89,35 +89,42 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         ledger.waiting = 0
     }
 
-    mutating func use(_ next: Bundle) {
-        bundle = next
+    mutating func use(_ next: Plans) {
+        plans = next
         renumberWaiting()
-        retention.beginAnew()
     }
 
-    var purposes: PurposePlan { bundle.policy.purposes }
+    var policy: Policy { plans.policy }
+    var purposes: PurposePlan { policy.purposes }
     /// Number of the newest event of tier `realtime`; 0 for none yet.
     var newestUrgent: UInt64 = 0
 
-    /// Takes one event through.
-    /// - Parameters:
-    ///   - document: the request's body, in which `message` is the event.
-    ///   - transaction: the writer's; nothing of the event is in it unless the outcome is `.admitted` or `.quarantined`
-    ///     (or the event changed a consent).
+    /// Takes one event of a submission through; nothing of it is in the transaction unless the outcome is `.admitted` or
+    /// `.quarantined` (or the event changed a consent).
     mutating func process(
-        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
-        in transaction: inout WriteTransaction
+        _ submission: Submission, _ event: PreparedEvent, _ envelope: Envelope, in transaction: inout WriteTransaction
     ) throws(StoreError) -> EventOutcome {
-        if envelope.outer.isEmpty { return try take(document, message, envelope, in: &transaction) }
-        let isJoined: Bool
-        do throws(EventRefusal) {
-            isJoined = try joiner.join(document, message, envelope.outer)
-        } catch {
-            return refuse(error)
+        if let refusal = event.refusal { return refuse(submission.refusals[refusal]) }
+        open(event, submission)
+        // The submission's memory is given back to its pool.
+        defer { kept = nothing }
+        return try take(event, event.fault.map { submission.faults[$0] }, envelope, &transaction)
+    }
+
+    private mutating func open(_ event: PreparedEvent, _ submission: Submission) {
+        kept = submission.document
+        kept.narrow(to: event.root)
+        found.removeAll(keepingCapacity: true)
+        for index in event.identifiers { found.append(submission.found[index]) }
+        messageID.removeAll(keepingCapacity: true)
+        if event.messageID.isEmpty {
+            let bytes = random.bytes(16)
+            Hex.append(bytes.span, to: &messageID)
+            messageKey = MessageKey(messageID.span, pepper)
+        } else {
+            messageID.append(contentsOf: submission.texts[event.messageID])
+            messageKey = event.messageKey
         }
-        if !isJoined { return try take(document, message, envelope, in: &transaction) }
-        let joined = joiner.document
-        return try take(joined, joined.root, envelope, in: &transaction)
     }
 
     /// Takes note of an event that cannot even begin its journey.
@@ -128,37 +135,32 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     private mutating func take(
-        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
-        in transaction: inout WriteTransaction
+        _ event: PreparedEvent, _ fault: EventFault?, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> EventOutcome {
         ledger.received += 1
-        defer { finder.wipe() }
-        choice = Choice()
+        choice = Choice(signal: event.signal, source: event.isPreference ? .preference : .event)
         do throws(Ending) {
-            let event = try decode(document, message, envelope)
-            try identify(event, document)
-            try stopRepeats(event, document, transaction)
-            try hear(event, document, envelope, &transaction)
-            let rule = try findRule(event, document)
+            try stopRepeats(transaction)
+            try hear(event, envelope, &transaction)
+            let rule = try findRule(event)
             let isDecided = try requireConsent(event, rule, envelope, &transaction)
-            let fault = try validate(event, rule, document)
-            write(event, document)
+            try drop(fault, event, rule)
             if !isDecided { try wait(event, rule, fault, envelope) }
             try setAside(fault, rule, envelope, &transaction)
-            let person = try resolve(envelope, &transaction)
+            let person = try findPerson(envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
             try requireConsent(of: person, rule, envelope, transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
             try append(rule, person, envelope, &transaction)
             ledger.admitted += 1
-            try settleWaiting(with: finder.found, envelope.receivedAt, &transaction)
+            try settleWaiting(with: found, envelope.receivedAt, &transaction)
             return .admitted
         } catch {
             switch error {
             case .store(let problem): throw problem
             case .outcome(let outcome):
                 count(outcome)
-                do throws(Ending) { try settleWaiting(with: finder.found, envelope.receivedAt, &transaction) } catch {
+                do throws(Ending) { try settleWaiting(with: found, envelope.receivedAt, &transaction) } catch {
                     if case .store(let problem) = error { throw problem }
                 }
                 return outcome
@@ -184,102 +186,19 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
 
     // MARK: Steps
 
-    private func decode(
-        _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope
-    ) throws(Ending) -> Event {
-        do throws(EventRefusal) {
-            // The whole text of a message is its weight: the Segment API allows 32 KiB.
-            if document.source(message).count > CollectionLimits.eventBytes {
-                throw EventRefusal("too_large", "an event may have 32 KiB")
-            }
-            return try Event(
-                document, message, type: envelope.type, sentAt: envelope.sentAt, receivedAt: envelope.receivedAt)
-        } catch {
-            throw .outcome(.refused(error))
-        }
-    }
-
-    private func findRule(_ event: Event, _ document: borrowing JSONDocument) throws(Ending) -> EventRule {
-        if let rule = bundle.tracking.rule(event, document) { return rule }
+    private func findRule(_ event: PreparedEvent) throws(Ending) -> EventRule {
+        if let number = event.rule, let rule = plans.tracking.rule(number) { return rule }
         throw .outcome(
             .refused(
                 EventRefusal(
                     "not_in_plan", "the bundle's events do not name this event and have no rule for \"*\"", at: "/event")))
     }
 
-    private mutating func identify(_ event: Event, _ document: borrowing JSONDocument) throws(Ending) {
-        do throws(IdentifierError) {
-            // The traits of a group are the group's: a company's address would make one person of all its people.
-            try finder.find(
-                bundle.policy.identifiers, document, event.root, of: event.type == .group ? .group : .person,
-                pepper: pepper)
-        } catch {
-            throw .outcome(
-                .refused(EventRefusal("too_many_identifiers", "an event may carry the identifiers of one person only")))
-        }
-        if finder.found.isEmpty {
-            throw .outcome(
-                .refused(
-                    EventRefusal(
-                        "no_identifier", "none of the bundle's identifiers is in this event, or it is a blocked value",
-                        at: "/userId")))
-        }
-    }
-
-    /// A message id that was seen before ends the journey. One that is missing is made; one that holds an identifier is
-    /// replaced by its keyed hash, which recognises repeats as well.
-    private mutating func stopRepeats(
-        _ event: Event, _ document: borrowing JSONDocument, _ transaction: borrowing WriteTransaction
-    ) throws(Ending) {
-        messageID.removeAll(keepingCapacity: true)
-        if let node = event.messageID {
-            let text = document.bytes(node)
-            if EventSanitizer.mayBeKept(text, finder) {
-                messageID.append(contentsOf: text)
-            } else {
-                pepper.authenticate(text).appendHexadecimal(to: &messageID)
-            }
-        } else {
-            let bytes = random.bytes(16)
-            Hex.append(bytes.span, to: &messageID)
-        }
+    /// A message id that was seen before ends the journey.
+    private func stopRepeats(_ transaction: borrowing WriteTransaction) throws(Ending) {
         let isRepeat: Bool
-        messageKey = MessageKey(messageID.span, pepper)
         do { isRepeat = try recent.isKnown(messageKey, transaction) } catch { throw .store(error) }
         if isRepeat || waiting.contains(messageID: messageID) { throw .outcome(.duplicate) }
-    }
-
-    /// Writes what is kept of the event, without identifiers; rules see this and nothing else (promise P3).
-    private mutating func write(_ event: Event, _ document: borrowing JSONDocument) {
-        body.clear()
-        body.beginObject()
-        body.key("type")
-        body.string(event.type.name)
-        if let name = event.name {
-            body.key("event")
-            EventSanitizer.write(document, name, without: finder, into: &body)
-        }
-        body.key("timestamp")
-        var time: [UInt8] = []
-        Timestamp.append(event.timestamp, to: &time)
-        body.string(time)
-        let members: [StaticString] = ["name", "category", "groupId", "properties", "traits", "integrations"]
-        for member in members {
-            guard let node = document.member(event.root, member) else { continue }
-            body.key(member)
-            EventSanitizer.write(document, node, without: finder, into: &body)
-        }
-        if event.type == .identify, let traits = event.properties, document.member(event.root, "traits") == nil {
-            body.key("traits")
-            EventSanitizer.write(document, traits, without: finder, into: &body)
-        }
-        if let context = event.context {
-            body.key("context")
-            EventSanitizer.write(document, context, without: finder, into: &body)
-        }
-        body.endObject()
-        surroundings.event = nil
-        Pipeline.parse(body.bytes, into: &kept)
     }
 
     static func parse(_ text: [UInt8], into document: inout JSONDocument) {
@@ -290,13 +209,21 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
     }
 
+    private mutating func findPerson(
+        _ envelope: Envelope, _ transaction: inout WriteTransaction
+    ) throws(Ending) -> ProfileID {
+        hasJoined = false
+        if choice.isSettled, let person = choice.person { return person }
+        return try resolve(envelope, &transaction)
+    }
+
     /// Finds or makes the person, and joins the records of people who turn out to be one.
     mutating func resolve(
         _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) -> ProfileID {
         do {
             let resolution = try IdentityGraph.resolve(
-                finder.found, bundle.policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
+                found, policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
             if resolution.conflicts > 0 { meters.identityConflicts.add(UInt64(resolution.conflicts)) }
             hasJoined = !resolution.absorbed.isEmpty
             for other in resolution.absorbed {
@@ -332,7 +259,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         guard let moving = try transaction.get(profiles, from) else { return nil }
         guard let staying = try transaction.get(profiles, to) else { return [UInt8](copying: moving) }
         do throws(RecordDamage) {
-            try merger.merge(staying, moving, id: person, plan: bundle.policy.attributes)
+            try merger.merge(staying, moving, id: person, plan: policy.attributes)
             return merger.record
         } catch {
             // One of them is damaged: the one that stays is kept, and the next event finds out about it.
@@ -356,7 +283,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     ) throws(Ending) {
         surroundings.now = envelope.receivedAt
         surroundings.eventTimestamp = timestamp
-        surroundings.bundleAge = envelope.receivedAt - bundle.policy.loadedAt
+        surroundings.bundleAge = envelope.receivedAt - policy.loadedAt
         surroundings.event = kept
         do {
             try computeRecord(person, transaction)
@@ -375,7 +302,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         _ person: ProfileID, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let key = person.bytes
-        let policy = bundle.policy
+        let policy = self.policy
         if let old = try transaction.get(transaction.tables.profiles, key.span) {
             do throws(RecordDamage) {
                 _ = try updater.apply(
@@ -402,9 +329,9 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     ) throws(Ending) {
         let header = LogEntryHeader(
             tier: rule.isRealtime ? .realtime : .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
-            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version, profile: person)
-        collectLogged()
-        Pipeline.encode(header, logged, messageID, body.bytes, into: &entry)
+            purposeTag: policy.purposes.tags[rule.purpose], bundleVersion: policy.version, profile: person)
+        let document = kept
+        encode(header, document.source(document.root))
         let number = NumberKey(ledger.nextSequence)
         do {
             try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
@@ -416,20 +343,15 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         ledger.nextSequence += 1
     }
 
-    static func encode(
-        _ header: LogEntryHeader, _ identifiers: [LoggedIdentifier], _ messageID: [UInt8], _ body: [UInt8],
-        into entry: inout [UInt8]
-    ) {
-        LogEntry.encode(
-            header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &entry)
-    }
-
-    mutating func collectLogged() {
+    /// Makes an entry of the log or of the quarantine of the event under way: leaves it in `entry`.
+    mutating func encode(_ header: LogEntryHeader, _ body: Span<UInt8>) {
         logged.removeAll(keepingCapacity: true)
-        for identifier in finder.found {
+        for identifier in found {
             logged.append(
                 LoggedIdentifier(
                     kindTag: identifier.kindTag, digest: identifier.digest, plainDigest: identifier.plainDigest))
         }
+        let (identifiers, id) = (logged, messageID)
+        LogEntry.encode(header, identifiers: identifiers.span, messageID: id.span, body: body, into: &entry)
     }
 }

@@ -5,6 +5,7 @@ import Collection
 import Formats
 import Governance
 import Platform
+import Serving
 import Store
 import Unification
 
@@ -14,20 +15,18 @@ struct Choice {
     var source = ConsentSource.event
     /// Whose choice it is, once that is known.
     var person: ProfileID?
+    /// The event's identifiers lead to that person and say nothing new.
+    var isSettled = false
+    /// It is what the person's record says already.
+    var isRecorded = false
 }
 
 extension Pipeline {
-    /// The event of the Segment specification that tells a change of preferences.
-    private static var preferenceEvent: StaticString { "Segment Consent Preference Updated" }
-
-    /// Reads what the event says about purposes, and stops it if its person was erased and has not come back. What
-    /// somebody has chosen just now is kept whatever becomes of the event that tells it.
+    /// Hears what the event says about purposes, and stops it if its person was erased and has not come back. What somebody
+    /// has chosen just now is kept whatever becomes of the event that tells it.
     mutating func hear(
-        _ event: Event, _ document: borrowing JSONDocument, _ envelope: Envelope, _ transaction: inout WriteTransaction
+        _ event: PreparedEvent, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
-        choice.signal = bundle.policy.consent.signal(
-            document, context: event.context, hasGlobalPrivacyControl: envelope.hasGlobalPrivacyControl)
-        if let name = event.name, document.equals(name, Pipeline.preferenceEvent) { choice.source = .preference }
         let isGranting = choice.source == .preference && !choice.signal.granted.isEmpty
         let erasedAt: Int64?
         do throws(StoreError) { erasedAt = try lastErasure(transaction) } catch { throw .store(error) }
@@ -37,8 +36,12 @@ extension Pipeline {
             throw .outcome(.denied)
         }
         do throws(StoreError) {
-            if erasedAt != nil { try liftSuppression(finder.found, &transaction) }
-            choice.person = try IdentityGraph.existing(finder.found, bundle.policy.identifiers, in: transaction)
+            if erasedAt != nil { try liftSuppression(found, &transaction) }
+            choice.person = try IdentityGraph.settled(found, policy.identifiers, in: transaction)
+            choice.isSettled = choice.person != nil
+            if choice.person == nil {
+                choice.person = try IdentityGraph.existing(found, policy.identifiers, in: transaction)
+            }
             if choice.person == nil, isGranting { choice.person = try resolvedPerson(envelope, &transaction) }
             // A refusal counts at once, whether or not the event gets any further.
             if let person = choice.person, choice.source == .preference || !choice.signal.denied.isEmpty {
@@ -52,7 +55,7 @@ extension Pipeline {
     /// When a person with one of the event's own identifiers was last erased; nil for never.
     private func lastErasure(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Int64? {
         var last: Int64?
-        for identifier in finder.found where !bundle.policy.identifiers.kinds[identifier.kindIndex].isShared {
+        for identifier in found where !policy.identifiers.kinds[identifier.kindIndex].isShared {
             guard let time = try suppression.time(identifier.kindTag, identifier.digest, in: transaction) else { continue }
             last = max(last ?? time, time)
         }
@@ -70,15 +73,16 @@ extension Pipeline {
     /// The purpose of the event must be granted: by the person's record, or by what the event itself says.
     /// - Returns: true when it is; false when nobody has chosen yet, and the event may wait.
     mutating func requireConsent(
-        _ event: Event, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
+        _ event: PreparedEvent, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) -> Bool {
-        let policy = bundle.policy
+        let policy = self.policy
         let tag = policy.purposes.tags[rule.purpose]
         do throws(StoreError) {
             let record = try consentRecord(of: choice.person, transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: event.timestamp, from: choice.source, policy.purposes,
                 validDays: policy.consent.validDays, to: record.span)
+            choice.isRecorded = changed == nil && choice.person != nil
             let effective = changed ?? record
             if ConsentRecord.isGranted(effective.span, tag: tag, at: envelope.receivedAt) { return true }
             // What a known person grants for other purposes is kept, too.
@@ -100,7 +104,7 @@ extension Pipeline {
         if !hasJoined { return }
         let record: [UInt8]
         do { record = try consentRecord(of: person, transaction) } catch { throw .store(error) }
-        let tag = bundle.policy.purposes.tags[rule.purpose]
+        let tag = policy.purposes.tags[rule.purpose]
         guard ConsentRecord.isGranted(record.span, tag: tag, at: envelope.receivedAt) else { throw .outcome(.denied) }
     }
 
@@ -123,8 +127,11 @@ extension Pipeline {
     mutating func rememberChoice(
         of person: ProfileID, at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
+        if choice.signal.isEmpty || (choice.isRecorded && choice.person == person && !hasJoined) {
+            choice.person = person
+            return
+        }
         choice.person = person
-        if choice.signal.isEmpty { return }
         do {
             try changeConsent(of: person, choice, at: time, now: envelope.receivedAt, &transaction)
         } catch {
@@ -141,7 +148,7 @@ extension Pipeline {
         _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let signal = choice.signal
-        let policy = bundle.policy
+        let policy = self.policy
         let record = try consentRecord(of: person, transaction)
         guard
             let changed = ConsentRecord.applying(
@@ -174,10 +181,9 @@ extension Pipeline {
         _ signal: ConsentSignal, of person: ProfileID?, _ identifier: LoggedIdentifier?, actor: [UInt8], now: Int64,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Bool {
-        defer { finder.wipe() }
         choice = Choice(signal: signal, source: .api, person: person)
         var identifiers: [HashedIdentifier] = []
-        if let identifier, let kind = bundle.policy.identifiers.kindIndex(tag: identifier.kindTag) {
+        if let identifier, let kind = policy.identifiers.kindIndex(tag: identifier.kindTag) {
             identifiers.append(
                 HashedIdentifier(
                     kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
@@ -185,7 +191,7 @@ extension Pipeline {
         }
         if !signal.granted.isEmpty { try liftSuppression(identifiers, &transaction) }
         if person == nil, !signal.granted.isEmpty, !identifiers.isEmpty {
-            finder.adopt(identifiers)
+            found = identifiers
             choice.person = try resolvedPerson(Envelope(receivedAt: now), &transaction)
         }
         guard let person = choice.person else {
@@ -212,13 +218,14 @@ extension Pipeline {
 
     /// Lets the event under way wait for a choice; ends its journey.
     mutating func wait(
-        _ event: Event, _ rule: EventRule, _ fault: EventFault?, _ envelope: Envelope
+        _ event: PreparedEvent, _ rule: EventRule, _ fault: EventFault?, _ envelope: Envelope
     ) throws(Ending) {
-        let policy = bundle.policy
+        let policy = self.policy
+        let document = kept
         let left = waiting.add(
             WaitingEvent(
                 // Copies of the right size: these buffers are the writer's, and larger.
-                body: [UInt8](copying: body.bytes.span), identifiers: finder.found.map { $0 },
+                body: [UInt8](copying: document.source(document.root)), identifiers: found.map { $0 },
                 messageID: [UInt8](copying: messageID.span), person: choice.person, rule: rule,
                 purposeTag: policy.purposes.tags[rule.purpose], fault: fault,
                 timestamp: event.timestamp, receivedAt: envelope.receivedAt,
@@ -258,7 +265,7 @@ extension Pipeline {
             var renumbered = event
             renumbered.identifiers = []
             for identifier in event.identifiers {
-                guard let kind = bundle.policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
+                guard let kind = policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
                 renumbered.identifiers.append(
                     HashedIdentifier(
                         kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
@@ -275,7 +282,7 @@ extension Pipeline {
         with identifiers: [HashedIdentifier], _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         if waiting.isEmpty || (choice.person == nil && choice.signal.denied.isEmpty) { return }
-        let plan = bundle.policy.identifiers
+        let plan = policy.identifiers
         // A till stands for nobody who is named by something else.
         let own = identifiers.filter { !plan.kinds[$0.kindIndex].isShared }
         let offered = own.isEmpty ? identifiers : own
@@ -309,7 +316,7 @@ extension Pipeline {
         on event: WaitingEvent, _ owner: ProfileID?, _ own: [HashedIdentifier], _ now: Int64,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> WaitingVerdict {
-        guard let purpose = bundle.policy.purposes.index(ofTag: event.purposeTag) else { return .denied }
+        guard let purpose = policy.purposes.index(ofTag: event.purposeTag) else { return .denied }
         guard let owner else {
             let isRefused = choice.signal.denied.contains(PurposeSet(purpose: purpose)) && event.sharesIdentifier(with: own)
             return isRefused ? .denied : .waits
@@ -324,11 +331,9 @@ extension Pipeline {
         _ event: WaitingEvent, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let envelope = Envelope(receivedAt: event.receivedAt)
-        finder.adopt(event.identifiers)
+        found = event.identifiers
         messageID = event.messageID
         messageKey = MessageKey(event.messageID.span, pepper)
-        body.clear()
-        body.raw(event.body.span)
         Pipeline.parse(event.body, into: &kept)
         do throws(Ending) {
             try setAside(event.fault, event.rule, envelope, &transaction)

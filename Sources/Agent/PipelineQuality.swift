@@ -5,60 +5,20 @@ import Collection
 import Formats
 import Governance
 import Platform
+import Serving
 import Store
 import Unification
 
-/// Why an event is not as the tracking plan wants it, in words that hold nothing of the event but names of the schema.
-struct EventFault {
-    let keyword: StaticString
-    /// JSON pointer of the rule in the event's schema.
-    var rule: [UInt8] = []
-    /// JSON pointer of the value in the event; `*` stands for names that the schema does not have.
-    var pointer: [UInt8] = []
-}
-
 extension Pipeline {
-    /// Holds the event against its schema. Of one whose faulty properties may be left out, they are.
-    /// - Returns: why it is to be set aside; nil when it is, or can be made, as it should be.
-    mutating func validate(
-        _ event: Event, _ rule: EventRule, _ document: borrowing JSONDocument
-    ) throws(Ending) -> EventFault? {
-        guard let schema = rule.schema else { return nil }
-        let hasTraits = event.type == .identify || event.type == .group
-        guard let fault = Pipeline.fault(schema, event.properties, event.root, hasTraits: hasTraits, document) else { return nil }
-        meters.eventsInvalid.add()
-        switch rule.invalid {
-        case .allow: return nil
-        case .quarantine: return fault
-        case .strip:
-            guard let properties = event.properties, let faulty = schema.strip(properties, in: document) else { return fault }
-            finder.leaveOut(faulty)
-            return nil
-        case .drop:
-            throw .outcome(
-                .refused(
-                    EventRefusal(
-                        "invalid", "the event does not fit the schema of the tracking plan", pointer: fault.pointer,
-                        rule: fault.rule)))
-        }
-    }
-
-    private static func fault(
-        _ schema: CompiledSchema, _ properties: JSONNode?, _ root: JSONNode, hasTraits: Bool,
-        _ document: borrowing JSONDocument
-    ) -> EventFault? {
-        let found: SchemaViolation?
-        if let properties {
-            found = schema.violation(by: properties, in: document)
-        } else {
-            found = schema.violationWithoutProperties(at: root)
-        }
-        guard let violation = found else { return nil }
-        var fault = EventFault(keyword: violation.keyword)
-        schema.appendRulePointer(violation, to: &fault.rule)
-        fault.pointer = Array((hasTraits ? "/traits" : "/properties").utf8)
-        if properties != nil { schema.appendValuePointer(violation, in: document, to: &fault.pointer) }
-        return fault
+    /// Refuses an event that breaks its schema, if its rule wants that.
+    func drop(_ fault: EventFault?, _ event: PreparedEvent, _ rule: EventRule) throws(Ending) {
+        if event.isInvalid { meters.eventsInvalid.add() }
+        guard let fault, rule.invalid == .drop else { return }
+        throw .outcome(
+            .refused(
+                EventRefusal(
+                    "invalid", "the event does not fit the schema of the tracking plan", pointer: fault.pointer,
+                    rule: fault.rule)))
     }
 
     // MARK: Quarantine
@@ -80,7 +40,8 @@ extension Pipeline {
     private mutating func putAside(
         _ fault: EventFault, _ rule: EventRule, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        var wrapped = JSONWriter(reserving: body.bytes.count + 192)
+        let document = kept
+        var wrapped = JSONWriter(reserving: document.source(document.root).count + 192)
         wrapped.beginObject()
         wrapped.key("reason")
         wrapped.string("schema")
@@ -95,14 +56,13 @@ extension Pipeline {
             wrapped.bool(true)
         }
         wrapped.key("event")
-        wrapped.raw(body.bytes.span)
+        wrapped.raw(document.source(document.root))
         wrapped.endObject()
         let header = LogEntryHeader(
             tier: .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
-            purposeTag: bundle.policy.purposes.tags[rule.purpose], bundleVersion: bundle.policy.version,
+            purposeTag: policy.purposes.tags[rule.purpose], bundleVersion: policy.version,
             profile: .nobody)
-        collectLogged()
-        Pipeline.encode(header, logged, messageID, wrapped.bytes, into: &entry)
+        encode(header, wrapped.bytes.span)
         let number = NumberKey(ledger.nextQuarantined)
         try transaction.put(transaction.tables.quarantine, number.bytes.span, entry.span, appending: true)
         ledger.nextQuarantined += 1
@@ -119,7 +79,6 @@ extension Pipeline {
     mutating func release(
         _ number: UInt64, now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> EventRefusal? {
-        defer { finder.wipe() }
         let key = NumberKey(number)
         var record: [UInt8] = []
         if let found = try transaction.get(transaction.tables.quarantine, key.bytes.span) { record = [UInt8](copying: found) }
@@ -131,7 +90,7 @@ extension Pipeline {
             let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? receivedAt
             // The event may have brought its person's consent with it.
             choice = Choice()
-            choice.signal = bundle.policy.consent.signal(
+            choice.signal = policy.consent.signal(
                 kept, context: kept.member(kept.root, "context"), hasGlobalPrivacyControl: hasControl)
             let rule = try recheck(time, now: now, transaction)
             do throws(StoreError) { try transaction.delete(transaction.tables.quarantine, key.bytes.span) } catch {
@@ -143,7 +102,7 @@ extension Pipeline {
             try append(rule, person, envelope, &transaction)
             ledger.quarantined -= min(ledger.quarantined, 1)
             ledger.admitted += 1
-            try settleWaiting(with: finder.found, now, &transaction)
+            try settleWaiting(with: found, now, &transaction)
             return nil
         } catch {
             switch error {
@@ -158,25 +117,22 @@ extension Pipeline {
     /// - Returns: when it was received, and whether with `Sec-GPC`; nil for a record that cannot be read.
     private mutating func load(_ record: [UInt8], now: Int64) -> (Int64, Bool)? {
         let span = record.span
-        guard let entry = LogEntryView(span), !bundle.isOver(entry, &kept, isAside: true, now: now) else { return nil }
+        guard let entry = LogEntryView(span), !plans.isOver(entry, &kept, isAside: true, now: now) else { return nil }
         var wrapped = JSONDocument()
         do throws(JSONError) { try wrapped.parse(entry.body) } catch { return nil }
         guard let event = wrapped.member(wrapped.root, "event") else { return nil }
-        body.clear()
-        body.raw(wrapped.source(event))
-        Pipeline.parse(body.bytes, into: &kept)
+        Pipeline.parse([UInt8](copying: wrapped.source(event)), into: &kept)
         messageID = [UInt8](copying: entry.messageID)
         messageKey = MessageKey(entry.messageID, pepper)
-        var identifiers: [HashedIdentifier] = []
+        found.removeAll(keepingCapacity: true)
         for index in 0..<entry.identifierCount {
             let identifier = entry.identifier(index)
-            guard let kind = bundle.policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
-            identifiers.append(
+            guard let kind = policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
+            found.append(
                 HashedIdentifier(
                     kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
                     plainDigest: identifier.plainDigest))
         }
-        finder.adopt(identifiers)
         let hasControl = wrapped.member(wrapped.root, "gpc").flatMap { wrapped.bool($0) } ?? false
         return (entry.header.receivedAt, hasControl)
     }
@@ -186,16 +142,18 @@ extension Pipeline {
     private func recheck(
         _ time: Int64, now: Int64, _ transaction: borrowing WriteTransaction
     ) throws(Ending) -> EventRule {
-        guard !finder.found.isEmpty, let type = kept.member(kept.root, "type").flatMap({ EventType(kept.bytes($0)) }) else {
+        guard !found.isEmpty, let type = kept.member(kept.root, "type").flatMap({ EventType(kept.bytes($0)) }) else {
             throw .outcome(.refused(EventRefusal("no_identifier", "the bundle has none of this event's identifiers any more")))
         }
-        guard let rule = bundle.tracking.rule(type, name: kept.member(kept.root, "event"), kept) else {
+        guard let number = plans.tracking.ruleNumber(type, name: kept.member(kept.root, "event"), kept),
+            let rule = plans.tracking.rule(number)
+        else {
             throw .outcome(.refused(EventRefusal("not_in_plan", "the bundle's events do not name this event", at: "/event")))
         }
-        let policy = bundle.policy
+        let policy = self.policy
         var isGranted = false
         do throws(StoreError) {
-            let person = try IdentityGraph.existing(finder.found, policy.identifiers, in: transaction)
+            let person = try IdentityGraph.existing(found, policy.identifiers, in: transaction)
             let record = try consentRecord(of: person, transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: time, from: .event, policy.purposes, validDays: policy.consent.validDays, to: record.span)
@@ -207,11 +165,8 @@ extension Pipeline {
         if !isGranted {
             throw .outcome(.refused(EventRefusal("denied", "the person does not, or no longer, grant the event's purpose")))
         }
-        let hasTraits = type == .identify || type == .group
-        let properties = kept.member(kept.root, hasTraits ? "traits" : "properties")
-        if let schema = rule.schema, rule.invalid != .allow,
-            let fault = Pipeline.fault(schema, properties, kept.root, hasTraits: hasTraits, kept)
-        {
+        let properties = kept.member(kept.root, type.hasTraits ? "traits" : "properties")
+        if rule.invalid != .allow, let fault = EventFault(rule, type, properties, in: kept.root, kept) {
             throw .outcome(
                 .refused(
                     EventRefusal(

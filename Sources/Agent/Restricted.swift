@@ -22,17 +22,17 @@ extension Bundle {
                 var isNamed = false
                 for path in named where isPath(path, of: number) { isNamed = true }
                 if isNamed { continue }
-                let name = policy.attributes.attributes[number].name
+                let name = String(decoding: policy.attributes.attributes[number].name, as: UTF8.self)
                 reader.report(
                     document, node,
-                    "profile.\(String(decoding: name, as: UTF8.self)) is restricted, and what arrives would tell of it: leave it "
-                        + "out, or name it in this destination's restricted:")
+                    "profile.\(name) is restricted, and what arrives would tell of it: leave it out, or name it in this "
+                        + "destination's restricted:")
             }
         }
     }
 
     private func isRestricted(_ path: [[UInt8]]) -> Bool {
-        for field in tracking.keeping.restricted where field == path { return true }
+        for field in plans.tracking.keeping.restricted where field == path { return true }
         for number in policy.attributes.attributes.indices
         where policy.attributes.attributes[number].isRestricted && isPath(path, of: number) { return true }
         return false

@@ -7,13 +7,11 @@ import Formats
 import Governance
 import Monitoring
 import Platform
+import Serving
 import Store
 import Unification
 
-extension Bundle {
-    /// Of two times to live, of which 0 is none.
-    static func shorter(_ a: Int64, _ b: Int64) -> Int64 { a == 0 ? b : b == 0 ? a : min(a, b) }
-
+extension Plans {
     /// Whether an event was kept for as long as its kind or its purpose allows, counted from when this device took it.
     /// - Parameters:
     ///   - document: overwritten.
@@ -62,6 +60,9 @@ struct Retention {
     }
 
     fileprivate(set) var stage = Stage.resting
+    /// Those that the pass goes by.
+    fileprivate var plans: Plans?
+    fileprivate var hasEnds = false
     /// The key to go on from.
     fileprivate var next: [UInt8] = []
     /// When the next step may be taken, and when the pass began; nanoseconds of the monotonic clock.
@@ -77,7 +78,14 @@ struct Retention {
         next = []
     }
 
-    /// Another bundle is in force: what it says is done from the beginning, soon.
+    /// Puts other plans in force: what they say is done from the beginning, at once.
+    fileprivate mutating func use(_ next: Plans) {
+        plans = next
+        hasEnds = next.shortestEventTime > 0 || next.policy.attributes.hasEnds
+        beginAnew()
+    }
+
+    /// Ends the rest, or begins the pass again.
     mutating func beginAnew() {
         dueAt = .min
         if stage != .resting { move(to: .profiles) }
@@ -85,10 +93,10 @@ struct Retention {
 }
 
 extension Pipeline {
-    /// Whether a step of the sweep may be taken.
+    /// Whether a step of the sweep may be taken, or other plans are in force than it goes by.
     /// - Parameter monotonic: nanoseconds.
-    func isSweepDue(_ monotonic: Int64) -> Bool {
-        monotonic >= retention.dueAt && (retention.stage != .resting || bundle.hasEnds)
+    func isSweepDue(_ plans: Plans, _ monotonic: Int64) -> Bool {
+        retention.plans !== plans || monotonic >= retention.dueAt && (retention.stage != .resting || retention.hasEnds)
     }
 
     /// How long the idle writer waits, milliseconds.
@@ -98,10 +106,14 @@ extension Pipeline {
 
     /// One step of the sweep, if it is time for one.
     /// - Parameters:
+    ///   - plans: those in force, which are not always those of the event that came last.
     ///   - now: milliseconds since the epoch, what everything's age is measured by.
     ///   - monotonic: nanoseconds, what the steps are paced by.
-    mutating func sweep(now: Int64, monotonic: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
-        guard isSweepDue(monotonic) else { return }
+    mutating func sweep(
+        _ plans: Plans, now: Int64, monotonic: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if retention.plans !== plans { retention.use(plans) }
+        guard isSweepDue(plans, monotonic) else { return }
         publish()
         retention.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
         switch retention.stage {
@@ -109,13 +121,13 @@ extension Pipeline {
             retention.beganAt = monotonic
             retention.total = Purged()
             retention.move(to: .profiles)
-        case .profiles: try sweepProfiles(now, &transaction)
-        case .log: try sweepEvents(now, isAside: false, &transaction)
-        case .quarantine: try sweepEvents(now, isAside: true, &transaction)
+        case .profiles: try sweepProfiles(plans, now, &transaction)
+        case .log: try sweepEvents(plans, now, isAside: false, &transaction)
+        case .quarantine: try sweepEvents(plans, now, isAside: true, &transaction)
         case .ending:
             try noteSweep(now, &transaction)
             retention.move(to: .resting)
-            retention.dueAt = monotonic + rest(after: monotonic - retention.beganAt)
+            retention.dueAt = monotonic + rest(plans, after: monotonic - retention.beganAt)
         }
     }
 
@@ -137,8 +149,8 @@ extension Pipeline {
 
     /// Nanoseconds until the next pass: what ends is gone a sixty-fourth of the shortest time later, at the latest after an
     /// hour; but looking takes no more than a twentieth of the time.
-    private func rest(after duration: Int64) -> Int64 {
-        let shortest = Bundle.shorter(bundle.shortestEventTime, bundle.policy.attributes.shortestTimeToLive)
+    private func rest(_ plans: Plans, after duration: Int64) -> Int64 {
+        let shortest = Plans.shorter(plans.shortestEventTime, plans.policy.attributes.shortestTimeToLive)
         let usual = shortest == 0 ? Limits.sweepRestMilliseconds : min(Limits.sweepRestMilliseconds, shortest / 64)
         return max(max(usual, 1000) * 1_000_000, duration * 20)
     }
@@ -163,10 +175,13 @@ extension Pipeline {
 
     // MARK: Profiles
 
-    private mutating func sweepProfiles(_ now: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
+    private mutating func sweepProfiles(
+        _ plans: Plans, _ now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         let profiles = transaction.tables.profiles
-        let policy = bundle.policy
-        let shortest = policy.purposes.shortestTimeToLive
+        let attributes = plans.policy.attributes
+        let purposes = plans.policy.purposes
+        let shortest = purposes.shortestTimeToLive
         let start = retention.next
         var found: [ProfileID] = []
         var rest: [UInt8] = []
@@ -181,7 +196,7 @@ extension Pipeline {
             looked += 1
             do throws(RecordDamage) {
                 let view = try ProfileView(value)
-                let ended = ProfileSweep.rewrite(view, policy.attributes, now: now, into: &record)
+                let ended = ProfileSweep.rewrite(view, attributes, now: now, into: &record)
                 let isUnseen = shortest > 0 && Pipeline.isPast(view.lastSeen, shortest, now)
                 if ended > 0 || isUnseen, let person = ProfileID(key) {
                     found.append(person)
@@ -194,8 +209,8 @@ extension Pipeline {
         }
         var done = Purged()
         for person in found {
-            let (ended, lastSeen) = try sweptRecord(of: person, now, transaction, into: &record)
-            if try forget(person, lastSeen: lastSeen, now, &transaction) {
+            let (ended, lastSeen) = try sweptRecord(of: person, attributes, now, transaction, into: &record)
+            if try forget(person, purposes, lastSeen: lastSeen, now, &transaction) {
                 done.profiles += 1
             } else if ended > 0 {
                 let key = person.bytes
@@ -205,19 +220,20 @@ extension Pipeline {
         }
         count(done)
         retention.next = rest
-        if rest.isEmpty { retention.move(to: bundle.shortestEventTime > 0 ? .log : .ending) }
+        if rest.isEmpty { retention.move(to: plans.shortestEventTime > 0 ? .log : .ending) }
     }
 
     /// How many attributes of a person have ended, and when they were last seen.
     /// - Parameter record: overwritten by the person's record without what has ended.
     private func sweptRecord(
-        of person: ProfileID, _ now: Int64, _ transaction: borrowing WriteTransaction, into record: inout [UInt8]
+        of person: ProfileID, _ attributes: AttributePlan, _ now: Int64, _ transaction: borrowing WriteTransaction,
+        into record: inout [UInt8]
     ) throws(StoreError) -> (ended: Int, lastSeen: Int64) {
         let key = person.bytes
         guard let value = try transaction.get(transaction.tables.profiles, key.span) else { return (0, .max) }
         do throws(RecordDamage) {
             let view = try ProfileView(value)
-            return (ProfileSweep.rewrite(view, bundle.policy.attributes, now: now, into: &record), view.lastSeen)
+            return (ProfileSweep.rewrite(view, attributes, now: now, into: &record), view.lastSeen)
         } catch {
             return (0, .max)
         }
@@ -233,9 +249,9 @@ extension Pipeline {
     /// the refusal could not be found when they come again.
     /// - Returns: false for one whose time is not up.
     private mutating func forget(
-        _ person: ProfileID, lastSeen: Int64, _ now: Int64, _ transaction: inout WriteTransaction
+        _ person: ProfileID, _ purposes: PurposePlan, lastSeen: Int64, _ now: Int64,
+        _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Bool {
-        let purposes = bundle.policy.purposes
         if purposes.shortestTimeToLive == 0 { return false }
         let record = try consentRecord(of: person, transaction)
         let granted = ConsentRecord.granted(record.span, purposes, at: now)
@@ -253,7 +269,7 @@ extension Pipeline {
     // MARK: Events
 
     private mutating func sweepEvents(
-        _ now: Int64, isAside: Bool, _ transaction: inout WriteTransaction
+        _ plans: Plans, _ now: Int64, isAside: Bool, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let table = isAside ? transaction.tables.quarantine : transaction.tables.log
         let start = retention.next
@@ -261,8 +277,6 @@ extension Pipeline {
         var rest: [UInt8] = []
         var looked = 0
         var document = JSONDocument()
-        swap(&document, &kept)
-        let bundle = self.bundle
         try transaction.scan(table, from: start.span) { key, value in
             if looked == Limits.sweptPerStep {
                 rest = [UInt8](copying: key)
@@ -270,13 +284,12 @@ extension Pipeline {
             }
             looked += 1
             if let entry = LogEntryView(value), let number = NumberKey.decode(key),
-                bundle.isOver(entry, &document, isAside: isAside, now: now)
+                plans.isOver(entry, &document, isAside: isAside, now: now)
             {
                 over.append(number)
             }
             return true
         }
-        swap(&document, &kept)
         let removal = LogRemoval.expired.bytes
         for number in over {
             let key = NumberKey(number)

@@ -116,6 +116,7 @@ public final class Runtime {
             // Before the writer begins: its first commit, and the sync of it, would be waited for.
             try prepareDestinations(bundles.current)
             let writer = try startWriter()
+            let preparer = try startPreparer()
             let clerkThread = try Thread.spawn { [clerk] in clerk.run() }
             try startDelivering()
             try server.start()
@@ -134,6 +135,7 @@ public final class Runtime {
             clerk.close()
             clerkThread.join()
             intake.close()
+            preparer.join()
             writer.join()
             Log.info("stopped")
         } catch {
@@ -202,7 +204,7 @@ public final class Runtime {
         if let limit = configuration.bodyBytes { settings.maximumBodyBytes = Int(limit) }
         let table = RoutingTable(
             database: database, intake: intake, access: AccessList(configuration.tokens), meters: meters,
-            policies: bundles.policies, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
+            plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders
@@ -225,7 +227,7 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
+                bundles.current.plans, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
                 transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
@@ -235,6 +237,16 @@ public final class Runtime {
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub, pipeline: pipeline)
         return try Thread.spawn { writer.run() }
+    }
+
+    private func startPreparer() throws(SystemError) -> Thread {
+        try Thread.spawn { [intake, bundles, pepper] in
+            var preparer = EventPreparer(bundles.plans, pepper: pepper)
+            while let submission = intake.takeUnprepared() {
+                preparer.prepare(submission)
+                intake.addPrepared(submission)
+            }
+        }
     }
 
     /// A destination that is new begins with what is admitted from now on.

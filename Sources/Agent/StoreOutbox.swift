@@ -10,6 +10,7 @@ import Formats
 import Governance
 import Monitoring
 import Platform
+import Serving
 import Store
 import Unification
 
@@ -130,7 +131,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 }
             },
             { number, entry in
-                if self.bundle.isOver(entry, &self.event, now: self.surroundings.now) {
+                if self.bundle.plans.isOver(entry, &self.event, now: self.surroundings.now) {
                     return filling.pass(sequence: number, as: .expired)
                 }
                 if self.mayLeave(entry) {
@@ -238,7 +239,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     /// it comes from (DESIGN section 7).
     private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.clear()
-        withheld = bundle.tracking.rule(ofKept: event.root, event)?.restricted ?? bundle.tracking.keeping.restricted
+        let tracking = bundle.plans.tracking
+        withheld = tracking.rule(ofKept: event.root, event)?.restricted ?? tracking.keeping.restricted
         guard target.destination.format == .cloudEvents else { return composeMessage(entry, number) }
         // CloudEvents 1.0, JSON format: the message is the data, and the last word of the type says which kind it is.
         message.beginObject()

@@ -157,6 +157,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let clock: Time
     private let isHub: Bool
     private var pipeline: Pipeline<Random>
+    /// Those in force.
+    private var plans: Plans
     private var bundleGeneration: UInt64 = 0
     private var destinations: [[UInt8]] = []
     /// Refusals of the events of the submission under way.
@@ -188,6 +190,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.health = health
         self.clock = clock
         self.isHub = isHub
+        plans = bundles.current.plans
         self.pipeline = pipeline
     }
 
@@ -208,7 +211,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
 
     /// Whether what has been kept for long enough is to be looked for.
-    private var isSweepDue: Bool { pipeline.isSweepDue(clock.monotonicNanoseconds()) }
+    private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -225,7 +228,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func adoptBundle() {
         guard let next = bundles.changed(since: &bundleGeneration) else { return }
-        pipeline.use(next)
+        plans = next.plans
         newBundle = next.policy.version
         destinations = []
         for entry in next.destinations where !entry.destination.isFallbackOnly { destinations.append(entry.destination.name) }
@@ -264,8 +267,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Writes a group in as many transactions as its size asks for; answers what each commit has made durable.
     private func write(_ batch: [Submission], _ requests: [CursorRequest]) {
         var position = 0
-        var message: JSONNode?
-        var isInMessage = false
+        var place = Place()
         var pending = requests
         repeat {
             let mark = self.mark
@@ -278,21 +280,20 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 var budget = Limits.eventsPerCommit
                 while position < batch.count, budget > 0 {
                     let submission = batch[position]
-                    if !isInMessage {
+                    if !place.isInside {
                         begin(submission)
-                        message = firstMessage(submission)
-                        isInMessage = true
+                        place = firstPlace(submission)
                     }
-                    try handle(submission, &message, &budget, &transaction)
-                    if message == nil {
+                    try handle(submission, &place, &budget, &transaction)
+                    if place.isAtEnd {
                         finish(submission)
-                        isInMessage = false
+                        place = Place()
                         position += 1
                     }
                 }
                 try eraseMore(&transaction)
                 try pipeline.sweep(
-                    now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), &transaction)
+                    plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), &transaction)
                 try trim(&transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
@@ -358,15 +359,32 @@ final class Writer<Time: Clock, Random: RandomSource> {
         refusedAtDoor = 0
         firstRefusal = nil
         refusals.clear()
+        let wanted = submission.plans ?? plans
+        if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
-            type: submission.type, receivedAt: clock.wallMilliseconds(),
-            hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
-        guard submission.isBatch else { return }
-        let document = submission.document
-        envelope.outer = OuterMembers(document, batch: document.root)
-        if let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string {
-            envelope.sentAt = EventTime.parse(document.bytes(sentAt))
+            receivedAt: submission.receivedAt, hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
+    }
+
+    /// How far the writer has come in a submission.
+    private struct Place {
+        var isInside = false
+        /// Of events: the next one.
+        var index = 0
+        var count = 0
+        /// Of arrivals: the next message.
+        var message: JSONNode?
+
+        var isAtEnd: Bool { index == count && message == nil }
+    }
+
+    private func firstPlace(_ submission: Submission) -> Place {
+        var place = Place(isInside: true)
+        switch submission.work {
+        case .events: place.count = submission.events.count
+        case .arrivals: place.message = firstMessage(submission)
+        default: place.count = 1
         }
+        return place
     }
 
     private func firstMessage(_ submission: Submission) -> JSONNode? {
@@ -388,13 +406,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
         return submission.document.firstChild(list)
     }
 
-    /// Processes messages of a submission until it or the budget ends.
+    /// Processes what is in a submission until it or the budget ends.
     private func handle(
-        _ submission: Submission, _ message: inout JSONNode?, _ budget: inout Int,
-        _ transaction: inout WriteTransaction
+        _ submission: Submission, _ place: inout Place, _ budget: inout Int, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         noteRefusedAtDoor(submission)
-        while let node = message, budget > 0 {
+        while !place.isAtEnd, budget > 0 {
             budget -= 1
             switch submission.work {
             case .consent: try changeConsent(submission, &transaction)
@@ -403,14 +420,18 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .erase: try erase(submission, &transaction)
             case .release: try release(submission, &transaction)
             case .discard: try discard(submission, &transaction)
-            case .arrivals: try takeArrival(submission, node, &transaction)
+            case .arrivals:
+                guard let node = place.message else { break }
+                try takeArrival(submission, node, &transaction)
+                place.message = submission.isBatch ? submission.document.next(node) : nil
             case .events:
-                let outcome = try pipeline.process(submission.document, node, envelope, in: &transaction)
+                let event = submission.events[place.index]
+                let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
                 if case .refused(let refusal) = outcome { note(refusal) }
             }
+            if place.index < place.count { place.index += 1 }
             eventCount += 1
             noteRefusedAtDoor(submission)
-            message = submission.isBatch ? submission.document.next(node) : nil
         }
     }
 
@@ -510,7 +531,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         _ submission: Submission, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let document = submission.document
-        let signal = pipeline.bundle.policy.consent.signal(document, preferences: document.root)
+        let signal = pipeline.policy.consent.signal(document, preferences: document.root)
         if signal.isEmpty {
             submission.status = 400
             submission.answer = Array(

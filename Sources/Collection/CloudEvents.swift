@@ -39,11 +39,11 @@ public struct CloudEvents {
 
     /// Lets go of what has been translated, and of memory that only a large batch needs.
     public mutating func clear() {
-        output.clear(keepingCapacity: output.bytes.capacity <= Limits.pooledSubmissionBytes)
+        output.clear(keepingCapacity: output.bytes.capacity <= Limits.keptBufferBytes)
         refused.removeAll()
-        if data.capacityBytes > Limits.pooledSubmissionBytes { data = JSONDocument() }
-        if bytes.capacity > Limits.pooledSubmissionBytes { bytes = [] }
-        if message.bytes.capacity > Limits.pooledSubmissionBytes { message = JSONWriter() }
+        if data.capacityBytes > Limits.keptBufferBytes { data = JSONDocument() }
+        if bytes.capacity > Limits.keptBufferBytes { bytes = [] }
+        if message.bytes.capacity > Limits.keptBufferBytes { message = JSONWriter() }
     }
 
     // MARK: Structured and batched modes

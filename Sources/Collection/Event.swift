@@ -15,6 +15,9 @@ public enum EventType: UInt8, Sendable {
         return nil
     }
 
+    /// Whether what is said stands in `traits`, and not in `properties`.
+    public var hasTraits: Bool { self == .identify || self == .group }
+
     public var name: StaticString {
         switch self {
         case .identify: "identify"
@@ -132,9 +135,8 @@ public struct Event {
             }
         }
         context = try Event.optional(document, root, "context", .object, at: "/context")
-        let named: StaticString = type == .identify || type == .group ? "traits" : "properties"
-        properties = try Event.optional(
-            document, root, named, .object, at: type == .identify || type == .group ? "/traits" : "/properties")
+        let named: StaticString = type.hasTraits ? "traits" : "properties"
+        properties = try Event.optional(document, root, named, .object, at: type.hasTraits ? "/traits" : "/properties")
         if type == .identify, properties == nil, let context, let traits = document.member(context, "traits"),
             document.kind(traits) == .object
         {

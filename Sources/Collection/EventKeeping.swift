@@ -5,6 +5,8 @@ import Formats
 
 /// The same of all events together.
 public struct EventKeeping: Sendable {
+    public init() {}
+
     /// The shortest `ttl` of all events, milliseconds; 0: none has one.
     public private(set) var shortestTimeToLive: Int64 = 0
     /// Fields that are restricted in any event, for an event that the plan does not name any more.
@@ -44,6 +46,6 @@ extension TrackingPlan {
     /// - Parameter root: the event in `document`.
     public func rule(ofKept root: JSONNode, _ document: borrowing JSONDocument) -> EventRule? {
         guard let name = document.member(root, "type"), let type = EventType(document.bytes(name)) else { return nil }
-        return rule(type, name: type == .track ? document.member(root, "event") : nil, document)
+        return ruleNumber(type, name: type == .track ? document.member(root, "event") : nil, document).flatMap { rule($0) }
     }
 }

@@ -22,11 +22,8 @@ public enum Limits {
     public static let rememberedMessages: UInt64 = 500_000
     /// Values and keys of one body: 40 for each event of the largest batch, and 1.5 MiB of memory.
     public static let bodyValues = 96 * 1024
-    /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
-    /// the clients keep what they could not give.
-    public static let intakeBytes = 2 << 20
-    /// Work waiting for the writer: requests.
-    public static let intakeRequests = 4096
+    /// Bytes that a buffer may keep between two requests, so that one large batch does not hold memory for ever.
+    public static let keptBufferBytes = 24 * 1024
     /// Events set aside in quarantine; the oldest go first.
     public static let quarantinedEvents: UInt64 = 1000
     /// Restricted fields of an event of the plan: each is looked for in every message that leaves.
@@ -51,14 +48,10 @@ public enum Limits {
     public static let schemaNamesLookedUp = 8
     /// Validations to find out what an event must lose to be valid.
     public static let schemaStripRounds = 64
-    /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
-    public static let pooledSubmissionBytes = 24 * 1024
     /// Events that wait in memory for their person's choice, and their bytes: a page or two of clicks for a few dozen
     /// visitors at a kiosk, within what promise P10 leaves.
     public static let waitingEvents = 512
     public static let waitingBytes = 512 * 1024
-    /// Submissions kept for reuse.
-    public static let pooledSubmissions = 64
 }
 
 /// For other rooms: `Collection.Limits` would be read as the standard library's protocol.

@@ -95,21 +95,20 @@ public struct TrackingPlan: Sendable {
         }
     }
 
-    /// The rule of an event: of a track call by its name, of the others by their type; else the rule `*`.
-    public func rule(_ event: Event, _ document: borrowing JSONDocument) -> EventRule? {
-        rule(event.type, name: event.name, document)
-    }
-
-    /// The same for an event whose type and name are known.
+    /// Number of an event's rule: of a track call by its name, of the others by their type; else of the rule `*`.
     /// - Parameter name: of a track call, its event.
-    public func rule(_ type: EventType, name: JSONNode?, _ document: borrowing JSONDocument) -> EventRule? {
-        for rule in rules {
+    /// - Returns: nil when the plan does not take the event.
+    public func ruleNumber(_ type: EventType, name: JSONNode?, _ document: borrowing JSONDocument) -> Int? {
+        for (number, rule) in rules.enumerated() {
             if let name {
-                if document.equals(name, rule.name.span) { return rule }
+                if document.equals(name, rule.name.span) { return number }
             } else if equal(rule.name.span, type.name.bytes) {
-                return rule
+                return number
             }
         }
-        return fallback
+        return fallback == nil ? nil : rules.count
     }
+
+    /// The rule with a number of `ruleNumber`.
+    public func rule(_ number: Int) -> EventRule? { number < rules.count ? rules[number] : fallback }
 }

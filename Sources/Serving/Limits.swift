@@ -53,6 +53,23 @@ public enum Limits {
     /// stays under 8 MiB of anonymous memory. Beyond it: 503.
     public static let bufferedBytes = 3 * 1024 * 1024
 
+    /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
+    /// the clients keep what they could not give.
+    public static let intakeBytes = 2 << 20
+    /// Work waiting for the writer: requests.
+    public static let intakeRequests = 4096
+    /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
+    public static let pooledSubmissionBytes = 24 * 1024
+    /// Submissions kept for reuse.
+    public static let pooledSubmissions = 64
+    /// Events whose memory a pooled submission keeps: 200 bytes each.
+    public static let pooledEvents = 64
+    /// Bytes that a thread's memory for preparing events may keep.
+    public static let preparerBytes = 64 * 1024
+    /// Bodies of events up to this size are prepared by the thread that has read them: some 0.2 ms, less than a decision
+    /// behind them may wait. Larger ones have a thread of their own.
+    public static let preparedAtOnceBytes = 8 * 1024
+
     /// Orders for copies of records that wait for the clerk.
     public static let waitingExports = 8
 

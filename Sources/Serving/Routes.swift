@@ -18,7 +18,7 @@ public final class RoutingTable: @unchecked Sendable {
     public let intake: Intake
     public let access: AccessList
     public let meters: Meters
-    public let policies: PolicyHolder
+    public let plans: PlanHolder
     /// The device's secret for keyed hashes.
     public let pepper: HMACSHA256
     /// The device's name, for `device.id` in rules.
@@ -33,7 +33,7 @@ public final class RoutingTable: @unchecked Sendable {
     public let isHub: Bool
 
     public init(
-        database: Database, intake: Intake, access: AccessList, meters: Meters, policies: PolicyHolder,
+        database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
         pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
         writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
@@ -41,7 +41,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.intake = intake
         self.access = access
         self.meters = meters
-        self.policies = policies
+        self.plans = plans
         self.pepper = pepper
         self.device = device
         self.health = health
@@ -63,13 +63,15 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var cloudEvents = CloudEvents()
     var scratch: [UInt8] = []
     var writer = JSONWriter(reserving: 2048)
-    var policyCache = PolicyCache()
+    var planCache = PlanCache()
+    private var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
 
     public init(_ table: RoutingTable, clock: Time) throws(StoreError) {
         self.table = table
         self.clock = clock
         reader = try table.database.makeReader()
+        preparer = EventPreparer(table.plans, pepper: table.pepper)
         decider = Decider(device: table.device, pepper: table.pepper, meters: table.meters)
     }
 
@@ -266,6 +268,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             }
             return false
         }
+        submission.bodyBytes = body.count
         submission.weight = body.count + 16 * submission.document.nodeCount
         return true
     }
@@ -274,7 +277,12 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         _ submission: Submission, _ request: borrowing Request, _ response: inout Response
     ) -> Disposition {
         describe(submission, request)
-        if table.intake.submit(submission) { return .pending }
+        var isPrepared = true
+        if submission.work == .events {
+            isPrepared = submission.bodyBytes <= Limits.preparedAtOnceBytes
+            if isPrepared { preparer.prepare(submission) }
+        }
+        if table.intake.submit(submission, isPrepared: isPrepared) { return .pending }
         table.intake.recycle(submission)
         table.meters.requestsShed.add()
         response.header("Retry-After", "1")
@@ -285,6 +293,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     /// Notes who asks, when, and where the answer goes.
     mutating func describe(_ submission: Submission, _ request: borrowing Request) {
         submission.arrivedNanoseconds = clock.monotonicNanoseconds()
+        submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
         if submission.work != .events && submission.work != .arrivals {
             submission.actor = table.access.name(request.header("authorization"), &scratch)
@@ -294,14 +303,8 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     /// An error in the form of the Segment API: `code` and `message`.
     mutating func sendFailure(_ code: StaticString, _ message: String, _ status: UInt16, _ response: inout Response) {
         writer.clear()
-        writer.beginObject()
-        writer.key("success")
-        writer.bool(false)
-        writer.key("code")
-        writer.string(code)
-        writer.key("message")
-        writer.string(message)
-        writer.endObject()
+        let words = Array(message.utf8)
+        writer.failure(code, words.span)
         response.send(status, "application/json", writer.bytes)
     }
 
@@ -321,7 +324,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
         }
-        let policy = table.policies.current(&policyCache)
+        let policy = table.plans.current(&planCache).policy
         writer.clear()
         let now = clock.wallMilliseconds()
         if isBulk {

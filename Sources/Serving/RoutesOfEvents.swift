@@ -86,6 +86,7 @@ extension Routes {
         // One event that was refused goes to the writer too, which keeps the accounts.
         if cloudEvents.output.bytes.isEmpty {
             submission.document = JSONDocument()
+            submission.bodyBytes = 0
             submission.weight = 0
             return true
         }

@@ -35,7 +35,7 @@ extension Routes {
         writer.key("status")
         writer.string(state.word)
         writer.key("bundle")
-        writer.uint(table.policies.current(&policyCache).version)
+        writer.uint(table.plans.current(&planCache).policy.version)
         writer.endObject()
         response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered
@@ -117,7 +117,7 @@ extension Routes {
             response.sendProblem(400, "The reference is not properly percent-encoded.")
             return .answered
         }
-        let policy = table.policies.current(&policyCache)
+        let policy = table.plans.current(&planCache).policy
         do throws(StoreError) {
             let found = try findProfile(policy)
             if found.isMalformed {

@@ -78,6 +78,22 @@ public enum IdentityGraph {
         return resolution
     }
 
+    /// The profile to which all identifiers of an event lead that say anything: `resolve` would find it and change nothing.
+    /// nil for any other event.
+    /// - Parameter found: the event's identifiers; not empty.
+    public static func settled(
+        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> ProfileID? {
+        var profile: ProfileID?
+        var hasStrong = false
+        for identifier in found where !plan.kinds[identifier.kindIndex].isShared {
+            hasStrong = true
+            guard let known = try lookUp(identifier, transaction), profile == nil || profile == known else { return nil }
+            profile = known
+        }
+        return hasStrong ? profile : try lookUp(found[0], transaction)
+    }
+
     /// The profile that an event with these identifiers would be found under, without changing anything; nil for nobody.
     public static func existing(
         _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, in transaction: borrowing WriteTransaction

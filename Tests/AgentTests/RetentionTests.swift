@@ -6,6 +6,7 @@ import Formats
 import Governance
 import Monitoring
 import Platform
+import Serving
 import Store
 import Testing
 
@@ -63,7 +64,7 @@ private final class Device {
             database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundle, device: [], pepper: pepper, meters: meters, random: SeededRandom(seed: 1), transaction)
+                bundle.plans, device: [], pepper: pepper, meters: meters, random: SeededRandom(seed: 1), transaction)
         } catch { fatalError(error.message) }
     }
 
@@ -90,13 +91,17 @@ private final class Device {
             {"type": "track", "userId": "\(user)", "event": "\(event)", "properties": \(properties), "context":
             {"till": {"number": 4}, "consent": {"categoryPreferences": {\(choices.joined(separator: ", "))}}}}
             """.utf8)
-        var document = JSONDocument()
+        let submission = Submission()
         let span = text.span
-        do { try document.parse(span) } catch { fatalError("the test's event is wrong") }
-        let received = now
-        let event = document
+        do { try submission.document.parse(span) } catch { fatalError("the test's event is wrong") }
+        submission.receivedAt = now
+        var preparer = EventPreparer(PlanHolder(bundle.plans), pepper: pepper)
+        preparer.prepare(submission)
         write { transaction throws(StoreError) in
-            _ = try self.pipeline.process(event, event.root, Envelope(receivedAt: received), in: &transaction)
+            for event in submission.events {
+                _ = try self.pipeline.process(
+                    submission, event, Envelope(receivedAt: submission.receivedAt), in: &transaction)
+            }
             try self.pipeline.ledger.write(to: &transaction)
         }
     }
@@ -109,7 +114,7 @@ private final class Device {
             monotonic += 50_000_000
             let (now, monotonic) = (self.now, self.monotonic)
             write { transaction throws(StoreError) in
-                try self.pipeline.sweep(now: now, monotonic: monotonic, &transaction)
+                try self.pipeline.sweep(self.bundle.plans, now: now, monotonic: monotonic, &transaction)
             }
             steps += 1
         } while pipeline.retention.stage != .resting && steps < 10_000
@@ -162,9 +167,9 @@ private final class Device {
             device.monotonic += 50_000_000
             let (now, monotonic) = (device.now, device.monotonic)
             device.write { transaction throws(StoreError) in
-                try device.pipeline.sweep(now: now, monotonic: monotonic, &transaction)
+                try device.pipeline.sweep(device.bundle.plans, now: now, monotonic: monotonic, &transaction)
                 // Not again so soon.
-                try device.pipeline.sweep(now: now, monotonic: monotonic + 1, &transaction)
+                try device.pipeline.sweep(device.bundle.plans, now: now, monotonic: monotonic + 1, &transaction)
             }
             most = max(most, device.meters.purgedAttributes.current - before)
             steps += 1
@@ -181,7 +186,8 @@ private final class Device {
         do throws(StoreError) {
             var transaction = try device.database.beginWrite()
             for step in 0..<2 {
-                try device.pipeline.sweep(now: device.now, monotonic: Int64(step) * 50_000_000, &transaction)
+                try device.pipeline.sweep(
+                    device.bundle.plans, now: device.now, monotonic: Int64(step) * 50_000_000, &transaction)
             }
             // Not committed.
         } catch { Issue.record("the store cannot be written") }
@@ -256,7 +262,8 @@ private final class Device {
 
     @Test func aBundleWithoutEndsIsNeverSwept() {
         let device = Device("version: 1\npurposes: [analytics]\nidentifiers: { u: { from: [userId], send: hmac } }\nevents: { \"*\": { purpose: analytics } }")
-        let isDue = device.pipeline.isSweepDue(.max)
+        device.sweep()
+        let isDue = device.pipeline.isSweepDue(device.bundle.plans, .max)
         #expect(!isDue)
     }
 

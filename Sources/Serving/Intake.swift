@@ -1,9 +1,11 @@
 // The way from the serving threads to the one writer: requests that change something wait here, bounded in number and
-// bytes, until the writer takes all of them for its next commit.
+// bytes, until the writer takes all of them for its next commit. Large ones wait before that for their preparation.
 
+import Collection
 import Formats
 import Platform
 import Store
+import Unification
 
 /// What a request asks the writer to do.
 public enum Work: UInt8, Sendable {
@@ -28,7 +30,7 @@ public enum Work: UInt8, Sendable {
 /// One request on its way to the writer and back. Reused: parsing into its document allocates nothing when warm.
 public final class Submission {
     public var work = Work.events
-    /// The parsed body.
+    /// The parsed body; of events, once they are prepared, a list of what is kept of them.
     public var document = JSONDocument()
     /// The kind of event that the route names; nil for a batch.
     public var type: EventType?
@@ -36,6 +38,8 @@ public final class Submission {
     /// Events of the request that were refused when it was read, in the order of their indices. They are not in the
     /// document; the writer counts them and tells of them with its own.
     public var refused: [RefusedEvent] = []
+    /// Bytes of the body, unpacked.
+    public var bodyBytes = 0
     /// Bytes of the body and of its parsed values: what it weighs against the intake's limit.
     public var weight = 0
     /// Whether it weighs on the intake now: from `submit` until `recycle`.
@@ -52,7 +56,9 @@ public final class Submission {
     public var actor: [UInt8] = []
     /// The request came with `Sec-GPC: 1`.
     public var hasGlobalPrivacyControl = false
-    /// When the request arrived, on the monotonic clock.
+    /// When the request arrived, milliseconds since the epoch.
+    public var receivedAt: Int64 = 0
+    /// The same on the monotonic clock.
     public var arrivedNanoseconds: Int64 = 0
     /// Where the answer goes: the serving thread and its own mark for the connection.
     public var thread = 0
@@ -62,7 +68,59 @@ public final class Submission {
     public var status: UInt16 = 0
     public var answer: [UInt8] = []
 
+    // What `EventPreparer` makes of events.
+    /// The plans by which they were prepared, and by which the writer goes on; nil for other work.
+    public internal(set) var plans: Plans?
+    public internal(set) var events: [PreparedEvent] = []
+    public internal(set) var found: [HashedIdentifier] = []
+    public internal(set) var texts: [UInt8] = []
+    public internal(set) var refusals: [EventRefusal] = []
+    public internal(set) var faults: [EventFault] = []
+
     public init() {}
+
+    /// Gives the request as a whole its answer, in the form of the Segment API.
+    func fail(_ status: UInt16, _ code: StaticString, _ message: StaticString) {
+        self.status = status
+        var writer = JSONWriter(reserving: 128)
+        writer.failure(code, message.bytes)
+        answer = writer.bytes
+    }
+
+    fileprivate func clear() {
+        if document.capacityBytes > Limits.pooledSubmissionBytes { document = JSONDocument() }
+        if answer.capacity > Limits.pooledSubmissionBytes { answer = [] }
+        answer.removeAll(keepingCapacity: true)
+        type = nil
+        isBatch = false
+        profile = nil
+        named = nil
+        identifiers = []
+        number = 0
+        hasGlobalPrivacyControl = false
+        refused = []
+        plans = nil
+        let isLarge = events.count > Limits.pooledEvents
+        events.removeAll(keepingCapacity: !isLarge)
+        found.removeAll(keepingCapacity: !isLarge)
+        texts.removeAll(keepingCapacity: !isLarge)
+        refusals.removeAll()
+        faults.removeAll()
+    }
+}
+
+extension JSONWriter {
+    /// An error in the form of the Segment API: `code` and `message`.
+    mutating func failure(_ code: StaticString, _ message: Span<UInt8>) {
+        beginObject()
+        key("success")
+        bool(false)
+        key("code")
+        string(code)
+        key("message")
+        string(message)
+        endObject()
+    }
 }
 
 /// A bounded queue of submissions with a pool of spent ones.
@@ -75,6 +133,13 @@ public final class Intake: @unchecked Sendable {
     private var spent: [Submission] = []
     private var isClosed = false
     private var isPoked = false
+    /// Submissions in `unprepared` and the one that is being prepared.
+    private var inPreparation = 0
+
+    private let preparerLock = Lock()
+    // Under `preparerLock`.
+    private var unprepared: [Submission] = []
+    private var hasPreparerEnded = false
 
     public init() {
         waiting.reserveCapacity(64)
@@ -88,17 +153,7 @@ public final class Intake: @unchecked Sendable {
 
     /// Gives a submission back for reuse.
     public func recycle(_ submission: Submission) {
-        if submission.document.capacityBytes > Limits.pooledSubmissionBytes { submission.document = JSONDocument() }
-        if submission.answer.capacity > Limits.pooledSubmissionBytes { submission.answer = [] }
-        submission.answer.removeAll(keepingCapacity: true)
-        submission.type = nil
-        submission.isBatch = false
-        submission.profile = nil
-        submission.named = nil
-        submission.identifiers = []
-        submission.number = 0
-        submission.hasGlobalPrivacyControl = false
-        submission.refused = []
+        submission.clear()
         lock.with {
             if submission.isCounted { countedBytes -= submission.weight }
             submission.isCounted = false
@@ -107,21 +162,57 @@ public final class Intake: @unchecked Sendable {
     }
 
     /// Hands a filled submission to the writer.
+    /// - Parameter isPrepared: false for events that `takeUnprepared` shall give out first.
     /// - Returns: false when the intake is full or closed: answer 503 and Retry-After.
-    public func submit(_ submission: Submission) -> Bool {
+    public func submit(_ submission: Submission, isPrepared: Bool = true) -> Bool {
         lock.lock()
-        defer { lock.unlock() }
-        if isClosed || waiting.count >= Limits.intakeRequests
+        if isClosed || waiting.count + inPreparation >= Limits.intakeRequests
             || (countedBytes > 0 && countedBytes + submission.weight > Limits.intakeBytes)
         {
+            lock.unlock()
             return false
         }
-        waiting.append(submission)
         countedBytes += submission.weight
         submission.isCounted = true
-        if waiting.count == 1 { lock.signal() }
+        if isPrepared {
+            waiting.append(submission)
+            if waiting.count == 1 { lock.signal() }
+        } else {
+            inPreparation += 1
+        }
+        lock.unlock()
+        if isPrepared { return true }
+        preparerLock.with {
+            unprepared.append(submission)
+            if unprepared.count == 1 { preparerLock.signal() }
+        }
         return true
     }
+
+    // MARK: Preparation
+
+    /// The next submission whose events are to be prepared; blocks while there is none. Give it to `addPrepared`.
+    /// - Returns: nil when the intake is closed and no more will come.
+    public func takeUnprepared() -> Submission? {
+        preparerLock.lock()
+        defer { preparerLock.unlock() }
+        while unprepared.isEmpty {
+            if hasPreparerEnded { return nil }
+            preparerLock.wait()
+        }
+        return unprepared.removeFirst()
+    }
+
+    /// Hands a submission that has been prepared to the writer.
+    public func addPrepared(_ submission: Submission) {
+        lock.with {
+            inPreparation -= 1
+            waiting.append(submission)
+            if waiting.count == 1 { lock.signal() }
+        }
+    }
+
+    // MARK: The writer's side
 
     /// Takes everything that waits; blocks while there is nothing, until `poke`, `close` or the time is up.
     /// - Parameter batch: emptied and filled.
@@ -130,10 +221,10 @@ public final class Intake: @unchecked Sendable {
         batch.removeAll(keepingCapacity: true)
         lock.lock()
         defer { lock.unlock() }
-        if waiting.isEmpty && !isClosed && !isPoked { lock.wait(milliseconds: waitMilliseconds) }
+        if waiting.isEmpty && !isPoked && !(isClosed && inPreparation == 0) { lock.wait(milliseconds: waitMilliseconds) }
         isPoked = false
         swap(&batch, &waiting)
-        return !(isClosed && batch.isEmpty)
+        return !(isClosed && batch.isEmpty && inPreparation == 0)
     }
 
     /// Wakes the writer for work that does not come through here.
@@ -149,6 +240,10 @@ public final class Intake: @unchecked Sendable {
         lock.with {
             isClosed = true
             lock.signal()
+        }
+        preparerLock.with {
+            hasPreparerEnded = true
+            preparerLock.signal()
         }
     }
 }
