@@ -12,6 +12,14 @@ public enum Limits {
     public static let trimmedPerCommit = 512
     /// Entries of the log that one transaction looks at for an erasure: a few milliseconds, so that events need not wait.
     public static let erasureStep = 4096
+    /// Pages of the store that events leave to privacy work and trimming: 512 KiB. An erasure takes some 30 pages a step, and
+    /// what it frees can be taken again two commits later.
+    public static let reservedPages = 128
+    /// Pages that an event is reckoned with when room is short: the leaves of a dozen tables, a record and an entry of the
+    /// log of more than a page.
+    public static let pagesPerEvent = 32
+    /// Privacy calls of one transaction when there is room for nothing else.
+    public static let callsPerFullCommit = 2
     /// Profiles or events that one step of the sweep looks at, and how many profiles it changes, with how many bytes: a
     /// millisecond of looking, and some hundred pages of 4 KiB at most.
     public static let sweptPerStep = 256

@@ -110,7 +110,7 @@ extension Pipeline {
     ///   - now: milliseconds since the epoch, what everything's age is measured by.
     ///   - monotonic: nanoseconds, what the steps are paced by.
     mutating func sweep(
-        _ plans: Plans, now: Int64, monotonic: Int64, _ transaction: inout WriteTransaction
+        _ plans: Plans, now: Int64, monotonic: Int64, _ room: DiskRoom, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         if retention.plans !== plans { retention.use(plans) }
         guard isSweepDue(plans, monotonic) else { return }
@@ -121,9 +121,8 @@ extension Pipeline {
             retention.beganAt = monotonic
             retention.total = Purged()
             retention.move(to: .profiles)
-        case .profiles: try sweepProfiles(plans, now, &transaction)
-        case .log: try sweepEvents(plans, now, isAside: false, &transaction)
-        case .quarantine: try sweepEvents(plans, now, isAside: true, &transaction)
+        case .profiles: try sweepProfiles(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .log, .quarantine: try sweepEvents(plans, now, room.changes(atMost: Limits.sweptPerStep), &transaction)
         case .ending:
             try noteSweep(now, &transaction)
             retention.move(to: .resting)
@@ -176,7 +175,7 @@ extension Pipeline {
     // MARK: Profiles
 
     private mutating func sweepProfiles(
-        _ plans: Plans, _ now: Int64, _ transaction: inout WriteTransaction
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let profiles = transaction.tables.profiles
         let attributes = plans.policy.attributes
@@ -189,7 +188,7 @@ extension Pipeline {
         var bytes = 0
         var record: [UInt8] = []
         try transaction.scan(profiles, from: start.span) { key, value in
-            if looked == Limits.sweptPerStep || found.count == Limits.purgedPerStep || bytes > Limits.purgedBytesPerStep {
+            if looked == Limits.sweptPerStep || found.count == most || bytes > Limits.purgedBytesPerStep {
                 rest = [UInt8](copying: key)
                 return false
             }
@@ -269,8 +268,9 @@ extension Pipeline {
     // MARK: Events
 
     private mutating func sweepEvents(
-        _ plans: Plans, _ now: Int64, isAside: Bool, _ transaction: inout WriteTransaction
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
+        let isAside = retention.stage == .quarantine
         let table = isAside ? transaction.tables.quarantine : transaction.tables.log
         let start = retention.next
         var over: [UInt64] = []
@@ -278,7 +278,7 @@ extension Pipeline {
         var looked = 0
         var document = JSONDocument()
         try transaction.scan(table, from: start.span) { key, value in
-            if looked == Limits.sweptPerStep {
+            if looked == Limits.sweptPerStep || over.count == most {
                 rest = [UInt8](copying: key)
                 return false
             }

@@ -172,6 +172,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var needsTrim = true
     /// The accounts as they are on the disk; nil: not known to be what the pipeline began with.
     private var committed: Ledger?
+    /// What the transaction under way may take.
+    private var room = DiskRoom.none
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
@@ -269,17 +271,25 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var position = 0
         var place = Place()
         var pending = requests
+        var isFull = false
         repeat {
             let mark = self.mark
             let first = position
             do throws(StoreError) {
+                room = isFull ? .none : try DiskRoom(database)
                 var transaction = try database.beginWrite()
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
-                var budget = Limits.eventsPerCommit
+                var budget = room.budget
                 while position < batch.count, budget > 0 {
                     let submission = batch[position]
+                    if !room.takesEvents, submission.work.waitsForRoom {
+                        shed(submission)
+                        place = Place()
+                        position += 1
+                        continue
+                    }
                     if !place.isInside {
                         begin(submission)
                         place = firstPlace(submission)
@@ -293,7 +303,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 }
                 try eraseMore(&transaction)
                 try pipeline.sweep(
-                    plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), &transaction)
+                    plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
@@ -310,6 +320,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
             } catch {
+                // Without events there may be room enough.
+                if error == .full, !isFull, first < batch.count {
+                    goBack(to: mark)
+                    // What was answered well was not done.
+                    for index in first..<batch.count where batch[index].status == 200 { batch[index].status = 0 }
+                    isFull = true
+                    place = Place()
+                    position = first
+                    continue
+                }
                 giveUp(error, batch, from: first, pending, mark)
                 return
             }
@@ -328,15 +348,31 @@ final class Writer<Time: Clock, Random: RandomSource> {
         isFailing = true
         cursors.finish(requests, hasFailed: true)
         for index in first..<batch.count {
-            batch[index].status = 503
-            batch[index].answer = Array(
-                "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
-                    .utf8)
+            refuse(batch[index])
             answer(batch[index])
         }
         completions.wake()
         needsTrim = true
         sleep(milliseconds: 50)
+    }
+
+    private func refuse(_ submission: Submission) {
+        submission.status = 503
+        submission.answer = Array(
+            "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
+                .utf8)
+    }
+
+    /// Refuses events for which the disk has no room any more; what is left of it is for privacy work.
+    private func shed(_ submission: Submission) {
+        refuse(submission)
+        health.storeIs(.diskFull)
+        if !isFailing {
+            Log.error("the store is full; events are refused until there is room") {
+                $0.field("reason", StoreError.full.message)
+            }
+        }
+        isFailing = true
     }
 
     /// Whether the last group that held events could not be written.
@@ -589,7 +625,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         var erasure = try pipeline.erase(
             subject, submission.named, actor: submission.actor, now: envelope.receivedAt, &transaction)
-        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: envelope.receivedAt, &transaction)
+        try pipeline.eraseMore(
+            &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
         erasures.append(erasure)
         needsTrim = true
         var writer = JSONWriter(reserving: 160)
@@ -667,7 +704,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func eraseMore(_ transaction: inout WriteTransaction) throws(StoreError) {
         guard let index = erasures.firstIndex(where: { $0.state == .erasing }) else { return }
         var erasure = erasures[index]
-        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: clock.wallMilliseconds(), &transaction)
+        try pipeline.eraseMore(
+            &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: clock.wallMilliseconds(), &transaction)
         erasures[index] = erasure
         if erasure.state != .erasing { needsTrim = true }
     }

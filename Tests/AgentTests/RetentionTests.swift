@@ -114,7 +114,8 @@ private final class Device {
             monotonic += 50_000_000
             let (now, monotonic) = (self.now, self.monotonic)
             write { transaction throws(StoreError) in
-                try self.pipeline.sweep(self.bundle.plans, now: now, monotonic: monotonic, &transaction)
+                try self.pipeline.sweep(
+                    self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
             }
             steps += 1
         } while pipeline.retention.stage != .resting && steps < 10_000
@@ -167,9 +168,10 @@ private final class Device {
             device.monotonic += 50_000_000
             let (now, monotonic) = (device.now, device.monotonic)
             device.write { transaction throws(StoreError) in
-                try device.pipeline.sweep(device.bundle.plans, now: now, monotonic: monotonic, &transaction)
+                let (plans, room) = (device.bundle.plans, try DiskRoom(device.database))
+                try device.pipeline.sweep(plans, now: now, monotonic: monotonic, room, &transaction)
                 // Not again so soon.
-                try device.pipeline.sweep(device.bundle.plans, now: now, monotonic: monotonic + 1, &transaction)
+                try device.pipeline.sweep(plans, now: now, monotonic: monotonic + 1, room, &transaction)
             }
             most = max(most, device.meters.purgedAttributes.current - before)
             steps += 1
@@ -187,7 +189,8 @@ private final class Device {
             var transaction = try device.database.beginWrite()
             for step in 0..<2 {
                 try device.pipeline.sweep(
-                    device.bundle.plans, now: device.now, monotonic: Int64(step) * 50_000_000, &transaction)
+                    device.bundle.plans, now: device.now, monotonic: Int64(step) * 50_000_000,
+                    try DiskRoom(device.database), &transaction)
             }
             // Not committed.
         } catch { Issue.record("the store cannot be written") }
