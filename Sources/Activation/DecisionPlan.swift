@@ -12,6 +12,8 @@ public struct Audience: Sendable {
     let expression: Int
     /// Audiences that the condition mentions, all before this one.
     let needs: UInt64
+    /// What the condition reads.
+    let slots: [Int]
 }
 
 /// What a rule that matches answers.
@@ -127,7 +129,9 @@ struct DecisionPlanReader {
                 continue
             }
             plan.audiences.append(
-                Audience(name: copy(document.bytes(name)), expression: expression.number, needs: plan.closure(needs)))
+                Audience(
+                    name: copy(document.bytes(name)), expression: expression.number, needs: plan.closure(needs),
+                    slots: expression.slots))
         }
     }
 

@@ -66,6 +66,16 @@ public final class Policy: @unchecked Sendable {
     /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
     public func audiences(of expression: Expression) -> UInt64 { decisions.closure(slots.audiences(expression.slots)) }
 
+    /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences.
+    public func restrictedAttributes(of expression: Expression) -> [Int] {
+        var read = expression.slots
+        let needed = audiences(of: expression)
+        for number in decisions.audiences.indices where needed & 1 << UInt64(number) != 0 {
+            read.append(contentsOf: decisions.audiences[number].slots)
+        }
+        return attributes.restricted(among: read, slots)
+    }
+
     private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {
         guard let section = document.member(bundle, "audiences"), document.kind(section) == .object else { return [] }
         var names: [String] = []

@@ -31,6 +31,7 @@ public final class Bundle: @unchecked Sendable {
         plans = Plans(policy, tracking)
         self.destinations = destinations
         self.isLoaded = isLoaded
+        checkRestricted(document, &reader)
         reader.refuseOthers(
             document, document.root,
             [

@@ -14,6 +14,25 @@ public enum Limits {
     public static let trimmedPerCommit = 512
     /// Entries of the log that one transaction looks at for an erasure: a few milliseconds, so that events need not wait.
     public static let erasureStep = 4096
+    /// Pages of the store that events leave to privacy work and trimming: 512 KiB. An erasure takes some 30 pages a step, and
+    /// what it frees can be taken again two commits later.
+    public static let reservedPages = 128
+    /// Pages that an event is reckoned with when room is short: the leaves of a dozen tables, a record and an entry of the
+    /// log of more than a page.
+    public static let pagesPerEvent = 32
+    /// Pages beyond the reserve with which room is not short: several times what one transaction changes (24 MiB).
+    public static let pagesInPlenty = 6144
+    /// Privacy calls of one transaction when there is room for nothing else.
+    public static let callsPerFullCommit = 2
+    /// Profiles or events that one step of the sweep looks at, and how many profiles it changes, with how many bytes: a
+    /// millisecond of looking, and some hundred pages of 4 KiB at most.
+    public static let sweptPerStep = 256
+    public static let purgedPerStep = 64
+    public static let purgedBytesPerStep = 128 * 1024
+    /// Between two steps, milliseconds: events and decisions hardly notice, and a million profiles take four minutes.
+    public static let sweepPauseMilliseconds: Int64 = 50
+    /// Between two passes at most, milliseconds: what is kept in months goes in the hour in which its time is up.
+    public static let sweepRestMilliseconds: Int64 = 3_600_000
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

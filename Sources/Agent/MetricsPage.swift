@@ -37,6 +37,7 @@ struct MetricsPage {
         page.counter("gatehouse_identity_merges_total", "Profiles joined.", meters.identityMerges.current)
         page.counter("gatehouse_identity_conflicts_total", "Links that a unique kind forbade.", meters.identityConflicts.current)
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
+        writePurged(&page)
         page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
         page.gauge(
             "gatehouse_connections", "Open connections.", Int64(statistics.openConnections.load(ordering: .relaxed)))
@@ -62,6 +63,15 @@ struct MetricsPage {
             ("refused", ledger.refused),
         ]
         for (name, value) in terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+    }
+
+    private func writePurged(_ page: inout MetricsWriter) {
+        page.family("gatehouse_purged_total", "What was taken away because its time was up, since the start.", "counter")
+        let terms: [(StaticString, UInt64)] = [
+            ("profiles", meters.purgedProfiles.current), ("attributes", meters.purgedAttributes.current),
+            ("events", meters.purgedEvents.current), ("quarantined", meters.purgedQuarantined.current),
+        ]
+        for (name, value) in terms { page.sample("gatehouse_purged_total", "what", name, value) }
     }
 
     /// `queued` is counted from the cursor to the log's end, and not as what the other terms leave over.

@@ -47,6 +47,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var waiting = WaitingRoom()
     var audit: AuditLog
     var suppression: SuppressionList
+    var retention = Retention()
     /// The plans by which the event under way was prepared, or those in force.
     private(set) var plans: Plans
     let subjects: AuditSubject

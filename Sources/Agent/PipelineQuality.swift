@@ -83,8 +83,8 @@ extension Pipeline {
         let key = NumberKey(number)
         var record: [UInt8] = []
         if let found = try transaction.get(transaction.tables.quarantine, key.bytes.span) { record = [UInt8](copying: found) }
-        guard let (receivedAt, hasControl) = load(record) else {
-            return EventRefusal("not_there", "there is no such event in quarantine, or its record is damaged")
+        guard let (receivedAt, hasControl) = load(record, now: now) else {
+            return EventRefusal("not_there", "there is no such event in quarantine, its time is up, or its record is damaged")
         }
         let envelope = Envelope(receivedAt: receivedAt)
         do throws(Ending) {
@@ -116,9 +116,9 @@ extension Pipeline {
 
     /// Brings what quarantine holds back to where the journey left it: identifiers, message id, body.
     /// - Returns: when it was received, and whether with `Sec-GPC`; nil for a record that cannot be read.
-    private mutating func load(_ record: [UInt8]) -> (Int64, Bool)? {
+    private mutating func load(_ record: [UInt8], now: Int64) -> (Int64, Bool)? {
         let span = record.span
-        guard let entry = LogEntryView(span) else { return nil }
+        guard let entry = LogEntryView(span), !plans.isOver(entry, &kept, isAside: true, now: now) else { return nil }
         var wrapped = JSONDocument()
         do throws(JSONError) { try wrapped.parse(entry.body) } catch { return nil }
         guard let event = wrapped.member(wrapped.root, "event") else { return nil }

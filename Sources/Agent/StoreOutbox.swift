@@ -39,6 +39,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private let neededAudiences: UInt64
     private var message = JSONWriter(reserving: 4096)
     private var path: [JSONNode] = []
+    /// Fields of the event under way that this destination does not get: restricted, and not named by it.
+    private var withheld: [[[UInt8]]] = []
 
     init(
         bundle: Bundle, target: BundledDestination, identity: DeviceIdentity, pepper: HMACSHA256, database: Database,
@@ -129,6 +131,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 }
             },
             { number, entry in
+                if self.bundle.plans.isOver(entry, &self.event, now: self.surroundings.now) {
+                    return filling.pass(sequence: number, as: .expired)
+                }
                 if self.mayLeave(entry) {
                     self.compose(entry, number)
                     let text = self.message.bytes
@@ -234,6 +239,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     /// it comes from (DESIGN section 7).
     private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.clear()
+        let tracking = bundle.plans.tracking
+        withheld = tracking.rule(ofKept: event.root, event)?.restricted ?? tracking.keeping.restricted
         guard target.destination.format == .cloudEvents else { return composeMessage(entry, number) }
         // CloudEvents 1.0, JSON format: the message is the data, and the last word of the type says which kind it is.
         message.beginObject()
@@ -307,7 +314,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     }
 
     private func writeValue(_ value: JSONNode) {
-        guard event.kind(value) == .object, !target.destination.denied.isEmpty else {
+        guard event.kind(value) == .object, !target.destination.denied.isEmpty || !withheld.isEmpty else {
             message.value(event, value)
             return
         }
@@ -333,15 +340,22 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     }
 
     private var isDenied: Bool {
-        for denied in target.destination.denied where denied.count == path.count {
-            var isSame = true
-            for index in path.indices {
-                let segment = denied[index]
-                if !event.equals(path[index], segment.span) { isSame = false }
-            }
-            if isSame { return true }
+        for denied in target.destination.denied where isHere(denied) { return true }
+        for field in withheld where isHere(field) {
+            for named in target.destination.restricted where isHere(named) { return false }
+            return true
         }
         return false
+    }
+
+    /// Whether `path` is at a field now.
+    private func isHere(_ field: [[UInt8]]) -> Bool {
+        if field.count != path.count { return false }
+        for index in path.indices {
+            let segment = field[index]
+            if !event.equals(path[index], segment.span) { return false }
+        }
+        return true
     }
 
     private func writeIdentifiers(_ entry: borrowing LogEntryView) {

@@ -172,6 +172,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var needsTrim = true
     /// The accounts as they are on the disk; nil: not known to be what the pipeline began with.
     private var committed: Ledger?
+    /// What the transaction under way may take.
+    private var room = DiskRoom.none
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
@@ -198,10 +200,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     func run() {
         var batch: [Submission] = []
         resume()
-        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : Limits.writerIdleMilliseconds) {
+        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate { continue }
+            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -209,6 +211,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether something is left to do that nobody asks for.
     private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
+
+    /// Whether what has been kept for long enough is to be looked for.
+    private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -241,13 +246,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var waiting: WaitingRoom
         var audit: AuditLog
         var suppression: SuppressionList
+        var retention: Retention
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -256,6 +262,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.waiting = mark.waiting
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
+        pipeline.retention = mark.retention
         erasures = mark.erasures
     }
 
@@ -264,17 +271,25 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var position = 0
         var place = Place()
         var pending = requests
+        var isFull = false
         repeat {
             let mark = self.mark
             let first = position
             do throws(StoreError) {
+                room = isFull ? .none : try DiskRoom(database)
                 var transaction = try database.beginWrite()
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
-                var budget = Limits.eventsPerCommit
+                var budget = room.budget
                 while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
+                    if !room.takesEvents, submission.work.waitsForRoom {
+                        shed(submission)
+                        place = Place()
+                        position += 1
+                        continue
+                    }
                     if !place.isInside {
                         begin(submission)
                         place = firstPlace(submission)
@@ -287,6 +302,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     }
                 }
                 try eraseMore(&transaction)
+                try pipeline.sweep(
+                    plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
@@ -303,6 +320,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
             } catch {
+                // Without events there may be room enough.
+                if error == .full, !isFull, first < batch.count {
+                    goBack(to: mark)
+                    // What was answered well was not done.
+                    for index in first..<batch.count where batch[index].status == 200 { batch[index].status = 0 }
+                    isFull = true
+                    place = Place()
+                    position = first
+                    continue
+                }
                 giveUp(error, batch, from: first, pending, mark)
                 return
             }
@@ -321,15 +348,31 @@ final class Writer<Time: Clock, Random: RandomSource> {
         isFailing = true
         cursors.finish(requests, hasFailed: true)
         for index in first..<batch.count {
-            batch[index].status = 503
-            batch[index].answer = Array(
-                "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
-                    .utf8)
+            refuse(batch[index])
             answer(batch[index])
         }
         completions.wake()
         needsTrim = true
         sleep(milliseconds: 50)
+    }
+
+    private func refuse(_ submission: Submission) {
+        submission.status = 503
+        submission.answer = Array(
+            "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
+                .utf8)
+    }
+
+    /// Refuses events for which the disk has no room any more; what is left of it is for privacy work.
+    private func shed(_ submission: Submission) {
+        refuse(submission)
+        health.storeIs(.diskFull)
+        if !isFailing {
+            Log.error("the store is full; events are refused until there is room") {
+                $0.field("reason", StoreError.full.message)
+            }
+        }
+        isFailing = true
     }
 
     /// Whether the last group that held events could not be written.
@@ -582,7 +625,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         var erasure = try pipeline.erase(
             subject, submission.named, actor: submission.actor, now: envelope.receivedAt, &transaction)
-        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: envelope.receivedAt, &transaction)
+        try pipeline.eraseMore(
+            &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
         erasures.append(erasure)
         needsTrim = true
         var writer = JSONWriter(reserving: 160)
@@ -660,7 +704,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func eraseMore(_ transaction: inout WriteTransaction) throws(StoreError) {
         guard let index = erasures.firstIndex(where: { $0.state == .erasing }) else { return }
         var erasure = erasures[index]
-        try pipeline.eraseMore(&erasure, atMost: Limits.erasureStep, now: clock.wallMilliseconds(), &transaction)
+        try pipeline.eraseMore(
+            &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: clock.wallMilliseconds(), &transaction)
         erasures[index] = erasure
         if erasure.state != .erasing { needsTrim = true }
     }

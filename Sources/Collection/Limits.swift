@@ -26,6 +26,8 @@ public enum Limits {
     public static let keptBufferBytes = 24 * 1024
     /// Events set aside in quarantine; the oldest go first.
     public static let quarantinedEvents: UInt64 = 1000
+    /// Restricted fields of an event of the plan: each is looked for in every message that leaves.
+    public static let restrictedFields = 64
     /// Schemas inside each other in a schema of the tracking plan: as deep as an event's JSON.
     public static let schemaDepth = 32
     /// Schemas, names and constants of one schema, some 50 bytes each: the largest plans have a few hundred an event.

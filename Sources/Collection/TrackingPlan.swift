@@ -28,11 +28,16 @@ public struct EventRule: Sendable {
     public var invalid: InvalidPolicy
     /// What the properties must be like.
     public var schema: CompiledSchema?
+    /// How long events of this kind are kept after they were taken, milliseconds; 0: as long as their purpose says.
+    public var timeToLive: Int64 = 0
+    /// Fields that leave for no destination that does not name them.
+    public var restricted: [[[UInt8]]] = []
 }
 
 public struct TrackingPlan: Sendable {
     public private(set) var rules: [EventRule] = []
     private var fallback: EventRule?
+    public private(set) var keeping = EventKeeping()
 
     /// A plan that takes every event for one purpose: what a device does before it has a bundle.
     public init(everythingFor purpose: Int) {
@@ -53,7 +58,7 @@ public struct TrackingPlan: Sendable {
                 continue
             }
             reader.refuseOthers(
-                document, settings, ["purpose", "tier", "priority", "invalid", "schema"], of: "an event")
+                document, settings, ["purpose", "tier", "priority", "invalid", "schema", "ttl", "restricted"], of: "an event")
             guard document.member(settings, "purpose") != nil else {
                 reader.report(document, settings, "this event needs a purpose: one of the bundle's purposes")
                 continue
@@ -84,6 +89,8 @@ public struct TrackingPlan: Sendable {
             if let schema = document.member(settings, "schema"), !document.isNull(schema) {
                 rule.schema = CompiledSchema(document, schema, &reader)
             }
+            rule.readKeeping(document, settings, &reader)
+            keeping.take(rule)
             if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
         }
     }

@@ -172,6 +172,10 @@ public struct Destination: Sendable {
     public internal(set) var identifiers: [[UInt8]] = []
     /// Dotted paths of fields that never leave, each split at its dots: `context.ip` is [context, ip].
     public internal(set) var denied: [[[UInt8]]] = []
+    /// What it gets although it is restricted: fields of events by their paths, and attributes as [profile, name]. The node
+    /// is for complaints.
+    public internal(set) var restricted: [[[UInt8]]] = []
+    public internal(set) var restrictedNode: JSONNode?
     public internal(set) var maximumEvents = Int(Limits.defaultBatchEvents)
     /// Of a request's body before compression.
     public internal(set) var maximumBytes = Int(Limits.defaultBatchBytes)
@@ -231,7 +235,7 @@ public struct DestinationPlan: Sendable {
     ) -> Destination? {
         reader.refuseOthers(
             document, settings,
-            ["url", "purpose", "when", "identifiers", "deny", "batch", "fallback", "format", "token"], of: "a destination")
+            ["url", "purpose", "when", "identifiers", "deny", "restricted", "batch", "fallback", "format", "token"], of: "a destination")
         let nameBytes = copy(document, name)
         guard !nameBytes.isEmpty, nameBytes.count <= 64 else {
             reader.report(document, name, "a destination's name has 1 to 64 bytes")
@@ -279,14 +283,9 @@ public struct DestinationPlan: Sendable {
                 destination.identifiers.append(kind)
             }
         }
-        for node in texts(document, settings, "deny", atMost: Limits.deniedFields, &reader) {
-            let path = split(document.bytes(node))
-            if path.contains([]) {
-                reader.report(document, node, "deny lists fields by their paths, such as context.ip")
-            } else {
-                destination.denied.append(path)
-            }
-        }
+        destination.denied = reader.fieldPaths(document, settings, "deny", atMost: Limits.deniedFields)
+        destination.restrictedNode = document.member(settings, "restricted")
+        destination.restricted = reader.fieldPaths(document, settings, "restricted", atMost: Limits.deniedFields)
         if let batch = reader.object(document, settings, "batch") {
             reader.refuseOthers(document, batch, ["events", "bytes", "delay"], of: "a batch")
             if let events = reader.integer(document, batch, "events", Limits.batchEvents) {
@@ -362,14 +361,6 @@ public struct DestinationPlan: Sendable {
         var bytes: [UInt8] = []
         bytes.append(contentsOf: document.bytes(node))
         return bytes
-    }
-
-    private static func split(_ path: Span<UInt8>) -> [[UInt8]] {
-        var parts: [[UInt8]] = [[]]
-        for index in 0..<path.count {
-            if path[index] == UInt8(ascii: ".") { parts.append([]) } else { parts[parts.count - 1].append(path[index]) }
-        }
-        return parts
     }
 
     private static func list(_ names: [[UInt8]]) -> String {

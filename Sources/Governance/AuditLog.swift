@@ -19,6 +19,8 @@ public enum AuditAction: Sendable {
     case configuration
     /// An event left quarantine.
     case quarantine
+    /// Data whose time was up was purged.
+    case retention
 
     public var name: StaticString {
         switch self {
@@ -28,6 +30,7 @@ public enum AuditAction: Sendable {
         case .erase: "erase"
         case .configuration: "configuration"
         case .quarantine: "quarantine"
+        case .retention: "retention"
         }
     }
 }
@@ -98,6 +101,15 @@ public struct AuditLog {
         _ action: AuditAction, actor: [UInt8], subject: [UInt8]?, at time: Int64, in transaction: inout WriteTransaction,
         detail: (inout JSONWriter) -> Void = { _ in }
     ) throws(StoreError) {
+        var line = AuditLog.begin(action, actor, subject, time)
+        detail(&line)
+        try finish(&line, in: &transaction)
+    }
+
+    // What is in these two is compiled once, and not again for each `detail`.
+
+    @inline(never)
+    private static func begin(_ action: AuditAction, _ actor: [UInt8], _ subject: [UInt8]?, _ time: Int64) -> JSONWriter {
         var line = JSONWriter(reserving: 192)
         line.beginObject()
         line.key("at")
@@ -112,7 +124,11 @@ public struct AuditLog {
             line.key("subject")
             line.string(subject)
         }
-        detail(&line)
+        return line
+    }
+
+    @inline(never)
+    private mutating func finish(_ line: inout JSONWriter, in transaction: inout WriteTransaction) throws(StoreError) {
         line.endObject()
         let number = NumberKey(next)
         head = chain(head, number, line.bytes.span)

@@ -16,19 +16,28 @@ public struct PurposePlan: Sendable {
     public private(set) var names: [[UInt8]] = []
     /// The stable number of each name in records.
     public private(set) var tags: [UInt32] = []
+    /// How long what was taken for each purpose is kept, milliseconds; 0 for no end.
+    public private(set) var timesToLive: [Int64] = []
 
     public init() {}
 
     /// Reads the section; problems are remembered by the reader.
     public init(_ document: borrowing JSONDocument, _ bundle: JSONNode, _ reader: inout PlanReader) {
         guard let list = document.member(bundle, "purposes") else { return }
-        guard document.kind(list) == .array else {
-            reader.report(document, list, "purposes must be a list of names")
+        let hasSettings = document.kind(list) == .object
+        guard hasSettings || document.kind(list) == .array else {
+            reader.report(
+                document, list, "purposes must be a list of names, or a map of names and settings: { analytics: { ttl: 90d } }")
             return
         }
         var element = document.firstChild(list)
         while let node = element {
             element = document.next(node)
+            var timeToLive: Int64 = 0
+            if hasSettings, let settings = element {
+                element = document.next(settings)
+                timeToLive = PurposePlan.readTimeToLive(document, settings, &reader)
+            }
             guard document.kind(node) == .string, !document.bytes(node).isEmpty,
                 document.bytes(node).count <= Limits.purposeNameBytes
             else {
@@ -46,6 +55,7 @@ public struct PurposePlan: Sendable {
                 name.append(contentsOf: document.bytes(node))
                 names.append(name)
                 tags.append(tag)
+                timesToLive.append(timeToLive)
             }
         }
     }

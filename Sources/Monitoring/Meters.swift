@@ -38,6 +38,11 @@ public final class Meters: Sendable {
     /// Profiles that were joined, and links that a `unique` kind forbade.
     public let identityMerges = Counter()
     public let identityConflicts = Counter()
+    /// What was taken away because its time was up.
+    public let purgedProfiles = Counter()
+    public let purgedAttributes = Counter()
+    public let purgedEvents = Counter()
+    public let purgedQuarantined = Counter()
     public let commits = Counter()
     /// Time to decide, from the parsed request to the written answer.
     public let decide = Histogram()

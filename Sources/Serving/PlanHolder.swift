@@ -9,11 +9,19 @@ import Synchronization
 public final class Plans: Sendable {
     public let policy: Policy
     public let tracking: TrackingPlan
+    /// The shortest time that any event is kept, milliseconds; 0: for good.
+    public let shortestEventTime: Int64
 
     public init(_ policy: Policy, _ tracking: TrackingPlan) {
         self.policy = policy
         self.tracking = tracking
+        shortestEventTime = Plans.shorter(tracking.keeping.shortestTimeToLive, policy.purposes.shortestTimeToLive)
     }
+}
+
+extension Plans {
+    /// The shorter of two times, of which 0 is none.
+    public static func shorter(_ a: Int64, _ b: Int64) -> Int64 { a == 0 ? b : b == 0 ? a : min(a, b) }
 }
 
 /// The plans in force, for any number of threads.

@@ -195,6 +195,38 @@ public final class Database: @unchecked Sendable {
         return Int64(information.me_last_pgno + 1) * Int64(status.ms_psize)
     }
 
+    /// How many pages the next writing transaction can take before the map is full, counted no further than `enough`: those
+    /// that were never used, and those that earlier transactions have freed. What the last commit has freed is not among
+    /// them: LMDB gives it out one commit later.
+    public func freePages(atMost enough: Int) throws(StoreError) -> Int {
+        var information = MDB_envinfo()
+        var status = MDB_stat()
+        mdb_env_info(environment, &information)
+        mdb_env_stat(environment, &status)
+        var free = max(0, information.me_mapsize / Int(status.ms_psize) - information.me_last_pgno - 1)
+        if free >= enough { return enough }
+        var transaction: OpaquePointer?
+        var code = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &transaction)
+        guard code == 0, let transaction else { throw StoreError("mdb_txn_begin", code) }
+        defer { mdb_txn_abort(transaction) }
+        var cursor: OpaquePointer?
+        // The list of free pages is the table 0: number of the freeing transaction → count of pages, their numbers.
+        code = mdb_cursor_open(transaction, 0, &cursor)
+        if code != 0 { throw StoreError("mdb_cursor_open", code) }
+        defer { mdb_cursor_close(cursor) }
+        var name = MDB_val()
+        var value = MDB_val()
+        code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
+        while code == 0, free < enough {
+            // Both are words of the machine's size at any alignment, as mdb_stat(1) reads them.
+            let freedBy = name.mv_data.loadUnaligned(as: Int.self)
+            if freedBy >= information.me_last_txnid { break }
+            free += value.mv_data.loadUnaligned(as: Int.self)
+            code = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)
+        }
+        return min(free, enough)
+    }
+
     /// The map's size in bytes.
     public var mapBytes: Int64 {
         var information = MDB_envinfo()

@@ -88,15 +88,20 @@ public struct Attribute: Sendable {
     let value: Int?
     /// Whether an expression reads the profile, whose values then have to be those after the attributes before it.
     let readsProfile: Bool
+    /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
+    public let isRestricted: Bool
 
     /// The bucket that a time falls into.
     func bucket(of time: Int64) -> Int64 {
         time >= 0 ? time / bucketWidth : -((bucketWidth - 1 - time) / bucketWidth)
     }
 
+    /// How long a state lasts after its newest event, milliseconds; 0 for good.
+    var span: Int64 { window > 0 ? window + bucketWidth : policy.timeToLive }
+
     /// Whether a state whose newest event was at `time` is no more at `now`.
     func hasEnded(_ time: Int64, now: Int64) -> Bool {
-        let span = window > 0 ? window + bucketWidth : policy.timeToLive
+        let span = self.span
         return span > 0 && AttributeState.saturatingAdd(time, span) < now
     }
 }
@@ -156,6 +161,7 @@ public final class AttributePlan: @unchecked Sendable {
                 if let type = compiled?.type, !drafts[index].type.accepts(type) {
                     reader.report(document, node, drafts[index].refusal(of: type))
                 }
+                AttributePlan.refuseRestricted(document, node, compiled, drafts, index, slots, &reader)
             }
         }
         AttributePlan.declareProfile(drafts, slots, in: &environment)
@@ -170,6 +176,7 @@ public final class AttributePlan: @unchecked Sendable {
                 if let type = compiled?.type, !drafts[index].type.accepts(type) {
                     reader.report(document, node, drafts[index].refusal(of: type))
                 }
+                AttributePlan.refuseRestricted(document, node, compiled, drafts, index, slots, &reader)
             }
             attributes.append(drafts[index].finished())
             if drafts[index].type == .tally { favorites.append(index) }
@@ -201,6 +208,38 @@ public final class AttributePlan: @unchecked Sendable {
             if order[middle].tag < tag { low = middle + 1 } else { high = middle }
         }
         return low < order.count && order[low].tag == tag ? order[low].attribute : nil
+    }
+
+    /// A value made of a restricted attribute is restricted like it.
+    private static func refuseRestricted(
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ value: Expression?, _ drafts: [Draft], _ index: Int,
+        _ slots: Slots, _ reader: inout PlanReader
+    ) {
+        guard let value, !drafts[index].isRestricted else { return }
+        var tallies: [Int] = []
+        for other in drafts.indices where drafts[other].type == .tally { tallies.append(other) }
+        for slot in value.slots {
+            guard let other = slots.attribute(slot, of: drafts.count, favorites: tallies), drafts[other].isRestricted else {
+                continue
+            }
+            reader.report(
+                document, node,
+                "this value is made of \(String(decoding: drafts[other].name, as: UTF8.self)), which is restricted: "
+                    + "add restricted: true here as well, or ask for it in when")
+            return
+        }
+    }
+
+    /// The restricted attributes among the slots that an expression reads.
+    public func restricted(among read: [Int], _ slots: Slots) -> [Int] {
+        var found: [Int] = []
+        for slot in read {
+            guard let attribute = slots.attribute(slot, of: attributes.count, favorites: favorites),
+                attributes[attribute].isRestricted, !found.contains(attribute)
+            else { continue }
+            found.append(attribute)
+        }
+        return found
     }
 
     private static func refuseTwins(_ document: borrowing JSONDocument, _ drafts: [Draft], _ reader: inout PlanReader) {
@@ -298,6 +337,7 @@ private struct Draft {
     let conditionNode: JSONNode?
     let valueNode: JSONNode?
     let readsProfile: Bool
+    let isRestricted: Bool
     var condition: Int?
     var value: Int?
     var valueType = CEL.`Type`.dyn
@@ -319,7 +359,7 @@ private struct Draft {
             return nil
         }
         reader.refuseOthers(
-            document, node, ["type", "when", "value", "window", "ttl", "limit", "scope"], of: "an attribute")
+            document, node, ["type", "when", "value", "window", "ttl", "limit", "scope", "restricted"], of: "an attribute")
         guard let typeNode = reader.text(document, node, "type"), let type = Draft.type(document, typeNode) else {
             reader.report(
                 document, document.member(node, "type") ?? node,
@@ -341,6 +381,7 @@ private struct Draft {
         }
         policy.limit = Draft.readLimit(document, node, type, &reader)
         self.policy = policy
+        isRestricted = reader.flag(document, node, "restricted") ?? false
         readsProfile = Draft.mentionsProfile(document, conditionNode) || Draft.mentionsProfile(document, valueNode)
         check(document, node, &reader)
     }
@@ -469,7 +510,8 @@ private struct Draft {
         let width = window == 0 ? 1 : (window + Limits.windowBuckets - 1) / Limits.windowBuckets
         return Attribute(
             name: name, type: type, tag: tag, form: type.form(isWindowed: window > 0), policy: policy, window: window,
-            bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile)
+            bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
+            isRestricted: isRestricted)
     }
 }
 

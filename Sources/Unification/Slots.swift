@@ -70,6 +70,14 @@ public struct Slots: Sendable {
         return set
     }
 
+    /// The attribute that a slot stands for, or whose favourite; nil: for something else.
+    func attribute(_ slot: Int, of count: Int, favorites: [Int]) -> Int? {
+        let number = slot - firstAttribute
+        if number < 0 { return nil }
+        if number < count { return number }
+        return number - count < favorites.count ? favorites[number - count] : nil
+    }
+
     /// Adds `audience`, whose members are true or false, by the order of `names`.
     public func declareAudiences(_ names: [String], in environment: inout Environment) {
         var fields: [Environment.Field] = []

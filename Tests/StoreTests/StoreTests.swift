@@ -52,6 +52,39 @@ import Testing
         #expect(before && !after)
     }
 
+    /// What is free goes down to where a transaction fails, and comes back two commits after something was deleted.
+    @Test func freePagesAreThoseThatATransactionCanTake() throws {
+        let store = try Database(folder: makeFolder(), mapBytes: 1 << 20, synchronous: false)
+        #expect(try store.freePages(atMost: 10) == 10)
+        let page = [UInt8](repeating: 7, count: 4000)
+        func fill(_ key: UInt8) -> Bool {
+            do throws(StoreError) {
+                var writing = try store.beginWrite()
+                for part in 0..<8 { try writing.put(store.tables.log, [key, UInt8(part)].span, page.span) }
+                try writing.commit()
+                return true
+            } catch { return false }
+        }
+        var count: UInt8 = 0
+        var before = 0
+        while count < 200 {
+            before = try store.freePages(atMost: 1000)
+            if !fill(count) { break }
+            count += 1
+        }
+        #expect(count > 10 && before < 16)
+        for key in 0..<3 as Range<UInt8> {
+            var writing = try store.beginWrite()
+            for part in 0..<8 { try writing.delete(store.tables.log, [key, UInt8(part)].span) }
+            try writing.commit()
+        }
+        let after = try store.freePages(atMost: 1000)
+        #expect(after >= 16)
+        #expect(try store.freePages(atMost: 5) == 5)
+        let isFilled = fill(201)
+        #expect(isFilled)
+    }
+
     @Test func aSecondOpenerIsRefused() throws {
         let folder = makeFolder()
         let store = try Database(folder: folder, mapBytes: 1 << 20)

@@ -416,6 +416,56 @@ def test_p6_disk_full_refuses_events_and_still_decides(bench):
     check(sent <= events["admitted"] < sent + 20, f"accepted {sent}, accounts {events}")
 
 
+def test_p6_privacy_work_goes_on_while_events_are_refused(bench):
+    """Erasures and revocations beside a storm of events at the disk limit: they share commits, and none is refused."""
+    hub = bench.hub()
+    hub.stop()
+    agent = bench.agent_of(hub, settings="limits: { disk: 2MiB }")
+
+    def filling(name):
+        events = orders(name, 20)
+        for event in events:
+            event["properties"]["filling"] = "x" * 500
+        return {"batch": events}
+
+    people = 0
+    while agent.call("POST", "/v1/batch", filling(f"filler-{people}")).status == 200:
+        people += 1
+    check(people > 20, f"only {people} batches fit into 2 MiB")
+    seen, stop = [], threading.Event()
+
+    def storm(lane):
+        number = 0
+        while not stop.is_set():
+            seen.append(agent.call("POST", "/v1/batch", filling(f"storm-{lane}-{number}")).status)
+            number += 1
+
+    threads = [threading.Thread(target=storm, args=(lane,)) for lane in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: seen.count(503) > 20, 10, "events are not refused")
+        for filler in range(people):
+            path = f"/v1/profiles/user_id:filler-{filler}"
+            answer = agent.call("PUT", path + "/consent", {"analytics": False})
+            equal(answer.status, 200, f"revocation {filler} at the disk limit ({answer.body!r})")
+            if filler % 4 == 0:
+                answer = agent.call("DELETE", path)
+                equal(answer.status, 200, f"erasure {filler} at the disk limit ({answer.body!r})")
+                receipt = f"/v1/erasures/{answer.json()['receipt']}"
+                wait_until(lambda: agent.call("GET", receipt).json()["state"] != "erasing", 10, "the erasure does not go on")
+                equal(agent.call("GET", receipt).json()["events"], 20, "events that were erased")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    equal(set(seen) - {200, 503}, set(), "answers to events")
+    check(seen.count(503) > 50, f"events were refused {seen.count(503)} times")
+    check_unhurt(agent, "a storm at the disk limit")
+    done = subprocess.run([*binary(), "audit", "verify", "--config", agent.config], capture_output=True, text=True)
+    equal(done.returncode, 0, f"the audit log: {done.stderr}")
+
+
 def test_p6_a_full_disk_empties_when_the_hub_is_back(bench):
     hub = bench.hub()
     hub.stop()

@@ -1,0 +1,49 @@
+// What a transaction may take at the disk limit (promise P6): events are refused while there is still room, and what is left
+// is for privacy work, which is never shed, and for trimming, which makes room again.
+
+import Serving
+import Store
+
+/// The pages that the store can still take, as of one transaction.
+struct DiskRoom {
+    /// Counted no further than `enough`.
+    private let pages: Int
+    private let reserve: Int
+    private let enough: Int
+
+    /// There is none: for another try at what is not an event.
+    static let none = DiskRoom(pages: 0, reserve: 0)
+
+    private init(pages: Int, reserve: Int) {
+        self.pages = pages
+        self.reserve = reserve
+        enough = reserve + Limits.pagesInPlenty
+    }
+
+    init(_ database: Database) throws(StoreError) {
+        // A store that is hardly larger than the reserve keeps an eighth.
+        let reserve = min(Limits.reservedPages, Int(database.mapBytes >> 15))
+        let enough = reserve + Limits.pagesInPlenty
+        self.init(pages: try database.freePages(atMost: enough), reserve: reserve)
+    }
+
+    private var events: Int {
+        pages >= enough ? Limits.eventsPerCommit : max(0, (pages - reserve) / Limits.pagesPerEvent)
+    }
+
+    /// Whether there is room for an event.
+    var takesEvents: Bool { events > 0 }
+
+    /// Events and calls that one transaction takes.
+    var budget: Int { takesEvents ? events : Limits.callsPerFullCommit }
+
+    /// How many entries one transaction may change, each a page or a few.
+    func changes(atMost most: Int) -> Int {
+        pages >= enough ? most : max(2, min(most, (pages - reserve) / 4))
+    }
+}
+
+extension Work {
+    /// Whether it is refused when there is room for privacy work only.
+    var waitsForRoom: Bool { self == .events || self == .arrivals || self == .release }
+}

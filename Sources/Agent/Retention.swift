@@ -1,0 +1,307 @@
+// Keeping things no longer than the bundle says. What delivery and rules no longer see is also taken away: the sweep goes
+// through profiles, log and quarantine in small steps, each part of a transaction of the writer's, rests, and begins again.
+// Time comes in from outside.
+
+import Collection
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Serving
+import Store
+import Unification
+
+extension Plans {
+    /// Whether an event was kept for as long as its kind or its purpose allows, counted from when this device took it.
+    /// - Parameters:
+    ///   - document: overwritten.
+    ///   - isAside: the entry is one of quarantine, which holds the event and what is wrong with it.
+    func isOver(
+        _ entry: borrowing LogEntryView, _ document: inout JSONDocument, isAside: Bool = false, now: Int64
+    ) -> Bool {
+        let header = entry.header
+        let (age, overflowed) = now.subtractingReportingOverflow(header.receivedAt)
+        let shortest = shortestEventTime
+        if shortest == 0 || overflowed || age <= shortest || header.isErasureNotice { return false }
+        let ofPurpose = policy.purposes.timeToLive(ofTag: header.purposeTag)
+        if ofPurpose > 0, age > ofPurpose { return true }
+        let ofEvents = tracking.keeping.shortestTimeToLive
+        if ofEvents == 0 || age <= ofEvents { return false }
+        do throws(JSONError) { try document.parse(entry.body) } catch { return false }
+        var event = document.root
+        if isAside {
+            guard let inner = document.member(event, "event") else { return false }
+            event = inner
+        }
+        guard let ofKind = tracking.rule(ofKept: event, document)?.timeToLive else { return false }
+        return ofKind > 0 && age > ofKind
+    }
+}
+
+/// How much was purged.
+struct Purged: Equatable {
+    var profiles: UInt64 = 0
+    var attributes: UInt64 = 0
+    var events: UInt64 = 0
+    var quarantined: UInt64 = 0
+
+    static func += (sum: inout Purged, more: Purged) {
+        sum.profiles += more.profiles
+        sum.attributes += more.attributes
+        sum.events += more.events
+        sum.quarantined += more.quarantined
+    }
+}
+
+/// Where the sweep is. A copy taken before a transaction brings it back when that did not happen.
+struct Retention {
+    enum Stage: UInt8 {
+        case resting, profiles, log, quarantine, ending
+    }
+
+    fileprivate(set) var stage = Stage.resting
+    /// Those that the pass goes by.
+    fileprivate var plans: Plans?
+    fileprivate var hasEnds = false
+    /// The key to go on from.
+    fileprivate var next: [UInt8] = []
+    /// When the next step may be taken, and when the pass began; nanoseconds of the monotonic clock.
+    fileprivate var dueAt = Int64.min
+    fileprivate var beganAt: Int64 = 0
+    /// In this pass, and of it in the last step, which shows in the meters once it is committed.
+    fileprivate var total = Purged()
+    fileprivate var last = Purged()
+
+    /// Goes on to a stage.
+    fileprivate mutating func move(to stage: Stage) {
+        self.stage = stage
+        next = []
+    }
+
+    /// Puts other plans in force: what they say is done from the beginning, at once.
+    fileprivate mutating func use(_ next: Plans) {
+        plans = next
+        hasEnds = next.shortestEventTime > 0 || next.policy.attributes.hasEnds
+        beginAnew()
+    }
+
+    /// Ends the rest, or begins the pass again.
+    mutating func beginAnew() {
+        dueAt = .min
+        if stage != .resting { move(to: .profiles) }
+    }
+}
+
+extension Pipeline {
+    /// Whether a step of the sweep may be taken, or other plans are in force than it goes by.
+    /// - Parameter monotonic: nanoseconds.
+    func isSweepDue(_ plans: Plans, _ monotonic: Int64) -> Bool {
+        retention.plans !== plans || monotonic >= retention.dueAt && (retention.stage != .resting || retention.hasEnds)
+    }
+
+    /// How long the idle writer waits, milliseconds.
+    var idleMilliseconds: Int64 {
+        retention.stage == .resting ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
+    }
+
+    /// One step of the sweep, if it is time for one.
+    /// - Parameters:
+    ///   - plans: those in force, which are not always those of the event that came last.
+    ///   - now: milliseconds since the epoch, what everything's age is measured by.
+    ///   - monotonic: nanoseconds, what the steps are paced by.
+    mutating func sweep(
+        _ plans: Plans, now: Int64, monotonic: Int64, _ room: DiskRoom, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if retention.plans !== plans { retention.use(plans) }
+        guard isSweepDue(plans, monotonic) else { return }
+        publish()
+        retention.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
+        switch retention.stage {
+        case .resting:
+            retention.beganAt = monotonic
+            retention.total = Purged()
+            retention.move(to: .profiles)
+        case .profiles: try sweepProfiles(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .log, .quarantine: try sweepEvents(plans, now, room.changes(atMost: Limits.sweptPerStep), &transaction)
+        case .ending:
+            try noteSweep(now, &transaction)
+            retention.move(to: .resting)
+            retention.dueAt = monotonic + rest(plans, after: monotonic - retention.beganAt)
+        }
+    }
+
+    /// What an earlier step did, whose transaction has happened.
+    private mutating func publish() {
+        let done = retention.last
+        if done == Purged() { return }
+        meters.purgedProfiles.add(done.profiles)
+        meters.purgedAttributes.add(done.attributes)
+        meters.purgedEvents.add(done.events)
+        meters.purgedQuarantined.add(done.quarantined)
+        retention.last = Purged()
+    }
+
+    private mutating func count(_ done: Purged) {
+        retention.last += done
+        retention.total += done
+    }
+
+    /// Nanoseconds until the next pass: what ends is gone a sixty-fourth of the shortest time later, at the latest after an
+    /// hour; but looking takes no more than a twentieth of the time.
+    private func rest(_ plans: Plans, after duration: Int64) -> Int64 {
+        let shortest = Plans.shorter(plans.shortestEventTime, plans.policy.attributes.shortestTimeToLive)
+        let usual = shortest == 0 ? Limits.sweepRestMilliseconds : min(Limits.sweepRestMilliseconds, shortest / 64)
+        return max(max(usual, 1000) * 1_000_000, duration * 20)
+    }
+
+    /// A line of the audit log says what a pass has taken away.
+    private mutating func noteSweep(_ now: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
+        let total = retention.total
+        if total == Purged() { return }
+        try audit.append(
+            .retention, actor: Array("device".utf8), subject: nil, at: now, in: &transaction
+        ) { line in
+            line.key("profiles")
+            line.uint(total.profiles)
+            line.key("attributes")
+            line.uint(total.attributes)
+            line.key("events")
+            line.uint(total.events)
+            line.key("quarantined")
+            line.uint(total.quarantined)
+        }
+    }
+
+    // MARK: Profiles
+
+    private mutating func sweepProfiles(
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let profiles = transaction.tables.profiles
+        let attributes = plans.policy.attributes
+        let purposes = plans.policy.purposes
+        let shortest = purposes.shortestTimeToLive
+        let start = retention.next
+        var found: [ProfileID] = []
+        var rest: [UInt8] = []
+        var looked = 0
+        var bytes = 0
+        var record: [UInt8] = []
+        try transaction.scan(profiles, from: start.span) { key, value in
+            if looked == Limits.sweptPerStep || found.count == most || bytes > Limits.purgedBytesPerStep {
+                rest = [UInt8](copying: key)
+                return false
+            }
+            looked += 1
+            do throws(RecordDamage) {
+                let view = try ProfileView(value)
+                let ended = ProfileSweep.rewrite(view, attributes, now: now, into: &record)
+                let isUnseen = shortest > 0 && Pipeline.isPast(view.lastSeen, shortest, now)
+                if ended > 0 || isUnseen, let person = ProfileID(key) {
+                    found.append(person)
+                    bytes += value.count
+                }
+            } catch {
+                // Whoever reads it next finds out and counts it.
+            }
+            return true
+        }
+        var done = Purged()
+        for person in found {
+            let (ended, lastSeen) = try sweptRecord(of: person, attributes, now, transaction, into: &record)
+            if try forget(person, purposes, lastSeen: lastSeen, now, &transaction) {
+                done.profiles += 1
+            } else if ended > 0 {
+                let key = person.bytes
+                try transaction.put(profiles, key.span, record.span)
+                done.attributes += UInt64(ended)
+            }
+        }
+        count(done)
+        retention.next = rest
+        if rest.isEmpty { retention.move(to: plans.shortestEventTime > 0 ? .log : .ending) }
+    }
+
+    /// How many attributes of a person have ended, and when they were last seen.
+    /// - Parameter record: overwritten by the person's record without what has ended.
+    private func sweptRecord(
+        of person: ProfileID, _ attributes: AttributePlan, _ now: Int64, _ transaction: borrowing WriteTransaction,
+        into record: inout [UInt8]
+    ) throws(StoreError) -> (ended: Int, lastSeen: Int64) {
+        let key = person.bytes
+        guard let value = try transaction.get(transaction.tables.profiles, key.span) else { return (0, .max) }
+        do throws(RecordDamage) {
+            let view = try ProfileView(value)
+            return (ProfileSweep.rewrite(view, attributes, now: now, into: &record), view.lastSeen)
+        } catch {
+            return (0, .max)
+        }
+    }
+
+    private static func isPast(_ time: Int64, _ span: Int64, _ now: Int64) -> Bool {
+        let (end, overflowed) = time.addingReportingOverflow(span)
+        return !overflowed && end < now
+    }
+
+    /// Takes away the profile of a person who was not seen for the time of what they grant, and the identifiers by which
+    /// they are known. The consent record stays, and of somebody who has refused something the identifiers as well: else
+    /// the refusal could not be found when they come again.
+    /// - Returns: false for one whose time is not up.
+    private mutating func forget(
+        _ person: ProfileID, _ purposes: PurposePlan, lastSeen: Int64, _ now: Int64,
+        _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        if purposes.shortestTimeToLive == 0 { return false }
+        let record = try consentRecord(of: person, transaction)
+        let granted = ConsentRecord.granted(record.span, purposes, at: now)
+        let span = purposes.timeToLive(ofPersonGranting: granted)
+        if span == 0 || !Pipeline.isPast(lastSeen, span, now) { return false }
+        // An event that is handed in late was not seen when it says that it happened.
+        let (identifiers, linkedAt) = try IdentityGraph.links(of: person, in: transaction)
+        if !Pipeline.isPast(linkedAt, span, now) { return false }
+        if !ConsentRecord.holdsRefusal(record.span) { try IdentityGraph.remove(person, identifiers, in: &transaction) }
+        let key = person.bytes
+        try transaction.delete(transaction.tables.profiles, key.span)
+        return true
+    }
+
+    // MARK: Events
+
+    private mutating func sweepEvents(
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let isAside = retention.stage == .quarantine
+        let table = isAside ? transaction.tables.quarantine : transaction.tables.log
+        let start = retention.next
+        var over: [UInt64] = []
+        var rest: [UInt8] = []
+        var looked = 0
+        var document = JSONDocument()
+        try transaction.scan(table, from: start.span) { key, value in
+            if looked == Limits.sweptPerStep || over.count == most {
+                rest = [UInt8](copying: key)
+                return false
+            }
+            looked += 1
+            if let entry = LogEntryView(value), let number = NumberKey.decode(key),
+                plans.isOver(entry, &document, isAside: isAside, now: now)
+            {
+                over.append(number)
+            }
+            return true
+        }
+        let removal = LogRemoval.expired.bytes
+        for number in over {
+            let key = NumberKey(number)
+            // The log keeps the number and the reason until every destination has passed it, for its accounts.
+            if isAside {
+                try transaction.delete(table, key.bytes.span)
+            } else {
+                try transaction.put(table, key.bytes.span, removal.span)
+            }
+        }
+        count(isAside ? Purged(quarantined: UInt64(over.count)) : Purged(events: UInt64(over.count)))
+        retention.next = rest
+        if rest.isEmpty { retention.move(to: isAside ? .ending : .quarantine) }
+    }
+}

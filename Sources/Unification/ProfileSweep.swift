@@ -1,0 +1,100 @@
+// Takes out of a record what its time is up for, although its person never comes again: an attribute past its `ttl` or
+// window, and elements and buckets of one that lives on. What rules see does not change: they see none of it already. It
+// need not know which records there are, nor when they are looked at.
+
+import Formats
+import Store
+
+extension AttributePlan {
+    /// Whether any attribute has an end.
+    public var hasEnds: Bool { attributes.contains { $0.span > 0 } }
+
+    /// The shortest `ttl`, milliseconds; 0: none has one.
+    public var shortestTimeToLive: Int64 {
+        var shortest: Int64 = 0
+        for attribute in attributes {
+            let time = attribute.policy.timeToLive
+            if time > 0 && (shortest == 0 || time < shortest) { shortest = time }
+        }
+        return shortest
+    }
+}
+
+extension Attribute {
+    /// Where what is left of an entry at `now` ends: set, timeline and windows have the newest first.
+    fileprivate func end(of entry: RecordEntry, in record: Span<UInt8>, now: Int64) -> Int {
+        var place = entry.payload
+        switch form {
+        case .set, .timeline:
+            while place < entry.end {
+                if hasEnded(load48(record, place), now: now) { return place }
+                place += 6 + Scalar.size(record, place + 6)
+            }
+        case .windowedCounter, .windowedSum, .windowedMean, .windowedMinimum, .windowedMaximum:
+            let newest = Int64(bitPattern: load64(record, place))
+            place += AttributeState.windowHeadBytes
+            while place < entry.end {
+                if (newest - Int64(record[place]) + 1) * bucketWidth <= now - window { return place }
+                place += 1 + form.bucketBytes
+            }
+        default: break
+        }
+        return entry.end
+    }
+}
+
+public enum ProfileSweep {
+    /// Writes the record without what has ended at `now`.
+    /// - Parameter record: overwritten; of no meaning when nothing has ended.
+    /// - Returns: how many attributes ended or lost a part; 0: the record is as it should be.
+    public static func rewrite(
+        _ view: borrowing ProfileView, _ plan: borrowing AttributePlan, now: Int64, into record: inout [UInt8]
+    ) -> Int {
+        let old = view.bytes
+        record.removeAll(keepingCapacity: true)
+        record.append(contentsOf: old.extracting(0..<RecordLayout.headerBytes))
+        var ended = 0
+        var kept: UInt16 = 0
+        var start = RecordLayout.headerBytes
+        for _ in 0..<view.entryCount {
+            // Of a record with a right checksum and wrong lengths nothing is touched.
+            if start + RecordLayout.entryHeaderBytes > old.count { return 0 }
+            let entry = RecordEntry(old, at: start)
+            if entry.end > old.count { return 0 }
+            start = entry.end
+            var end = entry.end
+            if let number = plan.index(ofTag: entry.tag), plan.attributes[number].form.rawValue == entry.form {
+                let attribute = plan.attributes[number]
+                end = attribute.hasEnded(entry.time, now: now)
+                    ? entry.start : attribute.end(of: entry, in: old, now: now)
+            }
+            if end < entry.end { ended += 1 }
+            if end == entry.start { continue }
+            let place = record.count
+            record.append(contentsOf: old.extracting(entry.start..<end))
+            record.store16(UInt16(end - entry.payload), at: place + 6)
+            kept += 1
+        }
+        if ended == 0 { return 0 }
+        record.store16(kept, at: RecordLayout.countOffset)
+        record.store32(RecordChecksum.of(record.span), at: 0)
+        return ended
+    }
+}
+
+extension IdentityGraph {
+    /// The identifiers of a profile, and when the newest of them was linked to it (milliseconds since the epoch; 0 for a
+    /// profile without any).
+    public static func links(
+        of profile: ProfileID, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> (identifiers: [LoggedIdentifier], newest: Int64) {
+        var newest: Int64 = 0
+        let prefix = profile.bytes
+        try transaction.scan(transaction.tables.links, from: prefix.span) { key, value in
+            guard key.count == LinkKey.byteCount, equal(key.extracting(0..<16), prefix.span) else { return false }
+            if let time = NumberKey.decode(value) { newest = max(newest, Int64(bitPattern: time)) }
+            return true
+        }
+        return (try identifiers(of: profile, in: transaction), newest)
+    }
+}
