@@ -105,6 +105,6 @@ let package = Package(
                 tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
-                tests("Agent", ["Agent", "Store", "Formats", "Platform"]),
+                tests("Agent", ["Agent", "Store", "Collection", "Monitoring", "Cryptography", "Formats", "Platform"]),
             ])
 )

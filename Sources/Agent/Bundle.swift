@@ -23,7 +23,7 @@ public final class Bundle: @unchecked Sendable {
         var tracking = TrackingPlan(everythingFor: 0)
         var destinations: [BundledDestination] = []
         policy = Policy(document, loadedAt: loadedAt, &reader) { purposes, identifiers, environment, compiler, reader in
-            tracking = TrackingPlan(document, document.root, purposes, &reader)
+            tracking = TrackingPlan(document, document.root, purposes, &reader) { identifiers.isPlace($0) }
             destinations = BundledDestination.read(
                 document, purposes, identifiers, environment, &compiler, &reader)
         }

@@ -55,6 +55,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     let meters: Meters
     var random: Random
     private var joiner = OuterMembersJoiner()
+    var mender = FieldMender()
     var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
@@ -129,6 +130,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
         in transaction: inout WriteTransaction
     ) throws(StoreError) -> EventOutcome {
+        if mend(document, message, envelope.type) {
+            let mended = mender.document
+            return try take(mended, mended.root, envelope, in: &transaction)
+        }
         ledger.received += 1
         defer { finder.wipe() }
         choice = Choice()

@@ -126,6 +126,7 @@ extension Pipeline {
         guard let (receivedAt, hasControl) = load(record) else {
             return EventRefusal("not_there", "there is no such event in quarantine, or its record is damaged")
         }
+        mendKept()
         let envelope = Envelope(receivedAt: receivedAt)
         do throws(Ending) {
             let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? receivedAt

@@ -49,6 +49,13 @@ public enum Limits {
     public static let schemaNamesLookedUp = 8
     /// Validations to find out what an event must lose to be valid.
     public static let schemaStripRounds = 64
+    /// Fields with old names of a whole plan: each is a label in `/metrics`.
+    public static let aliasedFields = 256
+    /// Old names of one field, names in the way to it, and bytes of a name: an event of 32 KiB that is mended stays below
+    /// what an entry of the log may have.
+    public static let oldNames = 8
+    public static let fieldSegments = 8
+    public static let fieldNameBytes = 64
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
     public static let pooledSubmissionBytes = 24 * 1024
     /// Events that wait in memory for their person's choice, and their bytes: a page or two of clicks for a few dozen

@@ -3,6 +3,7 @@
 
 import Formats
 import Governance
+import Platform
 
 /// What happens to an event that its schema does not allow.
 public enum InvalidPolicy: UInt8, Sendable {
@@ -28,11 +29,16 @@ public struct EventRule: Sendable {
     public var invalid: InvalidPolicy
     /// What the properties must be like.
     public var schema: CompiledSchema?
+    /// Fields that have had other names.
+    var fields: [RenamedField] = []
 }
 
 public struct TrackingPlan: Sendable {
     public private(set) var rules: [EventRule] = []
     private var fallback: EventRule?
+    /// Fields with old names, of all events, and how often each was mended since the bundle was loaded.
+    public internal(set) var renamed: [RenamedField.Label] = []
+    public private(set) var mended = CounterArray(count: 0)
 
     /// A plan that takes every event for one purpose: what a device does before it has a bundle.
     public init(everythingFor purpose: Int) {
@@ -41,8 +47,10 @@ public struct TrackingPlan: Sendable {
     }
 
     /// Reads the section; problems are remembered by the reader.
+    /// - Parameter isIdentifierPlace: whether a place, as member names from an event's root, touches one for identifiers.
     public init(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader,
+        isIdentifierPlace: ([[UInt8]]) -> Bool = { _ in false }
     ) {
         guard let section = reader.object(document, bundle, "events") else { return }
         var key = document.firstChild(section)
@@ -53,7 +61,7 @@ public struct TrackingPlan: Sendable {
                 continue
             }
             reader.refuseOthers(
-                document, settings, ["purpose", "tier", "priority", "invalid", "schema"], of: "an event")
+                document, settings, ["purpose", "tier", "priority", "invalid", "schema", "fields"], of: "an event")
             guard document.member(settings, "purpose") != nil else {
                 reader.report(document, settings, "this event needs a purpose: one of the bundle's purposes")
                 continue
@@ -84,8 +92,10 @@ public struct TrackingPlan: Sendable {
             if let schema = document.member(settings, "schema"), !document.isNull(schema) {
                 rule.schema = CompiledSchema(document, schema, &reader)
             }
+            rule.fields = readFields(document, settings, of: rule.name, &reader, isIdentifierPlace)
             if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
         }
+        mended = CounterArray(count: renamed.count)
     }
 
     /// The rule of an event: of a track call by its name, of the others by their type; else the rule `*`.

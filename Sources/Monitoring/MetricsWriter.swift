@@ -48,8 +48,26 @@ public struct MetricsWriter {
         _ name: StaticString, _ first: StaticString, _ firstValue: [UInt8], _ second: StaticString,
         _ secondValue: StaticString, _ value: UInt64
     ) {
-        append(name); append("{"); append(first); append("=\"")
-        for byte in firstValue {
+        append(name); append("{")
+        label(first, firstValue)
+        append(","); append(second); append("=\""); append(secondValue)
+        append("\"")
+        end(value)
+    }
+
+    /// A sample whose labels are all names from elsewhere.
+    public mutating func sample(_ name: StaticString, _ labels: [(StaticString, [UInt8])], _ value: UInt64) {
+        append(name)
+        for index in labels.indices {
+            append(index == 0 ? "{" : ",")
+            label(labels[index].0, labels[index].1)
+        }
+        end(value)
+    }
+
+    private mutating func label(_ name: StaticString, _ value: [UInt8]) {
+        append(name); append("=\"")
+        for byte in value {
             switch byte {
             case 0x5C: append("\\\\")
             case 0x22: append("\\\"")
@@ -57,7 +75,11 @@ public struct MetricsWriter {
             default: text.append(byte)
             }
         }
-        append("\","); append(second); append("=\""); append(secondValue); append("\"} ")
+        append("\"")
+    }
+
+    private mutating func end(_ value: UInt64) {
+        append("} ")
         appendInteger(value, to: &text)
         append("\n")
     }

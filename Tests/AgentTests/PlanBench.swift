@@ -1,0 +1,90 @@
+// What the tests of the tracking plan share: a bundle from text, its problems, and a pipeline over a store of its own.
+
+import Collection
+import Cryptography
+import Formats
+import Monitoring
+import Platform
+import Store
+
+@testable import Agent
+
+/// Where and what: `5:18: …`, of a bundle.
+func problems(_ text: String) -> [String] {
+    let bytes = Array(text.utf8)
+    let span = bytes.span
+    return Bundle.read(span, loadedAt: 0).1.map { "\($0.position.description): \($0.message)" }
+}
+
+func bundle(_ text: String) -> Bundle {
+    let bytes = Array(text.utf8)
+    let span = bytes.span
+    let (bundle, problems) = Bundle.read(span, loadedAt: 0)
+    guard let bundle else { fatalError("the test's bundle is wrong: \(problems.map { $0.position.description + " " + $0.message })") }
+    return bundle
+}
+
+/// A writer without its thread.
+final class PlanBench {
+    let database: Database
+    let meters = Meters()
+    private var pipeline: Pipeline<SeededRandom>
+    /// Milliseconds since the epoch.
+    var now: Int64 = 1_700_000_000_000
+
+    init(_ text: String, folder: String? = nil) throws {
+        var random = SystemRandom()
+        database = try Database(folder: folder ?? "/tmp/gatehouse-agent-test-\(random.next())", mapBytes: 8 << 20)
+        let transaction = try database.beginWrite()
+        pipeline = try Pipeline(
+            bundle(text), device: Array("till".utf8), pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
+            meters: meters, random: SeededRandom(seed: 1), transaction)
+    }
+
+    func use(_ text: String) { pipeline.use(bundle(text)) }
+
+    var tracking: TrackingPlan { pipeline.bundle.tracking }
+
+    /// Takes one event through, with the consent that it needs.
+    /// - Returns: what became of it.
+    func send(_ text: String, consenting: Bool = true) throws -> String {
+        var whole = text
+        if consenting {
+            whole.removeLast()
+            whole += #","context":{"consent":{"categoryPreferences":{"analytics":true}}}}"#
+        }
+        var document = JSONDocument()
+        let bytes = Array(whole.utf8)
+        let span = bytes.span
+        try document.parse(span)
+        var transaction = try database.beginWrite()
+        let outcome = try pipeline.process(document, document.root, Envelope(receivedAt: now), in: &transaction)
+        try transaction.commit()
+        switch outcome {
+        case .admitted: return "admitted"
+        case .duplicate: return "duplicate"
+        case .denied: return "denied"
+        case .waiting: return "waiting"
+        case .quarantined: return "quarantined"
+        case .refused(let refusal): return "\(refusal.code)"
+        }
+    }
+
+    func release(_ number: UInt64) throws -> Bool {
+        var transaction = try database.beginWrite()
+        let refusal = try pipeline.release(number, now: now, &transaction)
+        try transaction.commit()
+        return refusal == nil
+    }
+
+    /// What lies in the log, oldest first.
+    func logged() throws -> [String] {
+        var found: [String] = []
+        let transaction = try database.beginWrite()
+        try transaction.scan(database.tables.log, from: Span<UInt8>()) { _, value in
+            if let entry = LogEntryView(value) { found.append(String(copying: entry.body)) }
+            return true
+        }
+        return found
+    }
+}
