@@ -33,7 +33,7 @@ public final class Bundle: @unchecked Sendable {
         reader.refuseOthers(
             document, document.root,
             [
-                "version", "purposes", "consent", "identifiers", "events", "attributes", "audiences", "decisions", "triggers",
+                "version", "purposes", "consent", "identifiers", "events", "sources", "attributes", "audiences", "decisions", "triggers",
                 "destinations",
             ], of: "a bundle")
         if let triggers = document.member(document.root, "triggers") {

@@ -1,5 +1,6 @@
 // What `/metrics` shows: the accounts of the store, the meters of this run, and the state of every destination.
 
+import Collection
 import Delivery
 import Monitoring
 import Platform
@@ -13,6 +14,9 @@ struct MetricsPage {
     let database: Database
     let bundles: BundleHolder
     let senders: SenderList
+    let sources: LastSeen
+    /// Milliseconds since the epoch.
+    let now: Int64
 
     func write(to page: inout MetricsWriter, _ reader: borrowing Reader) {
         do throws(StoreError) {

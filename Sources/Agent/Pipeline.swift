@@ -38,6 +38,8 @@ struct Envelope {
     var sentAt: Int64?
     /// Milliseconds since the epoch.
     var receivedAt: Int64
+    /// Number of the source that sent it.
+    var source = 0
     /// The request came with `Sec-GPC: 1`.
     var hasGlobalPrivacyControl = false
 }
@@ -56,6 +58,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var random: Random
     private var joiner = OuterMembersJoiner()
     var mender = FieldMender()
+    let sources: LastSeen
+    var observed: Observed
     var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
@@ -70,16 +74,18 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
 
     init(
-        _ bundle: Bundle, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
+        _ bundle: Bundle, device: [UInt8], sources: LastSeen, pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
+        observed = try Observed(bundle, sources, transaction)
         ledger = accounts
         recent = window
         audit = chain
         suppression = SuppressionList(transaction, pepper: pepper)
         subjects = AuditSubject(pepper: pepper)
         self.bundle = bundle
+        self.sources = sources
         self.pepper = pepper
         self.meters = meters
         self.random = random
@@ -90,6 +96,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     mutating func use(_ next: Bundle) {
+        observe(by: next)
         bundle = next
         renumberWaiting()
     }
@@ -143,6 +150,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             try stopRepeats(event, document, transaction)
             try hear(event, document, envelope, &transaction)
             let rule = try findRule(event, document)
+            noteArrival(rule, envelope)
             let isDecided = try requireConsent(event, rule, envelope, &transaction)
             let fault = try validate(event, rule, document)
             write(event, document)

@@ -51,12 +51,16 @@ public final class Runtime {
     private let statistics = ServerStatistics()
     private let completions: Completions
     private let senders = SenderList()
+    private let access: AccessList
+    private let sources: LastSeen
     private let clerk: RecordClerk
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
     public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
         self.configuration = configuration
+        access = AccessList(configuration.tokens)
+        sources = LastSeen(access.sources, salt: UInt8(ascii: "s"))
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
@@ -200,16 +204,17 @@ public final class Runtime {
         if let path = configuration.socket { settings.addresses.append(.unix(path: path, mode: 0o660)) }
         if let limit = configuration.connections { settings.maximumConnections = Int(limit) }
         if let limit = configuration.bodyBytes { settings.maximumBodyBytes = Int(limit) }
+        let clock = self.clock
         let table = RoutingTable(
-            database: database, intake: intake, access: AccessList(configuration.tokens), meters: meters,
+            database: database, intake: intake, access: access, meters: meters,
             policies: bundles.policies, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
-                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders
+                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
+                    sources: sources, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
-        let clock = self.clock
         let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { _ in
             do throws(StoreError) { return try Routes(table, clock: clock) } catch {
                 failure = error
@@ -225,7 +230,7 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
+                bundles.current, device: identity.device, sources: sources, pepper: pepper, meters: meters, random: SystemRandom(),
                 transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }

@@ -202,6 +202,18 @@ final class Writer<Time: Clock, Random: RandomSource> {
             write(batch, requests)
         }
         cursors.close()
+        keepObserved()
+    }
+
+    /// Keeps what the last commits did not, so that the next run goes on from there.
+    private func keepObserved() {
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            try pipeline.keepObserved(at: Int64.max, &transaction)
+            try transaction.commit()
+        } catch {
+            Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }
+        }
     }
 
     /// Whether something is left to do that nobody asks for.
@@ -287,6 +299,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 }
                 try eraseMore(&transaction)
                 try trim(&transaction)
+                try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
                 try transaction.commit()
@@ -352,7 +365,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         firstRefusal = nil
         refusals.clear()
         envelope = Envelope(
-            type: submission.type, receivedAt: clock.wallMilliseconds(),
+            type: submission.type, receivedAt: clock.wallMilliseconds(), source: submission.source,
             hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
         guard submission.isBatch else { return }
         let document = submission.document

@@ -49,6 +49,12 @@ public enum Limits {
     public static let schemaNamesLookedUp = 8
     /// Validations to find out what an event must lose to be valid.
     public static let schemaStripRounds = 64
+    /// Events of a plan, and sources of a device, that are watched: each is a label in `/metrics` and 16 bytes of a record
+    /// that is written every few seconds.
+    static let watchedEvents = 128
+    public static let watchedSources = 64
+    /// How often at most that record is written, milliseconds: what a power cut may take away of it.
+    public static let freshnessMilliseconds: Int64 = 5000
     /// Fields with old names of a whole plan: each is a label in `/metrics`.
     public static let aliasedFields = 256
     /// Old names of one field, names in the way to it, and bytes of a name: an event of 32 KiB that is mended stays below

@@ -29,6 +29,8 @@ public struct EventRule: Sendable {
     public var invalid: InvalidPolicy
     /// What the properties must be like.
     public var schema: CompiledSchema?
+    /// Its place in the plan; that of `*` comes after all others.
+    public internal(set) var number = 0
     /// Fields that have had other names.
     var fields: [RenamedField] = []
 }
@@ -39,6 +41,10 @@ public struct TrackingPlan: Sendable {
     /// Fields with old names, of all events, and how often each was mended since the bundle was loaded.
     public internal(set) var renamed: [RenamedField.Label] = []
     public private(set) var mended = CounterArray(count: 0)
+    /// When events were last seen, by the number of their rule.
+    public private(set) var seen = LastSeen([[UInt8(ascii: "*")]], salt: UInt8(ascii: "e"))
+    var eventObjectives: [FreshnessObjective] = []
+    var sourceObjectives: [FreshnessObjective] = []
 
     /// A plan that takes every event for one purpose: what a device does before it has a bundle.
     public init(everythingFor purpose: Int) {
@@ -52,6 +58,7 @@ public struct TrackingPlan: Sendable {
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader,
         isIdentifierPlace: ([[UInt8]]) -> Bool = { _ in false }
     ) {
+        readSources(document, bundle, &reader)
         guard let section = reader.object(document, bundle, "events") else { return }
         var key = document.firstChild(section)
         while let name = key, let settings = document.next(name) {
@@ -61,7 +68,7 @@ public struct TrackingPlan: Sendable {
                 continue
             }
             reader.refuseOthers(
-                document, settings, ["purpose", "tier", "priority", "invalid", "schema", "fields"], of: "an event")
+                document, settings, ["purpose", "tier", "priority", "invalid", "schema", "fields", "fresh"], of: "an event")
             guard document.member(settings, "purpose") != nil else {
                 reader.report(document, settings, "this event needs a purpose: one of the bundle's purposes")
                 continue
@@ -92,9 +99,15 @@ public struct TrackingPlan: Sendable {
             if let schema = document.member(settings, "schema"), !document.isNull(schema) {
                 rule.schema = CompiledSchema(document, schema, &reader)
             }
+            readFreshness(document, settings, of: rule, &reader)
             rule.fields = readFields(document, settings, of: rule.name, &reader, isIdentifierPlace)
             if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
         }
+        for index in rules.indices { rules[index].number = index }
+        fallback?.number = rules.count
+        var names = rules.map { $0.name }
+        if let fallback { names.append(fallback.name) }
+        seen = LastSeen(Array(names.prefix(Limits.watchedEvents)), salt: UInt8(ascii: "e"))
         mended = CounterArray(count: renamed.count)
     }
 

@@ -28,6 +28,7 @@ func bundle(_ text: String) -> Bundle {
 final class PlanBench {
     let database: Database
     let meters = Meters()
+    let sources = LastSeen([Array("local".utf8), Array("pos".utf8)], salt: UInt8(ascii: "s"))
     private var pipeline: Pipeline<SeededRandom>
     /// Milliseconds since the epoch.
     var now: Int64 = 1_700_000_000_000
@@ -37,7 +38,7 @@ final class PlanBench {
         database = try Database(folder: folder ?? "/tmp/gatehouse-agent-test-\(random.next())", mapBytes: 8 << 20)
         let transaction = try database.beginWrite()
         pipeline = try Pipeline(
-            bundle(text), device: Array("till".utf8), pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
+            bundle(text), device: Array("till".utf8), sources: sources, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
             meters: meters, random: SeededRandom(seed: 1), transaction)
     }
 
@@ -47,7 +48,7 @@ final class PlanBench {
 
     /// Takes one event through, with the consent that it needs.
     /// - Returns: what became of it.
-    func send(_ text: String, consenting: Bool = true) throws -> String {
+    func send(_ text: String, consenting: Bool = true, source: Int = 0) throws -> String {
         var whole = text
         if consenting {
             whole.removeLast()
@@ -58,7 +59,8 @@ final class PlanBench {
         let span = bytes.span
         try document.parse(span)
         var transaction = try database.beginWrite()
-        let outcome = try pipeline.process(document, document.root, Envelope(receivedAt: now), in: &transaction)
+        let outcome = try pipeline.process(document, document.root, Envelope(receivedAt: now, source: source), in: &transaction)
+        try pipeline.ledger.write(to: &transaction)
         try transaction.commit()
         switch outcome {
         case .admitted: return "admitted"
@@ -75,6 +77,18 @@ final class PlanBench {
         let refusal = try pipeline.release(number, now: now, &transaction)
         try transaction.commit()
         return refusal == nil
+    }
+
+    /// As the writer does it in each of its transactions.
+    func keepObserved(at now: Int64) throws {
+        var transaction = try database.beginWrite()
+        try pipeline.keepObserved(at: now, &transaction)
+        try transaction.commit()
+    }
+
+    func seen(_ event: String, at now: Int64) -> Int64? {
+        let plan = tracking
+        return plan.seen.names.firstIndex(of: Array(event.utf8)).map { plan.seen.age($0, at: now) }
     }
 
     /// What lies in the log, oldest first.
