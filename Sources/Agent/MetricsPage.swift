@@ -1,6 +1,5 @@
 // What `/metrics` shows: the accounts of the store, the meters of this run, and the state of every destination.
 
-import Collection
 import Delivery
 import Monitoring
 import Platform
@@ -14,7 +13,7 @@ struct MetricsPage {
     let database: Database
     let bundles: BundleHolder
     let senders: SenderList
-    let sources: LastSeen
+    let watch: PlanWatch
     /// Milliseconds since the epoch.
     let now: Int64
 

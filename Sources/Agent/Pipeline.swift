@@ -58,7 +58,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var random: Random
     private var joiner = OuterMembersJoiner()
     var mender = FieldMender()
-    let sources: LastSeen
+    let watch: PlanWatch
     var observed: Observed
     var finder = IdentifierFinder()
     private var updater = ProfileUpdater()
@@ -74,18 +74,18 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
 
     init(
-        _ bundle: Bundle, device: [UInt8], sources: LastSeen, pepper: HMACSHA256, meters: Meters, random: Random,
+        _ bundle: Bundle, device: [UInt8], watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
-        observed = try Observed(bundle, sources, transaction)
+        observed = try Observed(bundle, watch, transaction)
         ledger = accounts
         recent = window
         audit = chain
         suppression = SuppressionList(transaction, pepper: pepper)
         subjects = AuditSubject(pepper: pepper)
         self.bundle = bundle
-        self.sources = sources
+        self.watch = watch
         self.pepper = pepper
         self.meters = meters
         self.random = random
@@ -155,6 +155,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             let fault = try validate(event, rule, document)
             write(event, document)
             if !isDecided { try wait(event, rule, fault, envelope) }
+            observe(event, rule)
             try setAside(fault, rule, envelope, &transaction)
             let person = try resolve(envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)

@@ -52,7 +52,7 @@ public final class Runtime {
     private let completions: Completions
     private let senders = SenderList()
     private let access: AccessList
-    private let sources: LastSeen
+    private let watch: PlanWatch
     private let clerk: RecordClerk
     private var delivering: [Delivering] = []
 
@@ -60,7 +60,7 @@ public final class Runtime {
     public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
         self.configuration = configuration
         access = AccessList(configuration.tokens)
-        sources = LastSeen(access.sources, salt: UInt8(ascii: "s"))
+        watch = PlanWatch(sources: access.sources)
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
@@ -211,7 +211,7 @@ public final class Runtime {
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    sources: sources, now: clock.wallMilliseconds()
+                    watch: watch, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -230,7 +230,7 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current, device: identity.device, sources: sources, pepper: pepper, meters: meters, random: SystemRandom(),
+                bundles.current, device: identity.device, watch: watch, pepper: pepper, meters: meters, random: SystemRandom(),
                 transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }

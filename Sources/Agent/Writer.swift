@@ -209,7 +209,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func keepObserved() {
         do throws(StoreError) {
             var transaction = try database.beginWrite()
-            try pipeline.keepObserved(at: Int64.max, &transaction)
+            try pipeline.keepObserved(at: clock.wallMilliseconds(), isLast: true, &transaction)
             try transaction.commit()
         } catch {
             Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }

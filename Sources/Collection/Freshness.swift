@@ -56,7 +56,7 @@ public final class LastSeen: Sendable {
     /// Appends a pair of numbers for each name: its hash, and when it was seen.
     public func append(to record: inout [UInt64]) {
         for index in names.indices {
-            record.append(hash(index))
+            record.append(LastSeen.hash(names[index], salt: salt))
             record.append(times.value(at: index))
         }
     }
@@ -64,7 +64,7 @@ public final class LastSeen: Sendable {
     /// Takes what an earlier run has left of these names.
     public func restore(from record: [UInt64]) {
         for index in names.indices {
-            let hash = hash(index)
+            let hash = LastSeen.hash(names[index], salt: salt)
             var place = 0
             while place + 1 < record.count {
                 if record[place] == hash { times.set(record[place + 1], at: index) }
@@ -74,30 +74,23 @@ public final class LastSeen: Sendable {
     }
 
     /// FNV-1a of 64 bits.
-    private func hash(_ index: Int) -> UInt64 {
+    static func hash(_ name: [UInt8], salt: UInt8) -> UInt64 {
         var hash = (0xCBF2_9CE4_8422_2325 ^ UInt64(salt)) &* 0x100_0000_01B3
-        for byte in names[index] { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
         return hash
     }
 }
 
-/// How long ago something may have been seen, by name.
-public struct FreshnessObjective: Sendable {
-    public let name: [UInt8]
-    public let milliseconds: Int64
-}
-
 extension TrackingPlan {
-    /// Milliseconds; nil for an event without `fresh`, and for one that is not watched.
-    public func objective(ofEvent number: Int) -> Int64? {
-        for objective in eventObjectives where objective.name == seen.names[number] { return objective.milliseconds }
-        return nil
-    }
+    /// Milliseconds; 0 for an event without `fresh`.
+    public func objective(ofEvent name: [UInt8]) -> Int64 { TrackingPlan.objective(of: name, eventObjectives) }
 
-    /// Milliseconds; nil for a source of which the bundle says nothing.
-    public func objective(ofSource name: [UInt8]) -> Int64? {
-        for objective in sourceObjectives where objective.name == name { return objective.milliseconds }
-        return nil
+    /// Milliseconds; 0 for a source of which the bundle says nothing.
+    public func objective(ofSource name: [UInt8]) -> Int64 { TrackingPlan.objective(of: name, sourceObjectives) }
+
+    private static func objective(of name: [UInt8], _ objectives: ([[UInt8]], [Int64])) -> Int64 {
+        for index in objectives.0.indices where objectives.0[index] == name { return objectives.1[index] }
+        return 0
     }
 
     mutating func readFreshness(
@@ -107,7 +100,8 @@ extension TrackingPlan {
         if rules.count >= Limits.watchedEvents, let node = document.member(settings, "fresh") {
             reader.report(document, node, "only the first 128 events of a plan are watched: move this one up")
         }
-        eventObjectives.append(FreshnessObjective(name: rule.name, milliseconds: objective))
+        eventObjectives.0.append(rule.name)
+        eventObjectives.1.append(objective)
     }
 
     /// Reads the bundle's section `sources: { pos: { fresh: 5m } }`. A bundle is for many devices: names that a device's
@@ -123,7 +117,8 @@ extension TrackingPlan {
             }
             reader.refuseOthers(document, settings, ["fresh"], of: "a source")
             guard let objective = reader.duration(document, settings, "fresh") else { continue }
-            sourceObjectives.append(FreshnessObjective(name: [UInt8](copying: document.bytes(name)), milliseconds: objective))
+            sourceObjectives.0.append([UInt8](copying: document.bytes(name)))
+            sourceObjectives.1.append(objective)
         }
     }
 }

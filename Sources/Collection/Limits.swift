@@ -55,11 +55,30 @@ public enum Limits {
     public static let watchedSources = 64
     /// How often at most that record is written, milliseconds: what a power cut may take away of it.
     public static let freshnessMilliseconds: Int64 = 5000
+    /// Fields of one event, and of all, of which it is known what is usual: some 64 bytes each, so 128 KiB at most.
+    static let driftFieldsPerEvent = 63
+    static let driftFields = 2048
+    /// A field's name, where it is remembered; longer ones are data.
+    static let driftNameBytes = 48
+    /// Fields of an object; with more that no schema names it is a map, whose names are data.
+    static let driftChildren: UInt8 = 16
+    /// Events from which it is learnt what is usual.
+    static let driftLearningEvents: UInt16 = 200
+    /// Afterwards one of so many is looked at, while all is as usual.
+    static let driftSampling: UInt8 = 16
+    /// A field that is usually there is missing when so many events in a row do not have it.
+    static let driftMissingEvents: UInt16 = 50
+    /// How often at most what is known of an event is written, milliseconds, and how many events one commit writes: a
+    /// record has up to 5 KB.
+    static let driftMilliseconds: Int64 = 60_000
+    public static let driftRecordsPerCommit = 4
+    /// Changed fields in `/metrics`; more are counted under `other`.
+    public static let driftLabels = 256
     /// Fields with old names of a whole plan: each is a label in `/metrics`.
     public static let aliasedFields = 256
-    /// Old names of one field, names in the way to it, and bytes of a name: an event of 32 KiB that is mended stays below
-    /// what an entry of the log may have.
-    public static let oldNames = 8
+    /// Old names of one event, names in the way to a field, and bytes of a name: an event of 32 KiB that is mended stays
+    /// below what an entry of the log may have.
+    public static let oldNames = 64
     public static let fieldSegments = 8
     public static let fieldNameBytes = 64
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.

@@ -32,19 +32,23 @@ public struct EventRule: Sendable {
     /// Its place in the plan; that of `*` comes after all others.
     public internal(set) var number = 0
     /// Fields that have had other names.
-    var fields: [RenamedField] = []
+    var fields: RenamedFields?
 }
 
 public struct TrackingPlan: Sendable {
     public private(set) var rules: [EventRule] = []
     private var fallback: EventRule?
-    /// Fields with old names, of all events, and how often each was mended since the bundle was loaded.
-    public internal(set) var renamed: [RenamedField.Label] = []
+    /// Fields with old names, each with its event, and how often each was mended since the bundle was loaded.
+    public internal(set) var renamed: [[UInt8]] = []
+    public internal(set) var renamedFields: [[UInt8]] = []
     public private(set) var mended = CounterArray(count: 0)
     /// When events were last seen, by the number of their rule.
     public private(set) var seen = LastSeen([[UInt8(ascii: "*")]], salt: UInt8(ascii: "e"))
-    var eventObjectives: [FreshnessObjective] = []
-    var sourceObjectives: [FreshnessObjective] = []
+    /// What the events' schemas name, by the number of their rule.
+    private(set) var declared: [[[UInt8]]] = []
+    /// Names, and milliseconds at the same places.
+    var eventObjectives: ([[UInt8]], [Int64]) = ([], [])
+    var sourceObjectives: ([[UInt8]], [Int64]) = ([], [])
 
     /// A plan that takes every event for one purpose: what a device does before it has a bundle.
     public init(everythingFor purpose: Int) {
@@ -53,13 +57,14 @@ public struct TrackingPlan: Sendable {
     }
 
     /// Reads the section; problems are remembered by the reader.
-    /// - Parameter isIdentifierPlace: whether a place, as member names from an event's root, touches one for identifiers.
+    /// - Parameter isIdentifierPlace: whether a path in an event's properties or traits touches a place for identifiers.
     public init(
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader,
-        isIdentifierPlace: ([[UInt8]]) -> Bool = { _ in false }
+        isIdentifierPlace: ([UInt8]) -> Bool = { _ in false }
     ) {
         readSources(document, bundle, &reader)
         guard let section = reader.object(document, bundle, "events") else { return }
+        var ofFallback: [[UInt8]] = []
         var key = document.firstChild(section)
         while let name = key, let settings = document.next(name) {
             key = document.next(settings)
@@ -96,13 +101,22 @@ public struct TrackingPlan: Sendable {
                     reader.report(document, invalid, "invalid must be quarantine, strip, drop or allow")
                 }
             }
+            var fields: [[UInt8]] = []
             if let schema = document.member(settings, "schema"), !document.isNull(schema) {
+                TrackingPlan.appendDeclared(document, schema, in: [], to: &fields)
                 rule.schema = CompiledSchema(document, schema, &reader)
             }
             readFreshness(document, settings, of: rule, &reader)
             rule.fields = readFields(document, settings, of: rule.name, &reader, isIdentifierPlace)
-            if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
+            if rule.name == [UInt8(ascii: "*")] {
+                fallback = rule
+                ofFallback = fields
+            } else {
+                rules.append(rule)
+                declared.append(fields)
+            }
         }
+        declared.append(ofFallback)
         for index in rules.indices { rules[index].number = index }
         fallback?.number = rules.count
         var names = rules.map { $0.name }

@@ -209,17 +209,19 @@ public struct JSONDocument: Sendable {
     }
 
     /// Appends the source of a value with some of the keys in it replaced.
-    /// - Parameter keys: keys below `node` in the order of the text, each with the JSON text that takes its place.
+    /// - Parameters:
+    ///   - keys: keys below `node`, in the order of the text.
+    ///   - texts: for each the JSON text that takes its place.
     public func appendSource(
-        of node: JSONNode, replacing keys: [(key: JSONNode, text: [UInt8])], to result: inout [UInt8]
+        of node: JSONNode, replacing keys: [JSONNode], by texts: [[UInt8]], to result: inout [UInt8]
     ) {
         var offset = sourceOffset(nodes[Int(node.index)])
         let end = offset + source(node).count
-        for (key, replacement) in keys {
-            let start = sourceOffset(nodes[Int(key.index)])
+        for index in keys.indices {
+            let start = sourceOffset(nodes[Int(keys[index].index)])
             result.append(contentsOf: slice(offset, start - offset))
-            result.append(contentsOf: replacement.span)
-            offset = start + source(key).count
+            result += texts[index]
+            offset = start + source(keys[index]).count
         }
         result.append(contentsOf: slice(offset, end - offset))
     }

@@ -48,40 +48,32 @@ public struct MetricsWriter {
         _ name: StaticString, _ first: StaticString, _ firstValue: [UInt8], _ second: StaticString,
         _ secondValue: StaticString, _ value: UInt64
     ) {
+        var labels: [UInt8] = []
+        MetricsWriter.appendLabel(first, firstValue, to: &labels)
+        MetricsWriter.appendLabel(second, [UInt8](copying: secondValue.bytes), to: &labels)
+        sample(name, labels: labels, value)
+    }
+
+    /// A sample with labels that `appendLabel` has written.
+    public mutating func sample(_ name: StaticString, labels: [UInt8], _ value: UInt64) {
         append(name); append("{")
-        label(first, firstValue)
-        append(","); append(second); append("=\""); append(secondValue)
-        append("\"")
-        end(value)
-    }
-
-    /// A sample whose labels are all names from elsewhere.
-    public mutating func sample(_ name: StaticString, _ labels: [(StaticString, [UInt8])], _ value: UInt64) {
-        append(name)
-        for index in labels.indices {
-            append(index == 0 ? "{" : ",")
-            label(labels[index].0, labels[index].1)
-        }
-        end(value)
-    }
-
-    private mutating func label(_ name: StaticString, _ value: [UInt8]) {
-        append(name); append("=\"")
-        for byte in value {
-            switch byte {
-            case 0x5C: append("\\\\")
-            case 0x22: append("\\\"")
-            case 0x0A: append("\\n")
-            default: text.append(byte)
-            }
-        }
-        append("\"")
-    }
-
-    private mutating func end(_ value: UInt64) {
+        text += labels
         append("} ")
         appendInteger(value, to: &text)
         append("\n")
+    }
+
+    /// Appends a label, after a comma where it is not the first; its value is escaped as the format asks.
+    public static func appendLabel(_ name: StaticString, _ value: [UInt8], to labels: inout [UInt8]) {
+        if !labels.isEmpty { labels.append(UInt8(ascii: ",")) }
+        labels.append(contentsOf: name.bytes)
+        labels.append(contentsOf: ("=\"" as StaticString).bytes)
+        for index in value.indices {
+            let byte = value[index]
+            if byte == 0x5C || byte == 0x22 || byte == 0x0A { labels.append(0x5C) }
+            labels.append(byte == 0x0A ? UInt8(ascii: "n") : byte)
+        }
+        labels.append(UInt8(ascii: "\""))
     }
 
     /// A histogram in seconds.

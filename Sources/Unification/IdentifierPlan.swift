@@ -127,14 +127,17 @@ public struct IdentifierPlan {
         return nil
     }
 
-    /// Whether a place of an event is one for identifiers, of this plan or of the Segment specification, lies in one, or
-    /// has one in it: a value must not be moved into it nor out of it (promise P3).
-    /// - Parameter place: member names from the event's root.
-    public func isPlace(_ place: [[UInt8]]) -> Bool {
-        for kind in kinds {
-            for path in kind.paths where path.touches(place) { return true }
+    /// Whether a place in an event's properties or traits is one for identifiers, of this plan or of the Segment
+    /// specification, lies in one, or has one in it: a value must not be moved into it nor out of it (promise P3).
+    /// - Parameter path: names joined by dots.
+    public func isPlace(_ path: [UInt8]) -> Bool {
+        for prefix in ["properties.", "traits.", "context.traits."] as [StaticString] {
+            var whole: [UInt8] = []
+            whole.append(contentsOf: prefix.bytes)
+            let place = IdentifierPath.split((whole + path).span)
+            for kind in kinds where kind.paths.contains(where: { $0.touches(place) }) { return true }
+            for path in WellKnownIdentity.paths where path.touches(place) { return true }
         }
-        for path in WellKnownIdentity.paths where path.touches(place) { return true }
         return false
     }
 

@@ -73,8 +73,8 @@ import Testing
                 "Viewed: { purpose: analytics, fresh: 15m }, Sold: { purpose: analytics }",
                 more: "sources: { pos: { fresh: 5m }, local: {} }")
         ).tracking
-        #expect(plan.objective(ofEvent: 0) == 900_000 && plan.objective(ofEvent: 1) == nil)
-        #expect(plan.objective(ofSource: Array("pos".utf8)) == 300_000 && plan.objective(ofSource: Array("local".utf8)) == nil)
+        #expect(plan.objective(ofEvent: Array("Viewed".utf8)) == 900_000 && plan.objective(ofEvent: Array("Sold".utf8)) == 0)
+        #expect(plan.objective(ofSource: Array("pos".utf8)) == 300_000 && plan.objective(ofSource: Array("local".utf8)) == 0)
     }
 
     @Test(arguments: [

@@ -28,7 +28,8 @@ func bundle(_ text: String) -> Bundle {
 final class PlanBench {
     let database: Database
     let meters = Meters()
-    let sources = LastSeen([Array("local".utf8), Array("pos".utf8)], salt: UInt8(ascii: "s"))
+    let watch = PlanWatch(sources: [Array("local".utf8), Array("pos".utf8)])
+    var sources: LastSeen { watch.sources }
     private var pipeline: Pipeline<SeededRandom>
     /// Milliseconds since the epoch.
     var now: Int64 = 1_700_000_000_000
@@ -38,7 +39,7 @@ final class PlanBench {
         database = try Database(folder: folder ?? "/tmp/gatehouse-agent-test-\(random.next())", mapBytes: 8 << 20)
         let transaction = try database.beginWrite()
         pipeline = try Pipeline(
-            bundle(text), device: Array("till".utf8), sources: sources, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
+            bundle(text), device: Array("till".utf8), watch: watch, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
             meters: meters, random: SeededRandom(seed: 1), transaction)
     }
 
@@ -84,6 +85,15 @@ final class PlanBench {
         var transaction = try database.beginWrite()
         try pipeline.keepObserved(at: now, &transaction)
         try transaction.commit()
+    }
+
+    func driftRecord() throws -> [UInt8] {
+        try keepObserved(at: now)
+        let transaction = try database.beginWrite()
+        let key = pipeline.observed.drift.key(0)
+        var record: [UInt8] = []
+        if let found = try transaction.get(database.tables.meta, key.span) { record.append(contentsOf: found) }
+        return record
     }
 
     func seen(_ event: String, at now: Int64) -> Int64? {
