@@ -24,7 +24,7 @@ public final class Bundle: @unchecked Sendable {
         var tracking = TrackingPlan(everythingFor: 0)
         var destinations: [BundledDestination] = []
         let policy = Policy(document, loadedAt: loadedAt, &reader) { purposes, identifiers, environment, compiler, reader in
-            tracking = TrackingPlan(document, document.root, purposes, &reader)
+            tracking = TrackingPlan(document, document.root, purposes, &reader) { identifiers.isPlace($0) }
             destinations = BundledDestination.read(
                 document, purposes, identifiers, environment, &compiler, &reader)
         }
@@ -35,7 +35,7 @@ public final class Bundle: @unchecked Sendable {
         reader.refuseOthers(
             document, document.root,
             [
-                "version", "purposes", "consent", "identifiers", "events", "attributes", "audiences", "decisions", "triggers",
+                "version", "purposes", "consent", "identifiers", "events", "sources", "attributes", "audiences", "decisions", "triggers",
                 "destinations",
             ], of: "a bundle")
         if let triggers = document.member(document.root, "triggers") {

@@ -1,5 +1,6 @@
 // The device configuration (DESIGN section 6): what one device needs to know about itself. Everything has a default.
 
+import Collection
 import Cryptography
 import Formats
 import Governance
@@ -159,7 +160,7 @@ public struct Configuration {
     private mutating func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let list = document.member(document.root, "tokens"), !document.isNull(list) else { return }
         guard document.kind(list) == .array else {
-            reader.report(document, list, "tokens must be a list of { sha256: …, roles: […] }")
+            reader.report(document, list, "tokens must be a list of { name: …, sha256: …, roles: […] }")
             return
         }
         var element = document.firstChild(list)
@@ -169,7 +170,7 @@ public struct Configuration {
                 reader.report(document, node, "a token is { sha256: …, roles: […] }")
                 continue
             }
-            reader.refuseOthers(document, node, ["sha256", "roles"], of: "a token")
+            reader.refuseOthers(document, node, ["name", "sha256", "roles"], of: "a token")
             guard let hash = document.member(node, "sha256"), document.kind(hash) == .string,
                 let digest = Digest256(hexadecimal: document.bytes(hash))
             else {
@@ -192,7 +193,18 @@ public struct Configuration {
                 if roles == before { reader.report(document, word, "a role is collect, decide, privacy or operate") }
             }
             if roles.isEmpty { reader.report(document, node, "this token needs roles: [collect, …]") }
-            tokens.append(Token(digest: digest, roles: roles))
+            var name: [UInt8] = []
+            if let text = reader.text(document, node, "name") {
+                if Configuration.isDeviceName(document.bytes(text)) {
+                    name.append(contentsOf: document.bytes(text))
+                } else {
+                    reader.report(document, text, "a token's name must be 1 to 64 letters, digits, - . or _")
+                }
+            }
+            tokens.append(Token(digest: digest, roles: roles, name: name))
+        }
+        if AccessList(tokens).sources.count > CollectionLimits.watchedSources {
+            reader.report(document, list, "at most 64 tokens of different names may have the role collect")
         }
     }
 

@@ -13,6 +13,9 @@ struct MetricsPage {
     let database: Database
     let bundles: BundleHolder
     let senders: SenderList
+    let watch: PlanWatch
+    /// Milliseconds since the epoch.
+    let now: Int64
 
     func write(to page: inout MetricsWriter, _ reader: borrowing Reader) {
         do throws(StoreError) {
@@ -31,6 +34,7 @@ struct MetricsPage {
         page.counter(
             "gatehouse_events_invalid_total", "Events that did not fit their schema, whatever was done with them.",
             meters.eventsInvalid.current)
+        writePlan(bundles.current.plans.tracking, &page)
         page.counter(
             "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
         page.counter("gatehouse_requests_shed_total", "Requests answered 503 for want of room.", meters.requestsShed.current)

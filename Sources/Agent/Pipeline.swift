@@ -36,6 +36,8 @@ enum Ending: Error {
 struct Envelope {
     /// Milliseconds since the epoch.
     var receivedAt: Int64
+    /// Number of the source that sent it.
+    var source = 0
     /// The request came with `Sec-GPC: 1`.
     var hasGlobalPrivacyControl = false
 }
@@ -54,6 +56,9 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     let pepper: HMACSHA256
     let meters: Meters
     var random: Random
+    var mender = FieldMender()
+    let watch: PlanWatch
+    var observed: Observed
     private var updater = ProfileUpdater()
     private var merger = ProfileMerger()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
@@ -70,16 +75,18 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
 
     init(
-        _ plans: Plans, device: [UInt8], pepper: HMACSHA256, meters: Meters, random: Random,
+        _ plans: Plans, device: [UInt8], watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
+        observed = try Observed(plans, watch, transaction)
         ledger = accounts
         recent = window
         audit = chain
         suppression = SuppressionList(transaction, pepper: pepper)
         subjects = AuditSubject(pepper: pepper)
         self.plans = plans
+        self.watch = watch
         self.pepper = pepper
         self.meters = meters
         self.random = random
@@ -90,6 +97,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     mutating func use(_ next: Plans) {
+        observe(by: next)
         plans = next
         renumberWaiting()
     }
@@ -143,9 +151,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             try stopRepeats(transaction)
             try hear(event, envelope, &transaction)
             let rule = try findRule(event)
+            noteArrival(rule, envelope)
             let isDecided = try requireConsent(event, rule, envelope, &transaction)
             try drop(fault, event, rule)
             if !isDecided { try wait(event, rule, fault, envelope) }
+            observe(event, rule)
             try setAside(fault, rule, envelope, &transaction)
             let person = try findPerson(envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)

@@ -86,6 +86,7 @@ extension Pipeline {
         guard let (receivedAt, hasControl) = load(record, now: now) else {
             return EventRefusal("not_there", "there is no such event in quarantine, its time is up, or its record is damaged")
         }
+        mendKept()
         let envelope = Envelope(receivedAt: receivedAt)
         do throws(Ending) {
             let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? receivedAt

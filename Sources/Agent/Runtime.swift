@@ -51,12 +51,16 @@ public final class Runtime {
     private let statistics = ServerStatistics()
     private let completions: Completions
     private let senders = SenderList()
+    private let access: AccessList
+    private let watch: PlanWatch
     private let clerk: RecordClerk
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
     public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
         self.configuration = configuration
+        access = AccessList(configuration.tokens)
+        watch = PlanWatch(sources: access.sources)
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
@@ -202,16 +206,17 @@ public final class Runtime {
         if let path = configuration.socket { settings.addresses.append(.unix(path: path, mode: 0o660)) }
         if let limit = configuration.connections { settings.maximumConnections = Int(limit) }
         if let limit = configuration.bodyBytes { settings.maximumBodyBytes = Int(limit) }
+        let clock = self.clock
         let table = RoutingTable(
-            database: database, intake: intake, access: AccessList(configuration.tokens), meters: meters,
+            database: database, intake: intake, access: access, meters: meters,
             plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
-                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders
+                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
+                    watch: watch, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
-        let clock = self.clock
         let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { _ in
             do throws(StoreError) { return try Routes(table, clock: clock) } catch {
                 failure = error
@@ -227,7 +232,8 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current.plans, device: identity.device, pepper: pepper, meters: meters, random: SystemRandom(),
+                bundles.current.plans, device: identity.device, watch: watch, pepper: pepper, meters: meters,
+                random: SystemRandom(),
                 transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }

@@ -207,6 +207,18 @@ final class Writer<Time: Clock, Random: RandomSource> {
             write(batch, requests)
         }
         cursors.close()
+        keepObserved()
+    }
+
+    /// Keeps what the last commits did not, so that the next run goes on from there.
+    private func keepObserved() {
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            try pipeline.keepObserved(at: clock.wallMilliseconds(), isLast: true, &transaction)
+            try transaction.commit()
+        } catch {
+            Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }
+        }
     }
 
     /// Whether something is left to do that nobody asks for.
@@ -305,6 +317,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
+                try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
                 try transaction.commit()
@@ -398,7 +411,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         let wanted = submission.plans ?? plans
         if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
-            receivedAt: submission.receivedAt, hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
+            receivedAt: submission.receivedAt, source: submission.source,
+            hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
     }
 
     /// How far the writer has come in a submission.

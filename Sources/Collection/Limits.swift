@@ -48,6 +48,38 @@ public enum Limits {
     public static let schemaNamesLookedUp = 8
     /// Validations to find out what an event must lose to be valid.
     public static let schemaStripRounds = 64
+    /// Events of a plan, and sources of a device, that are watched: each is a label in `/metrics` and 16 bytes of a record
+    /// that is written every few seconds.
+    static let watchedEvents = 128
+    public static let watchedSources = 64
+    /// How often at most that record is written, milliseconds: what a power cut may take away of it.
+    public static let freshnessMilliseconds: Int64 = 5000
+    /// Fields of one event, and of all, of which it is known what is usual: some 64 bytes each, so 128 KiB at most.
+    static let driftFieldsPerEvent = 63
+    static let driftFields = 2048
+    /// A field's name, where it is remembered; longer ones are data.
+    static let driftNameBytes = 48
+    /// Fields of an object; with more that no schema names it is a map, whose names are data.
+    static let driftChildren: UInt8 = 16
+    /// Events from which it is learnt what is usual.
+    static let driftLearningEvents: UInt16 = 200
+    /// Afterwards one of so many is looked at, while all is as usual.
+    static let driftSampling: UInt8 = 16
+    /// A field that is usually there is missing when so many events in a row do not have it.
+    static let driftMissingEvents: UInt16 = 50
+    /// How often at most what is known of an event is written, milliseconds, and how many events one commit writes: a
+    /// record has up to 5 KB.
+    static let driftMilliseconds: Int64 = 60_000
+    public static let driftRecordsPerCommit = 4
+    /// Changed fields in `/metrics`; more are counted under `other`.
+    public static let driftLabels = 256
+    /// Fields with old names of a whole plan: each is a label in `/metrics`.
+    public static let aliasedFields = 256
+    /// Old names of one event, names in the way to a field, and bytes of a name: an event of 32 KiB that is mended stays
+    /// below what an entry of the log may have.
+    public static let oldNames = 64
+    public static let fieldSegments = 8
+    public static let fieldNameBytes = 64
     /// Events that wait in memory for their person's choice, and their bytes: a page or two of clicks for a few dozen
     /// visitors at a kiosk, within what promise P10 leaves.
     public static let waitingEvents = 512

@@ -3,6 +3,7 @@
 
 import Formats
 import Governance
+import Platform
 
 /// What happens to an event that its schema does not allow.
 public enum InvalidPolicy: UInt8, Sendable {
@@ -32,12 +33,27 @@ public struct EventRule: Sendable {
     public var timeToLive: Int64 = 0
     /// Fields that leave for no destination that does not name them.
     public var restricted: [[[UInt8]]] = []
+    /// Its place in the plan; that of `*` comes after all others.
+    public internal(set) var number = 0
+    /// Fields that have had other names.
+    var fields: RenamedFields?
 }
 
 public struct TrackingPlan: Sendable {
     public private(set) var rules: [EventRule] = []
     private var fallback: EventRule?
     public private(set) var keeping = EventKeeping()
+    /// Fields with old names, each with its event, and how often each was mended since the bundle was loaded.
+    public internal(set) var renamed: [[UInt8]] = []
+    public internal(set) var renamedFields: [[UInt8]] = []
+    public private(set) var mended = CounterArray(count: 0)
+    /// When events were last seen, by the number of their rule.
+    public private(set) var seen = LastSeen([[UInt8(ascii: "*")]], salt: UInt8(ascii: "e"))
+    /// What the events' schemas name, by the number of their rule.
+    private(set) var declared: [[[UInt8]]] = []
+    /// Names, and milliseconds at the same places.
+    var eventObjectives: ([[UInt8]], [Int64]) = ([], [])
+    var sourceObjectives: ([[UInt8]], [Int64]) = ([], [])
 
     /// A plan that takes every event for one purpose: what a device does before it has a bundle.
     public init(everythingFor purpose: Int) {
@@ -46,10 +62,14 @@ public struct TrackingPlan: Sendable {
     }
 
     /// Reads the section; problems are remembered by the reader.
+    /// - Parameter isIdentifierPlace: whether a path in an event's properties or traits touches a place for identifiers.
     public init(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader,
+        isIdentifierPlace: ([UInt8]) -> Bool = { _ in false }
     ) {
+        readSources(document, bundle, &reader)
         guard let section = reader.object(document, bundle, "events") else { return }
+        var ofFallback: [[UInt8]] = []
         var key = document.firstChild(section)
         while let name = key, let settings = document.next(name) {
             key = document.next(settings)
@@ -58,7 +78,8 @@ public struct TrackingPlan: Sendable {
                 continue
             }
             reader.refuseOthers(
-                document, settings, ["purpose", "tier", "priority", "invalid", "schema", "ttl", "restricted"], of: "an event")
+                document, settings,
+                ["purpose", "tier", "priority", "invalid", "schema", "ttl", "restricted", "fields", "fresh"], of: "an event")
             guard document.member(settings, "purpose") != nil else {
                 reader.report(document, settings, "this event needs a purpose: one of the bundle's purposes")
                 continue
@@ -86,13 +107,30 @@ public struct TrackingPlan: Sendable {
                     reader.report(document, invalid, "invalid must be quarantine, strip, drop or allow")
                 }
             }
+            var fields: [[UInt8]] = []
             if let schema = document.member(settings, "schema"), !document.isNull(schema) {
+                TrackingPlan.appendDeclared(document, schema, in: [], to: &fields)
                 rule.schema = CompiledSchema(document, schema, &reader)
             }
             rule.readKeeping(document, settings, &reader)
             keeping.take(rule)
-            if rule.name == [UInt8(ascii: "*")] { fallback = rule } else { rules.append(rule) }
+            readFreshness(document, settings, of: rule, &reader)
+            rule.fields = readFields(document, settings, of: rule.name, &reader, isIdentifierPlace)
+            if rule.name == [UInt8(ascii: "*")] {
+                fallback = rule
+                ofFallback = fields
+            } else {
+                rules.append(rule)
+                declared.append(fields)
+            }
         }
+        declared.append(ofFallback)
+        for index in rules.indices { rules[index].number = index }
+        fallback?.number = rules.count
+        var names = rules.map { $0.name }
+        if let fallback { names.append(fallback.name) }
+        seen = LastSeen(Array(names.prefix(Limits.watchedEvents)), salt: UInt8(ascii: "e"))
+        mended = CounterArray(count: renamed.count)
     }
 
     /// Number of an event's rule: of a track call by its name, of the others by their type; else of the rule `*`.

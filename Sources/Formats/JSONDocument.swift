@@ -110,6 +110,9 @@ public struct JSONDocument: Sendable {
         return nil
     }
 
+    /// The key of a member, by its value.
+    public func key(ofValue value: JSONNode) -> JSONNode { JSONNode(index: value.index - 1) }
+
     /// The first element of an array, the first key of an object (a string; its value is `next` of it), or nil.
     public func firstChild(_ node: JSONNode) -> JSONNode? {
         let container = nodes[Int(node.index)]
@@ -203,6 +206,24 @@ public struct JSONDocument: Sendable {
         var end = start + 1
         while text[end] != UInt8(ascii: "\"") { end += text[end] == UInt8(ascii: "\\") ? 2 : 1 }
         return slice(start, end + 1 - start)
+    }
+
+    /// Appends the source of a value with some of the keys in it replaced.
+    /// - Parameters:
+    ///   - keys: keys below `node`, in the order of the text.
+    ///   - texts: for each the JSON text that takes its place.
+    public func appendSource(
+        of node: JSONNode, replacing keys: [JSONNode], by texts: [[UInt8]], to result: inout [UInt8]
+    ) {
+        var offset = sourceOffset(nodes[Int(node.index)])
+        let end = offset + source(node).count
+        for index in keys.indices {
+            let start = sourceOffset(nodes[Int(keys[index].index)])
+            result.append(contentsOf: slice(offset, start - offset))
+            result += texts[index]
+            offset = start + source(keys[index]).count
+        }
+        result.append(contentsOf: slice(offset, end - offset))
     }
 
     func sourceOffset(_ node: Node) -> Int {

@@ -23,8 +23,11 @@ public struct Token: @unchecked Sendable {
     // A digest is 32 plain bytes.
     public let digest: Digest256
     public let roles: Roles
+    /// What it is called in the configuration; empty for nothing.
+    let name: [UInt8]
 
-    public init(digest: Digest256, roles: Roles) {
+    public init(digest: Digest256, roles: Roles, name: [UInt8] = []) {
+        self.name = name
         self.digest = digest
         self.roles = roles
     }
@@ -33,26 +36,52 @@ public struct Token: @unchecked Sendable {
 /// All tokens of a device.
 public struct AccessList: Sendable {
     private let tokens: [Token]
+    /// Names of those that may send events: the tokens' own, or as the audit log has them; `local` where no tokens are
+    /// configured. Tokens of one name are one source.
+    public private(set) var sources: [[UInt8]] = []
+    /// Of each token its place there; 0 for one that may not.
+    private var sourceOfToken: [Int] = []
 
-    public init(_ tokens: [Token]) { self.tokens = tokens }
+    public init(_ tokens: [Token]) {
+        self.tokens = tokens
+        for token in tokens {
+            sourceOfToken.append(0)
+            if !token.roles.contains(.collect) { continue }
+            let name = token.name.isEmpty ? AccessList.name(token.digest) : token.name
+            sourceOfToken[sourceOfToken.count - 1] = sources.firstIndex(of: name) ?? sources.count
+            if !sources.contains(name) { sources.append(name) }
+        }
+        if sources.isEmpty { sources.append(Array("local".utf8)) }
+    }
+
+    private static func name(_ digest: Digest256) -> [UInt8] {
+        var name = Array("token:".utf8)
+        for index in 0..<4 {
+            name.append(Hex.digit(digest[index] >> 4))
+            name.append(Hex.digit(digest[index] & 0xF))
+        }
+        return name
+    }
 
     /// Without tokens everybody who can reach the API may do everything; the agent then listens on loopback only.
     public var isOpen: Bool { tokens.isEmpty }
 
     /// The roles that an `Authorization` header carries: `Bearer TOKEN` (RFC 6750), or `Basic` with the token as user
     /// name (RFC 7617), as the Segment SDKs send their write key. None for an unknown token or a malformed header.
-    /// - Parameter scratch: overwritten.
-    public func roles(_ authorization: Span<UInt8>, _ scratch: inout [UInt8]) -> Roles {
+    /// - Parameters:
+    ///   - scratch: overwritten.
+    ///   - source: becomes the number of the source that the token stands for.
+    public func roles(_ authorization: Span<UInt8>, _ scratch: inout [UInt8], source: inout Int) -> Roles {
         if tokens.isEmpty { return .all }
         if let credentials = AccessList.credentials(authorization, scheme: "bearer") {
-            return roles(ofToken: credentials)
+            return roles(ofToken: credentials, source: &source)
         }
         guard let credentials = AccessList.credentials(authorization, scheme: "basic") else { return [] }
         scratch.removeAll(keepingCapacity: true)
         guard Base64.appendDecoded(credentials, to: &scratch) else { return [] }
         var end = 0
         while end < scratch.count, scratch[end] != UInt8(ascii: ":") { end += 1 }
-        return roles(ofToken: scratch.span.extracting(0..<end))
+        return roles(ofToken: scratch.span.extracting(0..<end), source: &source)
     }
 
     /// How the audit log names whoever an `Authorization` header speaks for: `token:` and the first eight hexadecimal
@@ -68,21 +97,18 @@ public struct AccessList: Sendable {
             _ = Base64.appendDecoded(credentials, to: &scratch)
             text = Array(scratch.prefix { $0 != UInt8(ascii: ":") })
         }
-        let digest = SHA256.hash(text)
-        var name = Array("token:".utf8)
-        for index in 0..<4 {
-            name.append(Hex.digit(digest[index] >> 4))
-            name.append(Hex.digit(digest[index] & 0xF))
-        }
-        return name
+        return AccessList.name(SHA256.hash(text))
     }
 
     /// The roles of a token given as text. Compares hashes, so that the time taken says nothing about the tokens.
-    public func roles(ofToken text: Span<UInt8>) -> Roles {
+    public func roles(ofToken text: Span<UInt8>, source: inout Int) -> Roles {
         if tokens.isEmpty { return .all }
         let digest = SHA256.hash(text)
         var roles: Roles = []
-        for token in tokens where Digest256.areEqualInConstantTime(token.digest, digest) { roles.formUnion(token.roles) }
+        for index in tokens.indices where Digest256.areEqualInConstantTime(tokens[index].digest, digest) {
+            roles.formUnion(tokens[index].roles)
+            source = sourceOfToken[index]
+        }
         return roles
     }
 

@@ -48,18 +48,32 @@ public struct MetricsWriter {
         _ name: StaticString, _ first: StaticString, _ firstValue: [UInt8], _ second: StaticString,
         _ secondValue: StaticString, _ value: UInt64
     ) {
-        append(name); append("{"); append(first); append("=\"")
-        for byte in firstValue {
-            switch byte {
-            case 0x5C: append("\\\\")
-            case 0x22: append("\\\"")
-            case 0x0A: append("\\n")
-            default: text.append(byte)
-            }
-        }
-        append("\","); append(second); append("=\""); append(secondValue); append("\"} ")
+        var labels: [UInt8] = []
+        MetricsWriter.appendLabel(first, firstValue, to: &labels)
+        MetricsWriter.appendLabel(second, [UInt8](copying: secondValue.bytes), to: &labels)
+        sample(name, labels: labels, value)
+    }
+
+    /// A sample with labels that `appendLabel` has written.
+    public mutating func sample(_ name: StaticString, labels: [UInt8], _ value: UInt64) {
+        append(name); append("{")
+        text += labels
+        append("} ")
         appendInteger(value, to: &text)
         append("\n")
+    }
+
+    /// Appends a label, after a comma where it is not the first; its value is escaped as the format asks.
+    public static func appendLabel(_ name: StaticString, _ value: [UInt8], to labels: inout [UInt8]) {
+        if !labels.isEmpty { labels.append(UInt8(ascii: ",")) }
+        labels.append(contentsOf: name.bytes)
+        labels.append(contentsOf: ("=\"" as StaticString).bytes)
+        for index in value.indices {
+            let byte = value[index]
+            if byte == 0x5C || byte == 0x22 || byte == 0x0A { labels.append(0x5C) }
+            labels.append(byte == 0x0A ? UInt8(ascii: "n") : byte)
+        }
+        labels.append(UInt8(ascii: "\""))
     }
 
     /// A histogram in seconds.

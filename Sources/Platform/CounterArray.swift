@@ -24,6 +24,12 @@ public final class CounterArray: @unchecked Sendable {
         counters[index].wrappingAdd(amount, ordering: .relaxed)
     }
 
+    /// Replaces a value; additions of the same moment may be lost.
+    public func set(_ value: UInt64, at index: Int) {
+        precondition(index >= 0 && index < count)
+        counters[index].store(value, ordering: .relaxed)
+    }
+
     public func value(at index: Int) -> UInt64 {
         precondition(index >= 0 && index < count)
         return counters[index].load(ordering: .relaxed)

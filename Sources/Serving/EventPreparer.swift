@@ -29,6 +29,8 @@ public struct PreparedEvent {
     public fileprivate(set) var isPreference = false
     /// Number of its rule in the tracking plan; nil: the plan does not take it.
     public fileprivate(set) var rule: Int?
+    /// What it says stands in `traits`, and not in `properties`.
+    public fileprivate(set) var hasTraits = false
     /// It breaks its schema, whatever is to be done about that.
     public fileprivate(set) var isInvalid = false
     /// Why it is to be set aside or dropped: a place in `faults` of the submission; nil when it is, or was made, as it should
@@ -43,6 +45,7 @@ public struct EventPreparer: ~Copyable {
     private var cache = PlanCache()
     private var finder = IdentifierFinder()
     private var joiner = OuterMembersJoiner()
+    private var mender = FieldMender()
     private var body = JSONWriter(reserving: 4096)
     private var text: [UInt8] = []
     /// The body that is being worked on; between two, memory for what is kept of the next.
@@ -136,9 +139,9 @@ public struct EventPreparer: ~Copyable {
         do throws(EventRefusal) {
             if !envelope.outer.isEmpty, try joiner.join(document, message, envelope.outer) {
                 let joined = joiner.document
-                try prepare(&event, joined, joined.root, envelope, plans, submission)
+                try mend(&event, joined, joined.root, envelope, plans, submission)
             } else {
-                try prepare(&event, document, message, envelope, plans, submission)
+                try mend(&event, document, message, envelope, plans, submission)
             }
         } catch {
             event.refusal = submission.refusals.count
@@ -147,12 +150,27 @@ public struct EventPreparer: ~Copyable {
         submission.events.append(event)
     }
 
+    /// Gives the fields that come under an old name the new one first.
+    private mutating func mend(
+        _ prepared: inout PreparedEvent, _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
+        _ plans: Plans, _ submission: Submission
+    ) throws(EventRefusal) {
+        if !mender.mend(document, message, envelope.type, plans.tracking) {
+            return try prepare(&prepared, document, message, envelope, plans, submission)
+        }
+        var mended = mender.document
+        // A field that has its new name may hold others that have not.
+        while mender.mend(mended, mended.root, envelope.type, plans.tracking) { mended = mender.document }
+        try prepare(&prepared, mended, mended.root, envelope, plans, submission)
+    }
+
     private mutating func prepare(
         _ prepared: inout PreparedEvent, _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
         _ plans: Plans, _ submission: Submission
     ) throws(EventRefusal) {
         let event = try decode(document, message, envelope)
         prepared.timestamp = event.timestamp
+        prepared.hasTraits = event.type.hasTraits
         prepared.identifiers = try identify(event, document, plans.policy.identifiers, submission)
         nameMessage(&prepared, event, document, submission)
         prepared.signal = plans.policy.consent.signal(

@@ -54,6 +54,8 @@ public final class Submission {
     public var number: UInt64 = 0
     /// Who calls, for the audit log.
     public var actor: [UInt8] = []
+    /// Number of the source that sends events, as the access list names it.
+    public var source = 0
     /// The request came with `Sec-GPC: 1`.
     public var hasGlobalPrivacyControl = false
     /// When the request arrived, milliseconds since the epoch.

@@ -66,6 +66,8 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var planCache = PlanCache()
     private var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
+    /// Of the request at hand; see `AccessList.sources`.
+    private var source = 0
 
     public init(_ table: RoutingTable, clock: Time) throws(StoreError) {
         self.table = table
@@ -117,7 +119,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             return false
         }
         if table.access.isOpen { return true }
-        let roles = table.access.roles(request.header("authorization"), &scratch)
+        let roles = table.access.roles(request.header("authorization"), &scratch, source: &source)
         if roles.contains(role) { return true }
         table.meters.requestsRefused.add()
         refuse(roles, role, &response)
@@ -181,7 +183,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private mutating func isLetIn(byKeyIn document: borrowing JSONDocument, _ response: inout Response) -> Bool {
         var roles: Roles = []
         if let key = document.member(document.root, "writeKey"), document.kind(key) == .string {
-            roles = table.access.roles(ofToken: document.bytes(key))
+            roles = table.access.roles(ofToken: document.bytes(key), source: &source)
         }
         if roles.contains(.collect) { return true }
         refuse(roles, .collect, &response)
@@ -295,6 +297,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.arrivedNanoseconds = clock.monotonicNanoseconds()
         submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
+        submission.source = source
         if submission.work != .events && submission.work != .arrivals {
             submission.actor = table.access.name(request.header("authorization"), &scratch)
         }

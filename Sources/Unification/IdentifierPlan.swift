@@ -38,6 +38,15 @@ public struct IdentifierPath: Equatable {
         return equal(first.span, ("traits" as StaticString).bytes)
     }
 
+    /// Whether one of the two places is, or holds, the other.
+    func touches(_ place: [[UInt8]]) -> Bool {
+        for index in 0..<min(segments.count, place.count) {
+            let (mine, other) = (segments[index], place[index])
+            if !equal(mine.span, other.span) { return false }
+        }
+        return true
+    }
+
     /// The node at this place below `root`, or nil.
     func find(_ document: borrowing JSONDocument, _ root: JSONNode) -> JSONNode? {
         var node = root
@@ -116,6 +125,20 @@ public struct IdentifierPlan {
     public func kindIndex(tag: UInt32) -> Int? {
         for index in kinds.indices where kinds[index].tag == tag { return index }
         return nil
+    }
+
+    /// Whether a place in an event's properties or traits is one for identifiers, of this plan or of the Segment
+    /// specification, lies in one, or has one in it: a value must not be moved into it nor out of it (promise P3).
+    /// - Parameter path: names joined by dots.
+    public func isPlace(_ path: [UInt8]) -> Bool {
+        for prefix in ["properties.", "traits.", "context.traits."] as [StaticString] {
+            var whole: [UInt8] = []
+            whole.append(contentsOf: prefix.bytes)
+            let place = IdentifierPath.split((whole + path).span)
+            for kind in kinds where kind.paths.contains(where: { $0.touches(place) }) { return true }
+            for path in WellKnownIdentity.paths where path.touches(place) { return true }
+        }
+        return false
     }
 
     /// Hashes one value of a kind as an event's would be, for `GET /v1/profiles/{kind}:{value}`. nil: it is no

@@ -64,7 +64,8 @@ private final class Device {
             database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundle.plans, device: [], pepper: pepper, meters: meters, random: SeededRandom(seed: 1), transaction)
+                bundle.plans, device: [], watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
+                random: SeededRandom(seed: 1), transaction)
         } catch { fatalError(error.message) }
     }
 
