@@ -20,7 +20,7 @@ func bundle(_ text: String) -> Bundle {
     let bytes = Array(text.utf8)
     let span = bytes.span
     let (bundle, problems) = Bundle.read(span, loadedAt: 0)
-    guard let bundle else { fatalError("the test's bundle is wrong: \(problems.map { $0.position.description + " " + $0.message })") }
+    guard let bundle else { fatalError("the test's bundle is wrong: \(problems.map { $0.message })") }
     return bundle
 }
 
@@ -39,8 +39,8 @@ final class PlanBench {
         database = try Database(folder: folder ?? "/tmp/gatehouse-agent-test-\(random.next())", mapBytes: 8 << 20)
         let transaction = try database.beginWrite()
         pipeline = try Pipeline(
-            bundle(text), device: Array("till".utf8), watch: watch, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
-            meters: meters, random: SeededRandom(seed: 1), transaction)
+            bundle(text), device: Array("till".utf8), watch: watch,
+            pepper: HMACSHA256(key: Array("a pepper for tests".utf8)), meters: meters, random: SeededRandom(seed: 1), transaction)
     }
 
     func use(_ text: String) { pipeline.use(bundle(text)) }
@@ -60,7 +60,8 @@ final class PlanBench {
         let span = bytes.span
         try document.parse(span)
         var transaction = try database.beginWrite()
-        let outcome = try pipeline.process(document, document.root, Envelope(receivedAt: now, source: source), in: &transaction)
+        let envelope = Envelope(receivedAt: now, source: source)
+        let outcome = try pipeline.process(document, document.root, envelope, in: &transaction)
         try pipeline.ledger.write(to: &transaction)
         try transaction.commit()
         switch outcome {
