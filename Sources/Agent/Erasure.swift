@@ -2,6 +2,7 @@
 // down what is left to do; the log and the quarantine are then gone through in small steps, which a restart continues;
 // then every destination is told; and what remains is a receipt.
 
+import Activation
 import Collection
 import Cryptography
 import Formats

@@ -14,6 +14,7 @@ struct MetricsPage {
     let bundles: BundleHolder
     let senders: SenderList
     let watch: PlanWatch
+    let isHub: Bool
     /// Milliseconds since the epoch.
     let now: Int64
 
@@ -34,7 +35,8 @@ struct MetricsPage {
         page.counter(
             "gatehouse_events_invalid_total", "Events that did not fit their schema, whatever was done with them.",
             meters.eventsInvalid.current)
-        writePlan(bundles.current.plans.tracking, &page)
+        // A hub takes what its agents have held against their plans.
+        if !isHub { writePlan(bundles.current.plans.tracking, &page) }
         page.counter(
             "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
         page.counter("gatehouse_requests_shed_total", "Requests answered 503 for want of room.", meters.requestsShed.current)

@@ -1,5 +1,5 @@
-// The part of `/metrics` that looks after the tracking plan. Its labels are names of the bundle and of the configuration, and
-// of fields those that SchemaDrift lets through.
+// The part of `/metrics` that looks after the tracking plan. Its labels are names of the bundle and of the configuration,
+// and of fields those that SchemaDrift lets through.
 
 import Collection
 import Monitoring
@@ -27,7 +27,8 @@ extension MetricsPage {
         page.family("gatehouse_source_stale", "1 while a source's last event is older than it may be.", "gauge")
         write(.stale, "gatehouse_source_stale", "source", sources, ofSources, &page)
         page.family(
-            "gatehouse_schema_drift_total", "Fields that appeared, went missing, or came with another type than usual.", "counter")
+            "gatehouse_schema_drift_total", "Fields that appeared, went missing, or came with another type than usual.",
+            "counter")
         let (labels, counts) = watch.changes
         for row in labels.indices { page.sample("gatehouse_schema_drift_total", labels: labels[row], counts[row]) }
     }

@@ -213,7 +213,7 @@ public final class Runtime {
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, now: clock.wallMilliseconds()
+                    watch: watch, isHub: isHub, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?

@@ -27,7 +27,8 @@ public struct FieldReport {
     private let bits: UInt32
 
     init(event: Int, field: Int, _ change: FieldChange, kind: Int, isFirst: Bool) {
-        bits = UInt32(field) | UInt32(event) << 8 | UInt32(change.rawValue) << 16 | UInt32(kind) << 18 | (isFirst ? 1 << 22 : 0)
+        bits =
+            UInt32(field) | UInt32(event) << 8 | UInt32(change.rawValue) << 16 | UInt32(kind) << 18 | (isFirst ? 1 << 22 : 0)
     }
 
     /// Number of the field, for `SchemaDrift.path`, and of the event's rule.
@@ -466,7 +467,8 @@ public struct SchemaDrift {
             for index in event.fields.indices where event.fields[index].hasReports {
                 for raw in 0..<3 {
                     let count = event.fields[index].reports[raw]
-                    if count > 0, let change = FieldChange(rawValue: UInt8(raw)) { body(number, event.path(index), change, UInt64(count)) }
+                    guard count > 0, let change = FieldChange(rawValue: UInt8(raw)) else { continue }
+                    body(number, event.path(index), change, UInt64(count))
                 }
             }
         }
@@ -562,7 +564,8 @@ extension EventFields {
         fields.removeAll()
         var offset = 4
         while offset < bytes.count {
-            guard bytes.count - offset >= EventFields.fieldBytes, fields.count <= Limits.driftFieldsPerEvent else { return nil }
+            guard bytes.count - offset >= EventFields.fieldBytes, fields.count <= Limits.driftFieldsPerEvent
+            else { return nil }
             var field = KnownField(
                 tag: UInt32.max, parent: bytes[offset], nameLength: bytes[offset + 1], nameOffset: UInt16(names.count))
             field.usualKinds = bytes[offset + 2]

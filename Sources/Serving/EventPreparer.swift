@@ -2,6 +2,7 @@
 // may be kept. Small requests go through it on the thread that read them, large ones on a thread of their own, so that
 // a decision never waits for them; the writer finds only what it can take as it is (Sources/Agent/Pipeline.swift).
 
+import Activation
 import Collection
 import Cryptography
 import Formats

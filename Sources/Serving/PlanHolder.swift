@@ -2,6 +2,7 @@
 
 import Activation
 import Collection
+import Governance
 import Platform
 import Synchronization
 

@@ -3,6 +3,7 @@
 
 import CLMDB
 import CPlatform
+import Formats
 import Platform
 
 /// One table of the environment.

@@ -33,7 +33,8 @@ import Testing
 
     @Test(arguments: [
         (#"{"cart_value":5}"#, #""properties":{"revenue":5}"#),
-        (#"{"a":[1,{"cart_value":2}],"total":5,"z":"\u00e9"}"#, #""properties":{"a":[1,{"cart_value":2}],"revenue":5,"z":"é"}"#),
+        (#"{"a":[1,{"cart_value":2}],"total":5,"z":"\u00e9"}"#,
+         #""properties":{"a":[1,{"cart_value":2}],"revenue":5,"z":"é"}"#),
         // The first name of the list that is there; the other is just a field.
         (#"{"total":6,"cart_value":5}"#, #""properties":{"total":6,"revenue":5}"#),
         // Both: nothing is touched.
@@ -53,7 +54,8 @@ import Testing
 
     @Test func otherEventsAndOtherPlacesAreLeftAlone() throws {
         let bench = try PlanBench(Self.plan("{ revenue: { was: cart_value } }"))
-        #expect(try bench.send(#"{"type":"track","event":"Other","userId":"anna","properties":{"cart_value":5}}"#) == "admitted")
+        let other = #"{"type":"track","event":"Other","userId":"anna","properties":{"cart_value":5}}"#
+        #expect(try bench.send(other) == "admitted")
         #expect(try bench.send(#"{"type":"identify","userId":"anna","traits":{"city":"Ulm"}}"#) == "admitted")
         let logged = try bench.logged()
         #expect(logged[0].contains(#"{"cart_value":5}"#) && logged[1].contains(#""traits":{"town":"Ulm"}"#), "\(logged)")
@@ -73,7 +75,8 @@ import Testing
         ("{ revenue: { was: revenue } }", "12:31: a field cannot have its own name as an old one"),
         ("{ revenue: { was: [a, b, a] } }", "12:38: this is an old name already"),
         ("{ revenue: { was: [a] }, tax: { was: [b, a] } }", "12:54: this is an old name already"),
-        ("{ revenue: { was: tax }, tax: { was: [b] } }", "12:31: this is a field with old names itself: give all of them to the newest name"),
+        ("{ revenue: { was: tax }, tax: { was: [b] } }",
+         "12:31: this is a field with old names itself: give all of them to the newest name"),
         ("{ revenue: { was: [a, 5] } }",
          "12:35: an old name is text of 1 to 64 bytes without dots: a name in the same object as the new one"),
         ("{ revenue: { was: cart.value } }",

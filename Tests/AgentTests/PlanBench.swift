@@ -21,7 +21,7 @@ func bundle(_ text: String) -> Bundle {
     let bytes = Array(text.utf8)
     let span = bytes.span
     let (bundle, problems) = Bundle.read(span, loadedAt: 0)
-    guard let bundle else { fatalError("the test's bundle is wrong: \(problems.map { $0.position.description + " " + $0.message })") }
+    guard let bundle else { fatalError("the test's bundle is wrong: \(problems.map { $0.message })") }
     return bundle
 }
 
@@ -45,8 +45,8 @@ final class PlanBench {
         holder = PlanHolder(current.plans)
         preparer = EventPreparer(holder, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)))
         pipeline = try Pipeline(
-            current.plans, device: Array("till".utf8), watch: watch, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)),
-            meters: meters, random: SeededRandom(seed: 1), transaction)
+            current.plans, device: Array("till".utf8), watch: watch,
+            pepper: HMACSHA256(key: Array("a pepper for tests".utf8)), meters: meters, random: SeededRandom(seed: 1), transaction)
     }
 
     func use(_ text: String) {

@@ -53,7 +53,8 @@ import Testing
             #expect(Self.show(&drift, count % 2 == 0 ? #"{"a":1,"b":null}"# : #"{"a":"x","c":{"d":[]}}"#).isEmpty)
         }
         for _ in 0..<500 {
-            #expect(Self.show(&drift, #"{"a":1,"b":null}"#).isEmpty && Self.show(&drift, #"{"a":2.5,"c":{"d":[1]}}"#).isEmpty)
+            #expect(Self.show(&drift, #"{"a":1,"b":null}"#).isEmpty)
+            #expect(Self.show(&drift, #"{"a":2.5,"c":{"d":[1]}}"#).isEmpty)
         }
     }
 
@@ -130,7 +131,7 @@ import Testing
     @Test func mapsAndTooManyFieldsDoNotGrow() {
         var drift = SchemaDrift(Self.plan())
         for number in 0..<5000 {
-            let letters = String(number).map { String(UnicodeScalar(UInt8(ascii: "a") + UInt8($0.wholeNumberValue!))) }.joined()
+            let letters = String(decoding: String(number).utf8.map { $0 + 49 }, as: UTF8.self)
             _ = Self.show(&drift, "{\"a\":1,\"map\":{\"\(letters)\":1},\"z\(letters)\":1}")
         }
         let record = drift.record(0, at: 0, isLast: true)!
@@ -176,6 +177,7 @@ import Testing
                 == "admitted")
         let record = try bench.driftRecord()
         let words = String(decoding: record, as: UTF8.self)
-        #expect(words.contains("plain") && !words.contains("annaberta") && !words.contains("secret") && !words.contains("phone"))
+        #expect(words.contains("plain"))
+        for word in ["annaberta", "secret", "phone"] { #expect(!words.contains(word)) }
     }
 }

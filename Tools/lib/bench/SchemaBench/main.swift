@@ -89,8 +89,8 @@ func measureDrift(_ fields: [StaticString], _ nanoseconds: Int64) -> (nanosecond
         text.append(contentsOf: more.bytes)
         text.append(UInt8(ascii: "}"))
         var document = JSONDocument()
-        let whole = text
-        do throws(JSONError) { try document.parse(whole.span) } catch { preconditionFailure("a workload is no JSON") }
+        let span = text.span
+        do throws(JSONError) { try document.parse(span) } catch { preconditionFailure("a workload is no JSON") }
         events.append(document)
     }
     var drift = SchemaDrift(TrackingPlan(everythingFor: 0))
@@ -127,8 +127,9 @@ let alike = measureDrift(["", "", "", ""], nanoseconds)
 let different = measureDrift(
     ["", ",\"a\":1", ",\"a\":1,\"b\":2", ",\"a\":1,\"b\":2,\"c\":3", ",\"a\":1,\"b\":2,\"c\":3,\"d\":4",
      ",\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5"], nanoseconds)
-Process.standardOutput("fields as usual, one event in 16 looked at: \(Int(alike.nanoseconds)) ns, \(alike.allocations) allocations\n")
+Process.standardOutput(
+    "fields as usual, one event in 16 looked at: \(Int(alike.nanoseconds)) ns, \(alike.allocations) allocations\n")
 Process.standardOutput(
     "10 to 15 fields, five events in six looked at: \(Int(different.nanoseconds)) ns, \(different.allocations) allocations\n")
-// Forgetting what was long ago makes the table anew, once in 3,200 events.
+if alike.allocations + different.allocations > 0 { isAllocating = true }
 Process.exit(isAllocating ? 1 : 0)
