@@ -98,10 +98,12 @@ make_sysroot() {
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -- \
         adler32.c crc32.c deflate.c inffast.c inflate.c inftrees.c trees.c zutil.c
     compile_library "$gnu" yaml "$sources/libyaml/src" -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 \
-        -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -- api.c reader.c scanner.c parser.c
+        -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -Os -- api.c reader.c scanner.c parser.c
     local files
     mapfile -t files < <(cd "$sources/mbedtls/library" && ls -- *.c | grep -v ^psa_)
-    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -- "${files[@]}"
+    # Small, but for the hash, which each identifier goes through.
+    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -Os -- "${files[@]}"
+    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -O2 -- sha256.c
     printf '%s' "$stamp" >"$sysroot/.complete"
     rm -rf "$finished"
     mv "$sysroot" "$finished"

@@ -60,9 +60,16 @@ compile() {
         | { grep --line-buffered -v "warning: libc not found" || true; } >&2
     local objects
     mapfile -t objects < <(current_objects ".build/$name/$triple/release" "$product")
+    # Nothing here unwinds a stack: the tables for it would be 50 KiB.
+    local object lean=()
+    mkdir -p ".build/$name/lean"
+    for object in "${objects[@]}"; do
+        lean+=(".build/$name/lean/${#lean[@]}-$(basename "$object")")
+        "$gnu-objcopy" --remove-section=.eh_frame --remove-section='.rel*.eh_frame' "$object" "${lean[-1]}"
+    done
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -o ".build/$name/$product" \
-        "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${objects[@]}" "$@" \
+        "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${lean[@]}" "$@" \
         -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
 }
