@@ -5,9 +5,9 @@ public enum Limits {
     public static let configurationBytes = 256 * 1024
     /// A bundle: ten thousand rules and the tables that they look up.
     public static let bundleBytes = 4 * 1024 * 1024
-    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 3.5 MiB of
-    /// the 8 that promise P10 allows under load, and some 500 events with all their tables in use.
-    public static let pagesPerCommit = 896
+    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2.5 MiB of
+    /// the 8 that promise P10 allows under load, and some 400 events with all their tables in use.
+    public static let pagesPerCommit = 640
     /// Events that one transaction takes at most: those that change nothing shall be answered, too.
     public static let eventsPerCommit = 4096
     /// Entries removed from the log by one transaction, for the same reason.
