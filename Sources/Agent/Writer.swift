@@ -535,34 +535,37 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
     }
 
+    /// The answer where nothing is wrong, one text for all.
+    private let success = Array("{\"success\":true}".utf8)
+
     /// Writes the answer that will be given after the commit.
     private func finish(_ submission: Submission) {
         if submission.status != 0 { return }
         submission.status = 200
-        var writer = JSONWriter(reserving: 64)
+        if refusalCount == 0 {
+            submission.answer = success
+            return
+        }
+        var writer = JSONWriter(reserving: 256)
         writer.beginObject()
         writer.key("success")
-        if refusalCount == 0 {
-            writer.bool(true)
-        } else {
-            refusals.endArray()
-            // A single event that is refused is the sender's mistake. Of a batch the others have been taken: sending it
-            // again would help nobody.
-            let hasTaken = submission.isBatch
-            submission.status = hasTaken ? 200 : 400
-            writer.bool(hasTaken)
-            if !hasTaken, let firstRefusal {
-                writer.key("code")
-                writer.string(firstRefusal.code)
-                writer.key("message")
-                writer.string(firstRefusal.message)
-            }
-            writer.key("refused")
-            writer.int(Int64(refusalCount))
-            writer.key("errors")
-            let list = refusals.bytes
-            writer.raw(list.span)
+        refusals.endArray()
+        // A single event that is refused is the sender's mistake. Of a batch the others have been taken: sending it again
+        // would help nobody.
+        let hasTaken = submission.isBatch
+        submission.status = hasTaken ? 200 : 400
+        writer.bool(hasTaken)
+        if !hasTaken, let firstRefusal {
+            writer.key("code")
+            writer.string(firstRefusal.code)
+            writer.key("message")
+            writer.string(firstRefusal.message)
         }
+        writer.key("refused")
+        writer.int(Int64(refusalCount))
+        writer.key("errors")
+        let list = refusals.bytes
+        writer.raw(list.span)
         writer.endObject()
         submission.answer = writer.bytes
     }

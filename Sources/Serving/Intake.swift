@@ -91,8 +91,8 @@ public final class Submission {
 
     fileprivate func clear() {
         if document.capacityBytes > Limits.pooledSubmissionBytes { document = JSONDocument() }
-        if answer.capacity > Limits.pooledSubmissionBytes { answer = [] }
-        answer.removeAll(keepingCapacity: true)
+        // It is on its way to the client.
+        answer = []
         type = nil
         isBatch = false
         profile = nil
