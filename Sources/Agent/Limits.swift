@@ -5,9 +5,9 @@ public enum Limits {
     public static let configurationBytes = 256 * 1024
     /// A bundle: ten thousand rules and the tables that they look up.
     public static let bundleBytes = 4 * 1024 * 1024
-    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2.5 MiB of
-    /// the 8 that promise P10 allows under load, and some 400 events with all their tables in use.
-    public static let pagesPerCommit = 640
+    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2 MiB of the
+    /// 8 that promise P10 allows under load, and some 350 events with all their tables in use.
+    public static let pagesPerCommit = 512
     /// Events that one transaction takes at most: those that change nothing shall be answered, too.
     public static let eventsPerCommit = 4096
     /// Entries removed from the log by one transaction, for the same reason.
@@ -29,6 +29,8 @@ public enum Limits {
     public static let sweptPerStep = 256
     public static let purgedPerStep = 64
     public static let purgedBytesPerStep = 128 * 1024
+    /// What a step takes, reckoned, nanoseconds: between two passes is twenty times as long as their steps take.
+    public static let sweepStepNanoseconds: Int64 = 1_000_000
     /// Between two steps, milliseconds: events and decisions hardly notice, and a million profiles take four minutes.
     public static let sweepPauseMilliseconds: Int64 = 50
     /// Between two passes at most, milliseconds: what is kept in months goes in the hour in which its time is up.

@@ -96,8 +96,15 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         ledger.waiting = 0
     }
 
-    mutating func use(_ next: Plans) {
+    /// Other plans are in force.
+    mutating func adopt(_ next: Plans) {
         observe(by: next)
+        use(next)
+        dropNameless()
+    }
+
+    /// Goes by the plans by which an event was prepared: those in force, or for a moment those before them.
+    mutating func use(_ next: Plans) {
         plans = next
         renumberWaiting()
     }

@@ -259,21 +259,27 @@ extension Pipeline {
         return dropped.count
     }
 
-    /// After a change of the bundle, which numbers kinds of identifiers anew: what has none left is denied.
+    /// Another plan numbers kinds of identifiers otherwise, and may not have all of them.
     mutating func renumberWaiting() {
         if waiting.isEmpty { return }
         for event in waiting.take(where: { _ in true }) {
             var renumbered = event
             renumbered.identifiers = []
             for identifier in event.identifiers {
-                guard let kind = policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
                 renumbered.identifiers.append(
                     HashedIdentifier(
-                        kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,
-                        plainDigest: identifier.plainDigest))
+                        kindTag: identifier.kindTag,
+                        kindIndex: policy.identifiers.kindIndex(tag: identifier.kindTag) ?? WaitingEvent.unknownKind,
+                        digest: identifier.digest, plainDigest: identifier.plainDigest))
             }
-            deny(waiting: renumbered.identifiers.isEmpty ? 1 : waiting.add(renumbered))
+            deny(waiting: waiting.add(renumbered))
         }
+    }
+
+    /// Denies what waits under no identifier that the plan has.
+    mutating func dropNameless() {
+        if waiting.isEmpty { return }
+        deny(waiting: waiting.take { $0.known.isEmpty }.count)
     }
 
     /// Admits or denies what waits and may be concerned by the choice under way: each event by the record of its own
@@ -293,7 +299,7 @@ extension Pipeline {
         }
         for event in candidates {
             do throws(StoreError) {
-                let owner = try IdentityGraph.existing(event.identifiers, plan, in: transaction)
+                let owner = try IdentityGraph.existing(event.known, plan, in: transaction)
                 switch try verdict(on: event, owner, own, now, transaction) {
                 case .waits: deny(waiting: waiting.add(event))
                 case .denied: deny(waiting: 1)
@@ -332,7 +338,7 @@ extension Pipeline {
         _ event: WaitingEvent, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let envelope = Envelope(receivedAt: event.receivedAt)
-        found = event.identifiers
+        found = event.known
         messageID = event.messageID
         messageKey = MessageKey(event.messageID.span, pepper)
         Pipeline.parse(event.body, into: &kept)

@@ -10,6 +10,8 @@ import Store
 
 /// What the pipeline has observed of events.
 struct Observed {
+    /// By which events are numbered: those in force.
+    var plans: Plans
     var drift: SchemaDrift
     /// Whether something was seen that the record of freshness does not have yet.
     var isNew: Bool
@@ -23,6 +25,7 @@ struct Observed {
 
     /// Goes on from what an earlier run has observed.
     init(_ plans: Plans, _ watch: PlanWatch, _ transaction: borrowing WriteTransaction) throws(StoreError) {
+        self.plans = plans
         let plan = plans.tracking
         let meta = transaction.tables.meta
         if let bytes = try transaction.get(meta, Observed.freshnessKey.span),
@@ -62,9 +65,10 @@ extension Pipeline {
 
     /// Another plan's events are watched from now on; of those that are in both, nothing is forgotten.
     mutating func observe(by next: Plans) {
-        if next === plans { return }
-        next.tracking.seen.takeOver(from: plans.tracking.seen)
+        if next === observed.plans { return }
+        next.tracking.seen.takeOver(from: observed.plans.tracking.seen)
         _ = next.tracking.seen.begin(at: next.policy.loadedAt)
+        observed.plans = next
         observed.drift.use(next.tracking)
         observed.show(next.tracking, watch)
         observed.isNew = true
@@ -73,6 +77,8 @@ extension Pipeline {
 
     /// An event of the plan has come, whatever becomes of it for want of a grant: that is no more than a time.
     mutating func noteArrival(_ rule: EventRule, _ envelope: Envelope) {
+        // Other plans number their events otherwise.
+        if plans !== observed.plans { return }
         plans.tracking.seen.note(rule.number, at: envelope.receivedAt)
         watch.sources.note(envelope.source, at: envelope.receivedAt)
         observed.isNew = true
@@ -80,13 +86,14 @@ extension Pipeline {
 
     /// Looks whether the fields of an event that is granted are as usual: at what is kept of it, in `kept`.
     mutating func observe(_ event: PreparedEvent, _ rule: EventRule) {
+        if plans !== observed.plans { return }
         observed.drift.look(rule.number, kept, kept.member(kept.root, event.hasTraits ? "traits" : "properties"))
         if !observed.drift.reports.isEmpty { tellOfChanges() }
     }
 
     private mutating func tellOfChanges() {
         for report in observed.drift.reports {
-            let event = plans.tracking.seen.names[report.event]
+            let event = observed.plans.tracking.seen.names[report.event]
             let field = observed.drift.path(report)
             watch.add(1, event, field, report.change)
             if !report.isFirst { continue }
@@ -111,7 +118,7 @@ extension Pipeline {
         // A clock that was set back must not end it.
         if observed.isNew, isLast || abs(now - observed.freshnessAt) >= CollectionLimits.freshnessMilliseconds {
             var record: [UInt64] = []
-            plans.tracking.seen.append(to: &record)
+            observed.plans.tracking.seen.append(to: &record)
             watch.sources.append(to: &record)
             try transaction.put(meta, Observed.freshnessKey.span, Record.encode(record).span)
             observed.isNew = false

@@ -126,7 +126,9 @@ extension Pipeline {
         case .ending:
             try noteSweep(now, &transaction)
             retention.move(to: .resting)
-            retention.dueAt = monotonic + rest(plans, after: monotonic - retention.beganAt)
+            // The pauses between its steps are rest as well.
+            let steps = (monotonic - retention.beganAt) / (Limits.sweepPauseMilliseconds * 1_000_000)
+            retention.dueAt = monotonic + rest(plans, after: steps * Limits.sweepStepNanoseconds)
         }
     }
 

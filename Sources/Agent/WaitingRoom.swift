@@ -24,6 +24,12 @@ struct WaitingEvent {
     /// When it is denied for want of a choice.
     var until: Int64
 
+    /// Number of a kind that the plans do not have.
+    static let unknownKind = -1
+
+    /// The identifiers whose kinds the plans have.
+    var known: [HashedIdentifier] { identifiers.filter { $0.kindIndex != WaitingEvent.unknownKind } }
+
     var weight: Int { body.count + messageID.count + 96 * identifiers.count + 256 }
 
     func sharesIdentifier(with others: [HashedIdentifier]) -> Bool {

@@ -243,6 +243,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func adoptBundle() {
         guard let next = bundles.changed(since: &bundleGeneration) else { return }
         plans = next.plans
+        pipeline.adopt(plans)
         newBundle = next.policy.version
         destinations = []
         for entry in next.destinations where !entry.destination.isFallbackOnly { destinations.append(entry.destination.name) }

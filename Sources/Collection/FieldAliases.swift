@@ -179,7 +179,7 @@ extension RenamedFields {
     }
 
     /// Where the last name of a path begins; -1 for what is none.
-    private static func lastName(_ path: Span<UInt8>) -> Int {
+    fileprivate static func lastName(_ path: Span<UInt8>) -> Int {
         var (start, count) = (0, 1)
         for index in path.indices where path[index] == UInt8(ascii: ".") {
             if index == start || index - start > Limits.fieldNameBytes { return -1 }
@@ -188,5 +188,29 @@ extension RenamedFields {
         }
         let length = path.count - start
         return length == 0 || length > Limits.fieldNameBytes || count > Limits.fieldSegments ? -1 : start
+    }
+}
+
+extension EventRule {
+    /// What was logged before a field had its new name is restricted under the old one.
+    mutating func restrictOldNames() {
+        guard let fields else { return }
+        let (properties, traits): (StaticString, StaticString) = ("properties", "traits")
+        for path in restricted {
+            let member = path[0]
+            if !equal(member.span, properties.bytes), !equal(member.span, traits.bytes) { continue }
+            var name: [UInt8] = []
+            for segment in path.dropFirst() {
+                if !name.isEmpty { name.append(UInt8(ascii: ".")) }
+                name.append(contentsOf: segment)
+            }
+            for index in fields.old.indices where fields.paths[fields.field[index]] == name {
+                var old = path
+                let place = fields.old[index]
+                let start = RenamedFields.lastName(place.span)
+                old[old.count - 1] = Array(place[start...])
+                restricted.append(old)
+            }
+        }
     }
 }

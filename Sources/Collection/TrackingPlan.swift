@@ -116,6 +116,7 @@ public struct TrackingPlan: Sendable {
             keeping.take(rule)
             readFreshness(document, settings, of: rule, &reader)
             rule.fields = readFields(document, settings, of: rule.name, &reader, isIdentifierPlace)
+            rule.restrictOldNames()
             if rule.name == [UInt8(ascii: "*")] {
                 fallback = rule
                 ofFallback = fields

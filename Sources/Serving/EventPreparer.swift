@@ -64,16 +64,13 @@ public struct EventPreparer: ~Copyable {
         let plans = self.plans.current(&cache)
         submission.plans = plans
         swap(&raw, &submission.document)
-        let document = raw
         body.clear()
         body.beginArray()
-        if submission.isBatch {
-            prepareBatch(document, plans, submission)
-        } else if submission.refused.isEmpty {
-            prepare(document, document.root, Envelope(submission), plans, submission)
-        }
+        prepareAll(raw, plans, submission)
         body.endArray()
         finder.wipe()
+        // What came is not needed any more.
+        if raw.capacityBytes > Limits.preparerBytes { raw = JSONDocument() }
         do throws(JSONError) {
             try submission.document.parse(body.bytes.span, maximumDepth: CollectionLimits.eventDepth + 1)
         } catch {
@@ -85,13 +82,16 @@ public struct EventPreparer: ~Copyable {
             submission.events[index].root = root
             node = submission.document.next(root)
         }
-        letGoOfLargeBuffers()
+        // One large batch shall not hold memory for ever.
+        if body.bytes.capacity > Limits.preparerBytes { body = JSONWriter(reserving: 4096) }
     }
 
-    /// One large batch shall not hold memory for ever.
-    private mutating func letGoOfLargeBuffers() {
-        if raw.capacityBytes > Limits.preparerBytes { raw = JSONDocument() }
-        if body.bytes.capacity > Limits.preparerBytes { body = JSONWriter(reserving: 4096) }
+    private mutating func prepareAll(_ document: JSONDocument, _ plans: Plans, _ submission: Submission) {
+        if submission.isBatch {
+            prepareBatch(document, plans, submission)
+        } else if submission.refused.isEmpty {
+            prepare(document, document.root, Envelope(submission), plans, submission)
+        }
     }
 
     /// What the events of one request have in common.
@@ -156,6 +156,10 @@ public struct EventPreparer: ~Copyable {
         _ prepared: inout PreparedEvent, _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope,
         _ plans: Plans, _ submission: Submission
     ) throws(EventRefusal) {
+        // The whole text of a message is its weight: the Segment API allows 32 KiB.
+        if document.source(message).count > CollectionLimits.eventBytes {
+            throw EventRefusal("too_large", "an event may have 32 KiB")
+        }
         if !mender.mend(document, message, envelope.type, plans.tracking) {
             return try prepare(&prepared, document, message, envelope, plans, submission)
         }
@@ -187,10 +191,6 @@ public struct EventPreparer: ~Copyable {
     private func decode(
         _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope
     ) throws(EventRefusal) -> Event {
-        // The whole text of a message is its weight: the Segment API allows 32 KiB.
-        if document.source(message).count > CollectionLimits.eventBytes {
-            throw EventRefusal("too_large", "an event may have 32 KiB")
-        }
         return try Event(
             document, message, type: envelope.type, sentAt: envelope.sentAt, receivedAt: envelope.receivedAt)
     }

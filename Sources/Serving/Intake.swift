@@ -93,6 +93,8 @@ public final class Submission {
         if document.capacityBytes > Limits.pooledSubmissionBytes { document = JSONDocument() }
         // It is on its way to the client.
         answer = []
+        // A request that was refused at the door may have got one already.
+        status = 0
         type = nil
         isBatch = false
         profile = nil
@@ -189,6 +191,11 @@ public final class Intake: @unchecked Sendable {
             if unprepared.count == 1 { preparerLock.signal() }
         }
         return true
+    }
+
+    /// Whether a body of this size cannot be taken just now: asked before it is parsed, which takes three times its memory.
+    public func isFull(forBody bytes: Int) -> Bool {
+        lock.with { isClosed || (countedBytes > 0 && countedBytes + 2 * bytes > Limits.intakeBytes) }
     }
 
     // MARK: Preparation

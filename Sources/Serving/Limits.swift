@@ -51,7 +51,7 @@ public enum Limits {
 
     /// Bytes of unfinished requests and unsent answers of all connections together by default: with it the whole
     /// stays under 8 MiB of anonymous memory. Beyond it: 503.
-    public static let bufferedBytes = 3 * 1024 * 1024
+    public static let bufferedBytes = 2 * 1024 * 1024
 
     /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
     /// the clients keep what they could not give.
@@ -62,6 +62,8 @@ public enum Limits {
     public static let pooledSubmissionBytes = 24 * 1024
     /// Submissions kept for reuse.
     public static let pooledSubmissions = 64
+    /// What a parsed value weighs with its share of what is prepared of its event.
+    static let preparedNodeBytes = 24
     /// Events whose memory a pooled submission keeps: 200 bytes each.
     public static let pooledEvents = 64
     /// Bytes that a thread's memory for preparing events may keep.

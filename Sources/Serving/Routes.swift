@@ -201,6 +201,10 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
                 &response)
             return false
         }
+        if request.body.count > Limits.preparedAtOnceBytes, table.intake.isFull(forBody: request.body.count) {
+            sendBusy(&response)
+            return false
+        }
         switch unpack(request, limit: limit, &response) {
         case .refused: return false
         case .asItCame:
@@ -271,7 +275,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             return false
         }
         submission.bodyBytes = body.count
-        submission.weight = body.count + 16 * submission.document.nodeCount
+        submission.weight = body.count + Limits.preparedNodeBytes * submission.document.nodeCount
         return true
     }
 
@@ -286,10 +290,14 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         }
         if table.intake.submit(submission, isPrepared: isPrepared) { return .pending }
         table.intake.recycle(submission)
+        sendBusy(&response)
+        return .answered
+    }
+
+    private mutating func sendBusy(_ response: inout Response) {
         table.meters.requestsShed.add()
         response.header("Retry-After", "1")
         sendFailure("busy", "the device has more to write than it can; send it again in a second", 503, &response)
-        return .answered
     }
 
     /// Notes who asks, when, and where the answer goes.

@@ -485,8 +485,10 @@ private struct ChangedPages {
                 tables[index].leaves = Double(max(1, status.ms_leaf_pages))
             }
             // The chance that a page anywhere is one that has not been changed yet; values of more than a page lie apart.
-            more = (bytes > 2000 ? more : 0) + 1 - tables[index].changed / tables[index].leaves
-            tables[index].changed += 1 - tables[index].changed / tables[index].leaves
+            // What is new makes pages of its own when those there are full.
+            let hit = max(0, 1 - tables[index].changed / tables[index].leaves)
+            tables[index].changed += hit
+            more = max(more, hit + (bytes > 2000 ? more : 0))
         }
         sum += more
     }

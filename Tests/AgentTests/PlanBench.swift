@@ -52,8 +52,14 @@ final class PlanBench {
     func use(_ text: String) {
         let next = bundle(text).plans
         holder.replace(with: next)
-        pipeline.use(next)
+        pipeline.adopt(next)
     }
+
+    /// As the writer does for an event that was prepared by these plans.
+    func go(by plans: Plans) { pipeline.use(plans) }
+
+    var plans: Plans { pipeline.plans }
+    var ledger: Ledger { pipeline.ledger }
 
     var tracking: TrackingPlan { pipeline.plans.tracking }
 
