@@ -51,7 +51,7 @@ public enum Limits {
 
     /// Bytes of unfinished requests and unsent answers of all connections together by default: with it the whole
     /// stays under 8 MiB of anonymous memory. Beyond it: 503.
-    public static let bufferedBytes = 2 * 1024 * 1024
+    public static let bufferedBytes = 3 * 512 * 1024
 
     /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
     /// the clients keep what they could not give.
