@@ -371,10 +371,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func refuse(_ submission: Submission) {
-        submission.status = 503
-        submission.answer = Array(
-            "{\"success\":false,\"code\":\"not_stored\",\"message\":\"the device cannot store events just now; send it again later\"}"
-                .utf8)
+        submission.fail(503, "not_stored", "the device cannot store events just now; send it again later")
     }
 
     /// Refuses events for which the disk has no room any more; what is left of it is for privacy work.
@@ -440,21 +437,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func firstMessage(_ submission: Submission) -> JSONNode? {
         if !submission.isBatch { return submission.refused.isEmpty ? submission.document.root : nil }
-        guard let list = submission.document.member(submission.document.root, "batch"),
-            submission.document.kind(list) == .array
-        else {
-            submission.status = 400
-            submission.answer = Array(
-                "{\"success\":false,\"code\":\"no_batch\",\"message\":\"the body must be {\\\"batch\\\": [ … ]}\"}".utf8)
-            return nil
-        }
-        if submission.document.count(list) > CollectionLimits.batchEvents {
-            submission.status = 413
-            submission.answer = Array(
-                "{\"success\":false,\"code\":\"too_many\",\"message\":\"a batch may have 2500 events\"}".utf8)
-            return nil
-        }
-        return submission.document.firstChild(list)
+        return submission.batch(in: submission.document).flatMap { submission.document.firstChild($0) }
     }
 
     /// Processes what is in a submission until it or the budget ends.
@@ -587,20 +570,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
         let document = submission.document
         let signal = pipeline.policy.consent.signal(document, preferences: document.root)
         if signal.isEmpty {
-            submission.status = 400
-            submission.answer = Array(
-                "{\"success\":false,\"code\":\"no_purpose\",\"message\":\"the body must be purposes of the bundle and true or false\"}"
-                    .utf8)
+            submission.fail(400, "no_purpose", "the body must be purposes of the bundle and true or false")
             return
         }
         let isKept = try pipeline.takeChoice(
             signal, of: try person(of: submission, transaction), submission.named, actor: submission.actor, now: envelope.receivedAt,
             &transaction)
         if !isKept {
-            submission.status = 404
-            submission.answer = Array(
-                "{\"success\":false,\"code\":\"unknown\",\"message\":\"nobody here is known by this reference, and nothing is granted\"}"
-                    .utf8)
+            submission.fail(404, "unknown", "nobody here is known by this reference, and nothing is granted")
         }
     }
 

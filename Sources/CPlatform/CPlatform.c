@@ -57,15 +57,20 @@ int cp_listen_tcp(const char *address, uint16_t port, int backlog, int reuse_por
     return listener;
 }
 
-int cp_listen_unix(const char *path, unsigned mode, int backlog) {
-    struct sockaddr_un name;
-    memset(&name, 0, sizeof name);
-    name.sun_family = AF_UNIX;
-    if (strlen(path) >= sizeof name.sun_path) {
+static int name_unix(const char *path, struct sockaddr_un *name) {
+    memset(name, 0, sizeof *name);
+    name->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof name->sun_path) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    strcpy(name.sun_path, path);
+    strcpy(name->sun_path, path);
+    return 0;
+}
+
+int cp_listen_unix(const char *path, unsigned mode, int backlog) {
+    struct sockaddr_un name;
+    if (name_unix(path, &name) != 0) return -1;
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (listener < 0) return -1;
     struct stat status;
@@ -148,13 +153,7 @@ int cp_connect_start(const char *host, uint16_t port, int *error) {
 // queue is waited for.
 int cp_connect_unix(const char *path) {
     struct sockaddr_un name;
-    memset(&name, 0, sizeof name);
-    name.sun_family = AF_UNIX;
-    if (strlen(path) >= sizeof name.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    strcpy(name.sun_path, path);
+    if (name_unix(path, &name) != 0) return -1;
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return -1;
     if (connect(descriptor, (struct sockaddr *)&name, sizeof name) != 0 ||

@@ -110,14 +110,7 @@ public struct EventPreparer: ~Copyable {
     }
 
     private mutating func prepareBatch(_ document: borrowing JSONDocument, _ plans: Plans, _ submission: Submission) {
-        guard let list = document.member(document.root, "batch"), document.kind(list) == .array else {
-            submission.fail(400, "no_batch", "the body must be {\"batch\": [ … ]}")
-            return
-        }
-        if document.count(list) > CollectionLimits.batchEvents {
-            submission.fail(413, "too_many", "a batch may have 2500 events")
-            return
-        }
+        guard let list = submission.batch(in: document) else { return }
         var envelope = Envelope(submission)
         envelope.outer = OuterMembers(document, batch: document.root)
         if let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string {
@@ -191,7 +184,7 @@ public struct EventPreparer: ~Copyable {
     private func decode(
         _ document: borrowing JSONDocument, _ message: JSONNode, _ envelope: Envelope
     ) throws(EventRefusal) -> Event {
-        return try Event(
+        try Event(
             document, message, type: envelope.type, sentAt: envelope.sentAt, receivedAt: envelope.receivedAt)
     }
 

@@ -81,8 +81,21 @@ public final class Submission {
 
     public init() {}
 
+    /// The list of a batch's messages in `document`; nil for one that is none or too long, which is then its answer.
+    public func batch(in document: borrowing JSONDocument) -> JSONNode? {
+        guard let list = document.member(document.root, "batch"), document.kind(list) == .array else {
+            fail(400, "no_batch", "the body must be {\"batch\": [ … ]}")
+            return nil
+        }
+        if document.count(list) > CollectionLimits.batchEvents {
+            fail(413, "too_many", "a batch may have 2500 events")
+            return nil
+        }
+        return list
+    }
+
     /// Gives the request as a whole its answer, in the form of the Segment API.
-    func fail(_ status: UInt16, _ code: StaticString, _ message: StaticString) {
+    public func fail(_ status: UInt16, _ code: StaticString, _ message: StaticString) {
         self.status = status
         var writer = JSONWriter(reserving: 128)
         writer.failure(code, message.bytes)

@@ -36,6 +36,19 @@ import Testing
         #expect(next === submission && next.status == 0 && next.answer.isEmpty)
     }
 
+    @Test func aFullIntakeIsKnownBeforeABodyIsParsed() {
+        let intake = Intake()
+        #expect(!intake.isFull(forBody: 100 << 20), "one body is taken however large it is")
+        let submission = intake.obtain()
+        submission.weight = 2 << 20
+        #expect(intake.submit(submission))
+        #expect(!intake.isFull(forBody: 100 << 10) && intake.isFull(forBody: 500 << 10))
+        intake.recycle(submission)
+        #expect(!intake.isFull(forBody: 500 << 10))
+        intake.close()
+        #expect(intake.isFull(forBody: 1))
+    }
+
     @Test func whatWaitsOutlivesAnEventOfOlderPlans() throws {
         let old = bundle(Self.plan("user_id: { from: [userId] }")).plans
         let bench = try PlanBench(Self.plan("visitor: { from: [anonymousId] }"))

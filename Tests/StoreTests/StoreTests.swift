@@ -52,6 +52,27 @@ import Testing
         #expect(before && !after)
     }
 
+    /// What a transaction is reckoned to hold in memory is near what it makes of the file: by values one after the other,
+    /// and by keys that fall anywhere in a table that was empty.
+    @Test func changedPagesAreReckonedNearTheTruth() throws {
+        let store = try Database(folder: makeFolder(), mapBytes: 64 << 20, synchronous: false)
+        let value = [UInt8](repeating: 7, count: 1000)
+        var random = SeededRandom(seed: 3)
+        for isAppending in [true, false] {
+            let before = store.usedBytes
+            var writing = try store.beginWrite()
+            for number in 0..<2000 as Range<UInt64> {
+                let key = isAppending ? NumberKey(number) : NumberKey(random.next())
+                let table = isAppending ? store.tables.log : store.tables.profiles
+                try writing.put(table, key.bytes.span, value.span, appending: isAppending)
+            }
+            let reckoned = writing.changedPages
+            try writing.commit()
+            let grown = Int(store.usedBytes - before) / 4096
+            #expect(reckoned > grown / 2 && reckoned < grown * 2, "\(reckoned) of \(grown)")
+        }
+    }
+
     /// What is free goes down to where a transaction fails, and comes back two commits after something was deleted.
     @Test func freePagesAreThoseThatATransactionCanTake() throws {
         let store = try Database(folder: makeFolder(), mapBytes: 1 << 20, synchronous: false)

@@ -617,10 +617,10 @@ def test_p10_memory_with_ten_thousand_profiles(bench):
                 problems.append(f"{problem}")
 
         def load_as(lane):
-            for round in range(6):
+            for round in range(4):
                 body = json.dumps({"batch": [
                     track(f"customer {lane} {number % 100}", "Product Viewed", {"product_id": str(number), "category": "x"})
-                    for number in range(1000)]})
+                    for number in range(1500)]})
                 for attempt in range(200):
                     status = agent.call("POST", "/v1/batch", body, {"Content-Type": "application/json"}).status
                     if status != 503:
@@ -630,7 +630,7 @@ def test_p10_memory_with_ten_thousand_profiles(bench):
                 for number in range(50):
                     agent.decide("checkout_offer", f"customer {lane} {number}")
 
-        threads = [threading.Thread(target=load, args=(lane,)) for lane in range(4)]
+        threads = [threading.Thread(target=load, args=(lane,)) for lane in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
