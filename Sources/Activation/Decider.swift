@@ -126,17 +126,6 @@ public struct Decider: ~Copyable {
 
     // MARK: The person
 
-    private func findPerson(_ policy: Policy, _ reader: borrowing Reader) throws(StoreError) -> ProfileID? {
-        // Identifiers of one person count more than those that many share.
-        for wantsShared in [false, true] {
-            for identifier in finder.found
-            where policy.identifiers.kinds[identifier.kindIndex].isShared == wantsShared {
-                if let profile = try IdentityGraph.profile(of: identifier, in: reader) { return profile }
-            }
-        }
-        return nil
-    }
-
     private func consent(
         of profile: ProfileID, _ policy: Policy, at now: Int64, _ reader: borrowing Reader
     ) throws(StoreError) -> PurposeSet {
@@ -164,7 +153,7 @@ public struct Decider: ~Copyable {
         var person: ProfileID?
         var consent: PurposeSet = []
         do throws(StoreError) {
-            person = try findPerson(policy, reader)
+            person = try IdentityGraph.person(asking: finder.found, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
         } catch {
             // A store that cannot be read is a person who is not known: the defaults hold.

@@ -35,6 +35,7 @@ extension Pipeline {
         }
         let key = person.bytes
         try transaction.delete(tables.profiles, key.span)
+        try transaction.delete(tables.damaged, key.span)
         try transaction.delete(tables.consent, key.span)
         dropWaiting(of: person, hashed(identifiers))
         var receipt: [UInt8] = []
@@ -86,7 +87,9 @@ extension Pipeline {
     ) throws(StoreError) {
         guard erasure.state == .erasing else { return }
         let log = transaction.tables.log
-        let (found, next) = try Pipeline.entries(of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, transaction)
+        let plan = policy.identifiers
+        let (found, next) = try Pipeline.entries(
+            of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, plan, transaction)
         let removal = LogRemoval.erased.bytes
         for (number, message) in found {
             try transaction.put(log, NumberKey(number).bytes.span, removal.span)
@@ -96,7 +99,8 @@ extension Pipeline {
         erasure.position = next
         if next >= erasure.end {
             let quarantine = transaction.tables.quarantine
-            let (aside, _) = try Pipeline.entries(of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, transaction)
+            let (aside, _) = try Pipeline.entries(
+                of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, plan, transaction)
             for (number, message) in aside {
                 try transaction.delete(quarantine, NumberKey(number).bytes.span)
                 try recent.forget(message, in: &transaction)
@@ -110,7 +114,7 @@ extension Pipeline {
     /// Numbers of the entries of a table that are about the person, and the number to go on from.
     private static func entries(
         of erasure: inout Erasure, in table: Table, from start: UInt64, _ end: UInt64, _ atMost: Int,
-        _ pepper: HMACSHA256, _ transaction: borrowing WriteTransaction
+        _ pepper: HMACSHA256, _ plan: IdentifierPlan, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> ([(UInt64, MessageKey)], UInt64) {
         var found: [(UInt64, MessageKey)] = []
         var seen = 0
@@ -125,7 +129,7 @@ extension Pipeline {
             }
             seen += 1
             if let entry = LogEntryView(value),
-                learning.concerns(entry, isThere: { transaction.has(transaction.tables.consent, $0) })
+                learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) })
             {
                 learning.learn(from: entry)
                 found.append((number, MessageKey(entry.messageID, pepper)))

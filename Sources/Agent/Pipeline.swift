@@ -59,8 +59,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var mender = FieldMender()
     let watch: PlanWatch
     var observed: Observed
+    var people: People
     private var updater = ProfileUpdater()
-    private var merger = ProfileMerger()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private let surroundings = Surroundings(now: 0)
     /// What is kept of the event under way: its root, see `EventPreparer`.
@@ -75,7 +75,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
 
     init(
-        _ plans: Plans, device: [UInt8], watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
+        _ plans: Plans, _ identity: DeviceIdentity, watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
@@ -86,11 +86,12 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         suppression = SuppressionList(transaction, pepper: pepper)
         subjects = AuditSubject(pepper: pepper)
         self.plans = plans
+        people = People(epoch: identity.epoch)
         self.watch = watch
         self.pepper = pepper
         self.meters = meters
         self.random = random
-        surroundings.device = [device]
+        surroundings.device = [identity.device]
         // What waited in memory when the agent ended is not there any more.
         ledger.denied += ledger.waiting
         ledger.waiting = 0
@@ -164,11 +165,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             if !isDecided { try wait(event, rule, fault, envelope) }
             observe(event, rule)
             try setAside(fault, rule, envelope, &transaction)
-            let person = try findPerson(envelope, &transaction)
+            let person = try findPerson(at: event.timestamp, envelope, &transaction)
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
             try requireConsent(of: person, rule, envelope, transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
-            try append(rule, person, envelope, &transaction)
+            try append(rule, person, at: event.timestamp, envelope, &transaction)
             ledger.admitted += 1
             try settleWaiting(with: found, envelope.receivedAt, &transaction)
             return .admitted
@@ -196,8 +197,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
     }
 
-    /// Whether the event under way showed that several people are one.
-    var hasJoined = false
+    /// Whether the event under way showed that people are others than was thought.
+    var hasMoved = false
+    /// The identifier that the event under way is counted for.
+    var anchor = IdentifierKey(tag: 0, digest: .zero)
     /// What the event under way says about purposes, and the person whose it is; see PipelineConsent.swift.
     var choice = Choice()
 
@@ -227,71 +230,66 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     private mutating func findPerson(
-        _ envelope: Envelope, _ transaction: inout WriteTransaction
+        at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) -> ProfileID {
-        hasJoined = false
-        if choice.isSettled, let person = choice.person { return person }
-        return try resolve(envelope, &transaction)
+        hasMoved = false
+        if choice.isSettled, let person = choice.person {
+            anchor = choice.anchor
+            return person
+        }
+        return try resolve(at: time, envelope, &transaction)
     }
 
-    /// Finds or makes the person, and joins the records of people who turn out to be one.
+    /// Finds or makes the person, and joins or parts people where the event shows that they are.
     mutating func resolve(
-        _ envelope: Envelope, _ transaction: inout WriteTransaction
+        at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) -> ProfileID {
         do {
-            let resolution = try IdentityGraph.resolve(
-                found, policy.identifiers, now: envelope.receivedAt, random: &random, in: &transaction)
-            if resolution.conflicts > 0 { meters.identityConflicts.add(UInt64(resolution.conflicts)) }
-            hasJoined = !resolution.absorbed.isEmpty
-            for other in resolution.absorbed {
-                try join(other, into: resolution.profile, &transaction)
-                waiting.rename(other, to: resolution.profile)
-            }
+            let policy = self.policy
+            let message = messageKey.words
+            let evidence = LinkEvidence(
+                time: time, now: envelope.receivedAt, message: EventHash(high: message.high, low: message.low))
+            let resolution = try people.resolve(
+                found, policy.identifiers, policy.attributes, evidence, random: &random, in: &transaction)
+            try take(resolution, transaction)
             return resolution.profile
         } catch {
             throw .store(error)
         }
     }
 
-    private mutating func join(
-        _ other: ProfileID, into person: ProfileID, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        meters.identityMerges.add()
-        let tables = transaction.tables
-        let (from, to) = (other.bytes, person.bytes)
-        if let record = try mergedRecord(from.span, to.span, person, transaction) {
-            try transaction.put(tables.profiles, to.span, record.span)
+    /// Cuts the links of an identifier, or the one to `other`: by the word of whoever calls, they were wrong.
+    /// - Returns: how many; 0: there were none.
+    mutating func unlink(
+        _ key: IdentifierKey, from other: IdentifierKey?, actor: [UInt8], now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Int {
+        let policy = self.policy
+        let (cut, resolution) = try people.unlink(
+            key, from: other, policy.identifiers, policy.attributes, now: now, random: &random, in: &transaction)
+        if cut == 0 { return 0 }
+        try take(resolution, transaction)
+        try audit.append(
+            .unlink, actor: actor, subject: subjects.name(of: resolution.profile), at: now, in: &transaction
+        ) { line in
+            line.key("links")
+            line.int(Int64(cut))
         }
-        try transaction.delete(tables.profiles, from.span)
-        if let choices = try mergedConsent(from.span, to.span, transaction) {
-            try transaction.put(tables.consent, to.span, choices.span)
-        }
-        try transaction.delete(tables.consent, from.span)
+        return cut
     }
 
-    private mutating func mergedRecord(
-        _ from: Span<UInt8>, _ to: Span<UInt8>, _ person: ProfileID, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [UInt8]? {
-        let profiles = transaction.tables.profiles
-        guard let moving = try transaction.get(profiles, from) else { return nil }
-        guard let staying = try transaction.get(profiles, to) else { return [UInt8](copying: moving) }
-        do throws(RecordDamage) {
-            try merger.merge(staying, moving, id: person, plan: policy.attributes)
-            return merger.record
-        } catch {
-            // One of them is damaged: the one that stays is kept, and the next event finds out about it.
-            meters.badRecords.add()
-            return nil
+    /// Counts what became of people, and says so to what waits.
+    mutating func take(_ resolution: Resolution, _ transaction: borrowing WriteTransaction) throws(StoreError) {
+        anchor = resolution.anchor
+        hasMoved = resolution.hasMoved
+        for reason in resolution.refusals {
+            switch reason {
+            case .unique: meters.linksAgainstGuard.add()
+            case .tooManyIdentifiers: meters.linksAgainstLimit.add()
+            case .nobodys: meters.linksOfNobody.add()
+            }
         }
-    }
-
-    private func mergedConsent(
-        _ from: Span<UInt8>, _ to: Span<UInt8>, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [UInt8]? {
-        let consent = transaction.tables.consent
-        guard let moving = try transaction.get(consent, from) else { return nil }
-        guard let staying = try transaction.get(consent, to) else { return [UInt8](copying: moving) }
-        return ConsentRecord.merging(staying, moving)
+        meters.identityMerges.add(UInt64(resolution.joined))
+        if hasMoved { try findWaitingAnew(transaction) }
     }
 
     /// Changes the attributes of the profile that the event says something about.
@@ -303,9 +301,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         surroundings.bundleAge = envelope.receivedAt - policy.loadedAt
         surroundings.event = kept
         do {
-            try computeRecord(person, transaction)
-            let key = person.bytes
-            try transaction.put(transaction.tables.profiles, key.span, updater.record.span)
+            try changeProfile(of: person, &transaction)
         } catch {
             throw .store(error)
         }
@@ -314,27 +310,80 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         if updater.failedRules > 0 { meters.evaluationErrors.add(UInt64(updater.failedRules)) }
     }
 
-    /// Leaves the new record in `updater`.
-    private mutating func computeRecord(
-        _ person: ProfileID, _ transaction: borrowing WriteTransaction
+    /// Applies the event under way to the person's profile, and where that has several parts, to the one that it belongs to.
+    private mutating func changeProfile(
+        of person: ProfileID, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let key = person.bytes
-        let policy = self.policy
-        if let old = try transaction.get(transaction.tables.profiles, key.span) {
-            do throws(RecordDamage) {
-                _ = try updater.apply(
-                    to: old, id: person, plan: policy.attributes, slots: policy.slots, program: policy.program,
-                    surroundings: surroundings, evaluator: &evaluator)
-                return
-            } catch {
-                // A record that fails its checksum is not used; the person begins anew, and it is counted.
-                meters.badRecords.add()
-            }
+        let profiles = transaction.tables.profiles
+        let (id, part) = (person.bytes, anchor.part(writtenBy: people.epoch))
+        let whole = try partOfProfile(id.span, &transaction)
+        if whole == .unreadable { return }
+        var origin = RecordOrigin(part: part, revision: ledger.nextSequence)
+        if case .part(let number) = whole, number != part {
+            if number != 0 { try people.takeApart(person, &transaction) }
+            origin.part = 0
         }
+        if whole != .missing, let old = try transaction.get(profiles, id.span) {
+            compute(old, person, origin)
+        } else {
+            compute(Span<UInt8>(), person, origin)
+        }
+        try transaction.put(profiles, id.span, updater.record.span)
+        if origin.part != 0 { return }
+        origin.part = part
+        try computePart(of: person, origin, transaction)
+        try people.putPart(updater.record.span, of: anchor, in: &transaction)
+    }
+
+    /// What is under a person's id in `profiles`. A record that fails its checksum is set aside and counted: the person begins
+    /// anew. One of a later version is left alone.
+    private enum Whole: Equatable {
+        case missing, unreadable
+        case part(UInt64)
+    }
+
+    private mutating func partOfProfile(_ id: Span<UInt8>, _ transaction: inout WriteTransaction) throws(StoreError) -> Whole {
+        var damaged: [UInt8] = []
+        if let record = try transaction.get(transaction.tables.profiles, id) {
+            do throws(RecordDamage) { return .part(try ProfileView(record).part) } catch {
+                meters.badRecords.add()
+                if error == .laterFormat { return .unreadable }
+            }
+            damaged = [UInt8](copying: record)
+        } else {
+            return .missing
+        }
+        try transaction.put(transaction.tables.damaged, id, damaged.span)
+        return .missing
+    }
+
+    /// Leaves the new record in `updater`.
+    private mutating func compute(_ old: Span<UInt8>, _ person: ProfileID, _ origin: RecordOrigin) {
+        let policy = self.policy
         do throws(RecordDamage) {
             _ = try updater.apply(
-                to: Span<UInt8>(), id: person, plan: policy.attributes, slots: policy.slots, program: policy.program,
+                to: old, id: person, origin: origin, plan: policy.attributes, slots: policy.slots, program: policy.program,
                 surroundings: surroundings, evaluator: &evaluator)
+        } catch {
+            preconditionFailure("the record was looked at before")
+        }
+    }
+
+    private mutating func computePart(
+        of person: ProfileID, _ origin: RecordOrigin, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) {
+        let policy = self.policy
+        let old = try people.part(of: anchor, in: transaction)
+        do throws(RecordDamage) {
+            try updater.applyAgain(
+                to: old.span, id: person, origin: origin, plan: policy.attributes, surroundings: surroundings)
+            return
+        } catch {
+            meters.badRecords.add()
+        }
+        do throws(RecordDamage) {
+            try updater.applyAgain(
+                to: Span<UInt8>(), id: person, origin: origin, plan: policy.attributes, surroundings: surroundings)
         } catch {
             preconditionFailure("an empty record cannot be damaged")
         }
@@ -342,17 +391,19 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
 
     /// Puts the event into the log, from which every destination reads, and remembers its message id.
     mutating func append(
-        _ rule: EventRule, _ person: ProfileID, _ envelope: Envelope, _ transaction: inout WriteTransaction
+        _ rule: EventRule, _ person: ProfileID, at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
         let header = LogEntryHeader(
             tier: rule.isRealtime ? .realtime : .batch, priority: rule.priority, receivedAt: envelope.receivedAt,
             purposeTag: policy.purposes.tags[rule.purpose], bundleVersion: policy.version, profile: person)
         let document = kept
-        encode(header, document.source(document.root))
+        encode(header, document.source(document.root), anchor: anchor)
         let number = NumberKey(ledger.nextSequence)
         do {
             try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
             _ = try recent.remember(messageKey, in: &transaction)
+            try People.noteVisits(
+                found, of: anchor, policy.identifiers, at: time, now: envelope.receivedAt, in: &transaction)
         } catch {
             throw .store(error)
         }
@@ -361,12 +412,21 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     /// Makes an entry of the log or of the quarantine of the event under way: leaves it in `entry`.
-    mutating func encode(_ header: LogEntryHeader, _ body: Span<UInt8>) {
+    /// - Parameter anchor: the identifier that the event is counted for, which stands first, though the event need not have it;
+    ///   nil: it is not counted.
+    mutating func encode(_ header: LogEntryHeader, _ body: Span<UInt8>, anchor: IdentifierKey? = nil) {
         logged.removeAll(keepingCapacity: true)
         for identifier in found {
             logged.append(
                 LoggedIdentifier(
                     kindTag: identifier.kindTag, digest: identifier.digest, plainDigest: identifier.plainDigest))
+        }
+        if let anchor {
+            if let place = found.firstIndex(where: { IdentifierKey($0) == anchor }) {
+                logged.swapAt(0, place)
+            } else {
+                logged.insert(LoggedIdentifier(kindTag: anchor.tag, digest: anchor.digest, plainDigest: nil, isHidden: true), at: 0)
+            }
         }
         let (identifiers, id) = (logged, messageID)
         LogEntry.encode(header, identifiers: identifiers.span, messageID: id.span, body: body, into: &entry)

@@ -14,8 +14,9 @@ import Unification
 struct Choice {
     var signal = ConsentSignal()
     var source = ConsentSource.event
-    /// Whose choice it is, once that is known.
+    /// Whose choice it is, once that is known, and the identifier under which it is made.
     var person: ProfileID?
+    var anchor = IdentifierKey(tag: 0, digest: .zero)
     /// The event's identifiers lead to that person and say nothing new.
     var isSettled = false
     /// It is what the person's record says already.
@@ -38,12 +39,18 @@ extension Pipeline {
         }
         do throws(StoreError) {
             if erasedAt != nil { try liftSuppression(found, &transaction) }
-            choice.person = try IdentityGraph.settled(found, policy.identifiers, in: transaction)
-            choice.isSettled = choice.person != nil
-            if choice.person == nil {
-                choice.person = try IdentityGraph.existing(found, policy.identifiers, in: transaction)
+            var known = try People.settled(found, policy.identifiers, at: event.timestamp, in: transaction)
+            choice.isSettled = known != nil
+            if known == nil {
+                known = try People.existing(found, policy.identifiers, at: event.timestamp, in: transaction)
             }
-            if choice.person == nil, isGranting { choice.person = try resolvedPerson(envelope, &transaction) }
+            if let known {
+                choice.person = known.person
+                choice.anchor = known.anchor
+            } else if isGranting {
+                choice.person = try resolvedPerson(at: event.timestamp, envelope, &transaction)
+                choice.anchor = anchor
+            }
             // A refusal counts at once, whether or not the event gets any further.
             if let person = choice.person, choice.source == .preference || !choice.signal.denied.isEmpty {
                 try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
@@ -98,11 +105,11 @@ extension Pipeline {
         throw .outcome(.denied)
     }
 
-    /// Once more where an event has joined people: one of them may have refused.
+    /// Once more where an event has joined or parted people: one of them may have refused.
     func requireConsent(
         of person: ProfileID, _ rule: EventRule, _ envelope: Envelope, _ transaction: borrowing WriteTransaction
     ) throws(Ending) {
-        if !hasJoined { return }
+        if !hasMoved { return }
         let record: [UInt8]
         do { record = try consentRecord(of: person, transaction) } catch { throw .store(error) }
         let tag = policy.purposes.tags[rule.purpose]
@@ -110,9 +117,9 @@ extension Pipeline {
     }
 
     private mutating func resolvedPerson(
-        _ envelope: Envelope, _ transaction: inout WriteTransaction
+        at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> ProfileID? {
-        do throws(Ending) { return try resolve(envelope, &transaction) } catch {
+        do throws(Ending) { return try resolve(at: time, envelope, &transaction) } catch {
             if case .store(let problem) = error { throw problem }
             return nil
         }
@@ -128,11 +135,10 @@ extension Pipeline {
     mutating func rememberChoice(
         of person: ProfileID, at time: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
-        if choice.signal.isEmpty || (choice.isRecorded && choice.person == person && !hasJoined) {
-            choice.person = person
-            return
-        }
+        let isKnown = choice.signal.isEmpty || (choice.isRecorded && choice.person == person && !hasMoved)
         choice.person = person
+        choice.anchor = anchor
+        if isKnown { return }
         do {
             try changeConsent(of: person, choice, at: time, now: envelope.receivedAt, &transaction)
         } catch {
@@ -157,12 +163,24 @@ extension Pipeline {
         else { return }
         let key = person.bytes
         try transaction.put(transaction.tables.consent, key.span, changed.span)
+        let news = ConsentRecord.changes(from: record.span, to: changed.span)
+        if let identifier = try identifier(of: person, choice, transaction) {
+            try People.addChoices(news.span, of: identifier, in: &transaction)
+        }
         try audit.append(
             .consent, actor: actor ?? Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
         ) { line in
             Pipeline.write("granted", signal.granted, policy.purposes, to: &line)
             Pipeline.write("denied", signal.denied, policy.purposes, to: &line)
         }
+    }
+
+    /// The identifier of a person under which a choice is made.
+    private func identifier(
+        of person: ProfileID, _ choice: Choice, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> IdentifierKey? {
+        if try IdentityGraph.profile(of: choice.anchor, in: transaction) == person { return choice.anchor }
+        return try People.anyIdentifier(of: person, in: transaction)
     }
 
     private static func write(_ name: StaticString, _ set: PurposeSet, _ plan: PurposePlan, to line: inout JSONWriter) {
@@ -193,15 +211,15 @@ extension Pipeline {
         if !signal.granted.isEmpty { try liftSuppression(identifiers, &transaction) }
         if person == nil, !signal.granted.isEmpty, !identifiers.isEmpty {
             found = identifiers
-            choice.person = try resolvedPerson(Envelope(receivedAt: now), &transaction)
+            choice.person = try resolvedPerson(at: now, Envelope(receivedAt: now), &transaction)
         }
+        if let identifier { choice.anchor = IdentifierKey(identifier) }
         guard let person = choice.person else {
             // Nothing is kept about somebody unknown, but what waits for them goes.
             let waitingBefore = waiting.events.count
             try settle(identifiers, now, &transaction)
             return waiting.events.count < waitingBefore
         }
-        guard let person = choice.person else { return false }
         try changeConsent(of: person, choice, at: now, now: now, actor: actor, &transaction)
         try settle(identifiers, now, &transaction)
         return true
@@ -276,6 +294,15 @@ extension Pipeline {
         }
     }
 
+    /// People are others than was thought: each waiting event finds its own again.
+    mutating func findWaitingAnew(_ transaction: borrowing WriteTransaction) throws(StoreError) {
+        for index in waiting.events.indices {
+            let event = waiting.events[index]
+            let owner = try People.existing(event.known, policy.identifiers, at: event.timestamp, in: transaction)
+            waiting.setPerson(owner?.person, of: index)
+        }
+    }
+
     /// Denies what waits under no identifier that the plan has.
     mutating func dropNameless() {
         if waiting.isEmpty { return }
@@ -299,8 +326,8 @@ extension Pipeline {
         }
         for event in candidates {
             do throws(StoreError) {
-                let owner = try IdentityGraph.existing(event.known, plan, in: transaction)
-                switch try verdict(on: event, owner, own, now, transaction) {
+                let owner = try People.existing(event.known, plan, at: event.timestamp, in: transaction)
+                switch try verdict(on: event, owner?.person, own, now, transaction) {
                 case .waits: deny(waiting: waiting.add(event))
                 case .denied: deny(waiting: 1)
                 case .admitted(let purpose):
@@ -344,10 +371,10 @@ extension Pipeline {
         Pipeline.parse(event.body, into: &kept)
         do throws(Ending) {
             try setAside(event.fault, event.rule, envelope, &transaction)
-            let person = try resolve(envelope, &transaction)
+            let person = try resolve(at: event.timestamp, envelope, &transaction)
             try requireConsent(of: person, event.rule, Envelope(receivedAt: now), transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)
-            try append(event.rule, person, envelope, &transaction)
+            try append(event.rule, person, at: event.timestamp, envelope, &transaction)
             ledger.admitted += 1
         } catch {
             switch error {

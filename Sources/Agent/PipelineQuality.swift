@@ -98,10 +98,10 @@ extension Pipeline {
             do throws(StoreError) { try transaction.delete(transaction.tables.quarantine, key.bytes.span) } catch {
                 throw .store(error)
             }
-            let person = try resolve(envelope, &transaction)
+            let person = try resolve(at: time, envelope, &transaction)
             try rememberChoice(of: person, at: time, envelope, &transaction)
             try enrich(person, at: time, envelope, &transaction)
-            try append(rule, person, envelope, &transaction)
+            try append(rule, person, at: time, envelope, &transaction)
             ledger.quarantined -= min(ledger.quarantined, 1)
             ledger.admitted += 1
             try settleWaiting(with: found, now, &transaction)
@@ -155,8 +155,8 @@ extension Pipeline {
         let policy = self.policy
         var isGranted = false
         do throws(StoreError) {
-            let person = try IdentityGraph.existing(found, policy.identifiers, in: transaction)
-            let record = try consentRecord(of: person, transaction)
+            let known = try People.existing(found, policy.identifiers, at: time, in: transaction)
+            let record = try consentRecord(of: known?.person, transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: time, from: .event, policy.purposes, validDays: policy.consent.validDays, to: record.span)
             let effective = changed ?? record

@@ -259,11 +259,17 @@ extension Pipeline {
         let span = purposes.timeToLive(ofPersonGranting: granted)
         if span == 0 || !Pipeline.isPast(lastSeen, span, now) { return false }
         // An event that is handed in late was not seen when it says that it happened.
-        let (identifiers, linkedAt) = try IdentityGraph.links(of: person, in: transaction)
+        let linkedAt = try IdentityGraph.newestLink(of: person, in: transaction)
         if !Pipeline.isPast(linkedAt, span, now) { return false }
-        if !ConsentRecord.holdsRefusal(record.span) { try IdentityGraph.remove(person, identifiers, in: &transaction) }
+        let identifiers = try IdentityGraph.identifiers(of: person, in: transaction)
+        if ConsentRecord.holdsRefusal(record.span) {
+            try IdentityGraph.removeParts(of: identifiers, in: &transaction)
+        } else {
+            try IdentityGraph.remove(person, identifiers, in: &transaction)
+        }
         let key = person.bytes
         try transaction.delete(transaction.tables.profiles, key.span)
+        try transaction.delete(transaction.tables.damaged, key.span)
         return true
     }
 

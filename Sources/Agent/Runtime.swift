@@ -77,7 +77,6 @@ public final class Runtime {
         } catch {
             throw StartError(error.message)
         }
-        clerk = RecordClerk(database: database, intake: intake, subjects: AuditSubject(pepper: pepper))
         let now = clock.wallMilliseconds()
         meters.startedAt.set(now)
         var bundle = Bundle.builtIn(loadedAt: now)
@@ -86,6 +85,8 @@ public final class Runtime {
             health.bundleIsLoaded()
         }
         bundles = BundleHolder(bundle)
+        clerk = RecordClerk(
+            database: database, intake: intake, subjects: AuditSubject(pepper: pepper), plans: bundles.plans)
         let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
         do throws(SystemError) { completions = try Completions(threads: max(1, threads)) } catch {
             throw StartError(error.message)
@@ -232,7 +233,7 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current.plans, device: identity.device, watch: watch, pepper: pepper, meters: meters,
+                bundles.current.plans, identity, watch: watch, pepper: pepper, meters: meters,
                 random: SystemRandom(),
                 transaction)
         } catch {

@@ -184,17 +184,17 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
     }
 
-    /// The person whom an entry is about: its profile, or the one that this has become part of since; nil for nobody.
+    /// The person whom an entry is about: whose the identifier is now for which it was counted; where that leads nowhere any
+    /// more, its profile, as long as a choice of theirs is known. nil for nobody.
     private static func person(
         of entry: borrowing LogEntryView, _ plan: IdentifierPlan, _ reader: borrowing Reader
     ) throws(StoreError) -> ProfileID? {
-        if reader.has(reader.tables.consent, entry.header.profile) { return entry.header.profile }
-        for index in 0..<entry.identifierCount {
-            let identifier = entry.identifier(index)
-            guard let kind = plan.kindIndex(tag: identifier.kindTag), !plan.kinds[kind].isShared else { continue }
-            if let profile = try IdentityGraph.profile(of: identifier, in: reader) { return profile }
+        if entry.identifierCount > 0, plan.isSomebodys(entry.identifier(0), in: reader),
+            let profile = try IdentityGraph.profile(of: entry.identifier(0), in: reader)
+        {
+            return profile
         }
-        return nil
+        return reader.has(reader.tables.consent, entry.header.profile) ? entry.header.profile : nil
     }
 
     /// Whether the filter lets the event go to the destination, in the light of the person's profile.
@@ -364,7 +364,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         for kind in target.identifiers {
             for index in 0..<entry.identifierCount {
                 let identifier = entry.identifier(index)
-                guard identifier.kindTag == kind.tag else { continue }
+                guard identifier.kindTag == kind.tag, !identifier.isHidden else { continue }
                 // Never the keyed hash in place of a plain one: the destination could not tell them apart.
                 let digest = kind.isPlain ? identifier.plainDigest : identifier.digest
                 guard let digest else { continue }

@@ -89,8 +89,5 @@ struct WaitingRoom {
         return end
     }
 
-    /// Profiles that turned out to be one: who waits for the one waits for the other.
-    mutating func rename(_ old: ProfileID, to new: ProfileID) {
-        for index in events.indices where events[index].person == old { events[index].person = new }
-    }
+    mutating func setPerson(_ person: ProfileID?, of index: Int) { events[index].person = person }
 }

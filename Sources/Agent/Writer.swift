@@ -452,6 +452,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .read: try noteAccess(submission, .read, &transaction)
             case .export: try noteAccess(submission, .export, &transaction)
             case .erase: try erase(submission, &transaction)
+            case .unlink: try unlink(submission, &transaction)
             case .release: try release(submission, &transaction)
             case .discard: try discard(submission, &transaction)
             case .arrivals:
@@ -605,6 +606,25 @@ final class Writer<Time: Clock, Random: RandomSource> {
             action, actor: submission.actor, subject: person.map { pipeline.subjects.name(of: $0) },
             at: envelope.receivedAt, in: &transaction)
         submission.status = 200
+    }
+
+    private func unlink(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        guard let named = submission.named else { return }
+        let cut = try pipeline.unlink(
+            IdentifierKey(named), from: submission.identifiers.first.map { IdentifierKey($0) }, actor: submission.actor,
+            now: envelope.receivedAt, &transaction)
+        if cut == 0 {
+            submission.status = 404
+            submission.answer = Array("{\"status\":404,\"title\":\"No event has linked these identifiers.\"}".utf8)
+            return
+        }
+        var writer = JSONWriter(reserving: 64)
+        writer.beginObject()
+        writer.key("cut")
+        writer.int(Int64(cut))
+        writer.endObject()
+        submission.status = 200
+        submission.answer = writer.bytes
     }
 
     private func erase(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {

@@ -20,6 +20,16 @@ public struct MessageKey {
         let digest = hash.digest()
         bytes = InlineArray<16, UInt8> { digest[$0] }
     }
+
+    /// The same as two numbers.
+    public var words: (high: UInt64, low: UInt64) {
+        var words: (high: UInt64, low: UInt64) = (0, 0)
+        for index in 0..<8 {
+            words.high = words.high << 8 | UInt64(bytes[index])
+            words.low = words.low << 8 | UInt64(bytes[index + 8])
+        }
+        return words
+    }
 }
 
 /// The window of remembered message ids. One, owned by the writer.

@@ -6,7 +6,7 @@ import CMbedTLS
 /// A 256-bit digest: 32 bytes by value, in the order in which the hash function writes them.
 ///
 /// Trivially copyable and never on the heap, so that it can be a key of a dictionary or a field of a record.
-public struct Digest256: Equatable, Hashable {
+public struct Digest256: Equatable, Hashable, Sendable {
     // The digest's bytes as they lie in memory, eight at a time; the words' numeric value means nothing.
     private var words: (UInt64, UInt64, UInt64, UInt64)
 

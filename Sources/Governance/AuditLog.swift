@@ -15,6 +15,8 @@ public enum AuditAction: Sendable {
     case export
     /// A person was erased.
     case erase
+    /// An identifier was taken away from a person.
+    case unlink
     /// Another bundle came into force, or the agent started with one.
     case configuration
     /// An event left quarantine.
@@ -28,6 +30,7 @@ public enum AuditAction: Sendable {
         case .read: "read"
         case .export: "export"
         case .erase: "erase"
+        case .unlink: "unlink"
         case .configuration: "configuration"
         case .quarantine: "quarantine"
         case .retention: "retention"

@@ -142,6 +142,25 @@ public enum ConsentRecord {
         return bytes
     }
 
+    /// The choices of a record that another does not have, or has otherwise: a record of their own.
+    public static func changes(from old: Span<UInt8>, to new: Span<UInt8>) -> [UInt8] {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        var offset = 4
+        while offset + entryBytes <= new.count {
+            let entry = new.extracting(offset..<offset + entryBytes)
+            var isKnown = false
+            var other = 4
+            while isIntact(old), other + entryBytes <= old.count {
+                if equal(old.extracting(other..<other + entryBytes), entry) { isKnown = true }
+                other += entryBytes
+            }
+            if !isKnown { bytes.append(contentsOf: entry) }
+            offset += entryBytes
+        }
+        seal(&bytes)
+        return bytes
+    }
+
     /// Whether a choice was ever made about a purpose, by its tag; a record that fails its checksum says no to all.
     public static func isDecided(_ record: Span<UInt8>, tag: UInt32) -> Bool {
         if record.isEmpty { return false }

@@ -100,8 +100,8 @@ public struct Erasure {
     }
 
     /// Whether an entry of the log or the quarantine is about the person; see `LogEntryView.isAbout`.
-    public func concerns(_ entry: borrowing LogEntryView, isThere: (ProfileID) -> Bool) -> Bool {
-        entry.isAbout(profile, identifiers, isThere: isThere)
+    public func concerns(_ entry: borrowing LogEntryView, isSomebodys: (LoggedIdentifier) -> Bool) -> Bool {
+        entry.isAbout(profile, identifiers, isSomebodys: isSomebodys)
     }
 
     /// Keeps the plain hashes of an entry, by which destinations know the person, until they have been told.

@@ -35,9 +35,12 @@ public final class Meters: Sendable {
     public let eventsInvalid = Counter()
     /// Profile records that failed their checksum.
     public let badRecords = Counter()
-    /// Profiles that were joined, and links that a `unique` kind forbade.
+    /// Profiles that became part of others; links that join nobody: two values of a `unique` kind, too many identifiers of one
+    /// person, an identifier with too many links.
     public let identityMerges = Counter()
-    public let identityConflicts = Counter()
+    public let linksAgainstGuard = Counter()
+    public let linksAgainstLimit = Counter()
+    public let linksOfNobody = Counter()
     /// What was taken away because its time was up.
     public let purgedProfiles = Counter()
     public let purgedAttributes = Counter()

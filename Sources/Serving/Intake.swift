@@ -21,6 +21,8 @@ public enum Work: UInt8, Sendable {
     case export
     /// `DELETE /v1/profiles/{ref}`.
     case erase
+    /// `POST /v1/profiles/{ref}/unlink`.
+    case unlink
     /// `POST /v1/quarantine/{number}/release`, and the same for all.
     case release
     /// `DELETE /v1/quarantine/{number}`, and the same for all.
@@ -48,7 +50,7 @@ public final class Submission {
     public var profile: ProfileID?
     /// The identifier by which a privacy call names the person, if it does.
     public var named: LoggedIdentifier?
-    /// Of an export: all identifiers that are the person's alone.
+    /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named.
     public var identifiers: [LoggedIdentifier] = []
     /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
     public var number: UInt64 = 0

@@ -12,12 +12,14 @@ public final class RecordClerk: @unchecked Sendable {
     private let database: Database
     private let intake: Intake
     private let subjects: AuditSubject
+    private let plans: PlanHolder
     private let lock = Lock()
     // Under `lock`.
     private var waiting: [Submission] = []
     private var isClosed = false
 
-    public init(database: Database, intake: Intake, subjects: AuditSubject) {
+    public init(database: Database, intake: Intake, subjects: AuditSubject, plans: PlanHolder) {
+        self.plans = plans
         self.database = database
         self.intake = intake
         self.subjects = subjects
@@ -116,13 +118,15 @@ public final class RecordClerk: @unchecked Sendable {
         var last: UInt64 = 0
         var isFull = false
         var written = 0
+        var cache = PlanCache()
+        let plan = plans.current(&cache).policy.identifiers
         var writer = output
         let limit = writer.bytes.count + Limits.exportBytes
         let start = NumberKey(first)
         writer.beginArray()
         try reader.scan(table, from: start.bytes.span) { key, value in
             guard let entry = LogEntryView(value), let number = NumberKey.decode(key),
-                entry.isAbout(person, order.identifiers, isThere: { reader.has(reader.tables.consent, $0) })
+                entry.isAbout(person, order.identifiers, isSomebodys: { plan.isSomebodys($0, in: reader) })
             else { return true }
             if writer.bytes.count > limit {
                 isFull = true

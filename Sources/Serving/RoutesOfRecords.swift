@@ -93,7 +93,7 @@ extension Routes {
 
     /// What is asked for of a person.
     private enum RecordCall {
-        case read, erase, consent, export
+        case read, erase, consent, export, unlink
     }
 
     mutating func answerProfile(_ request: borrowing Request, _ response: inout Response) -> Disposition {
@@ -105,8 +105,11 @@ extension Routes {
         } else if let reference = withoutSuffix(rest, "/export") {
             rest = reference
             call = .export
+        } else if let reference = withoutSuffix(rest, "/unlink") {
+            rest = reference
+            call = .unlink
         }
-        let method: Method = call == .consent ? .put : call == .erase ? .delete : .get
+        let method: Method = call == .consent ? .put : call == .erase ? .delete : call == .unlink ? .post : .get
         guard mayGoOn(request, .privacy, method, &response) else { return .answered }
         guard beginReading() else {
             response.sendProblem(503, "The store cannot be read just now.")
@@ -127,6 +130,13 @@ extension Routes {
             }
             if call == .consent, found.profile != nil || found.identifier != nil {
                 return changeConsent(found, request, &response)
+            }
+            if call == .unlink, let identifier = found.identifier, found.profile != nil {
+                return try unlink(identifier, policy, request, &response)
+            }
+            if call == .unlink, found.identifier == nil {
+                response.sendProblem(400, "Say which identifier was wrong: KIND:VALUE, such as email:ada@example.org.")
+                return .answered
             }
             // Somebody of whom something is only set aside is not known, and may be erased and have it all the same.
             let mayBeUnknown = (call == .erase || call == .export) && found.identifier != nil
@@ -248,6 +258,8 @@ extension Routes {
         output.string(Hex.encode(key.span))
         output.key("identifiers")
         try writeIdentifiers(profile, policy, &output)
+        output.key("links")
+        try writeLinks(profile, policy, &output)
         output.key("attributes")
         writeAttributes(bytes, policy, now, &output)
         output.key("audiences")
@@ -283,16 +295,42 @@ extension Routes {
         try IdentityGraph.forEachIdentifier(of: profile, in: reader) { tag, digest in
             list.append((tag, Hex.encode(digest)))
         }
-        for (tag, digest) in list {
+        for (tag, digest) in list { write(tag, digest, policy, &writer) }
+        writer.endArray()
+    }
+
+    private func write(_ tag: UInt32, _ digest: [UInt8], _ policy: Policy, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("kind")
+        if let index = policy.identifiers.kindIndex(tag: tag) {
+            writer.string(policy.identifiers.kinds[index].name)
+        } else {
+            writer.null()
+        }
+        writer.key("hmac")
+        writer.string(digest)
+        writer.endObject()
+    }
+
+    /// What events have shown to belong together, when, and whether that is so: `joined`, `refused`, or `cut` by hand.
+    private func writeLinks(_ profile: ProfileID, _ policy: Policy, _ writer: inout JSONWriter) throws(StoreError) {
+        writer.beginArray()
+        for link in try IdentityGraph.links(of: profile, in: reader) {
             writer.beginObject()
-            writer.key("kind")
-            if let index = policy.identifiers.kindIndex(tag: tag) {
-                writer.string(policy.identifiers.kinds[index].name)
-            } else {
-                writer.null()
+            writer.key("between")
+            writer.beginArray()
+            for end in [link.first, link.second] {
+                var digest: [UInt8] = []
+                end.digest.appendHexadecimal(to: &digest)
+                write(end.tag, digest, policy, &writer)
             }
-            writer.key("hmac")
-            writer.string(digest)
+            writer.endArray()
+            writer.key("at")
+            var time: [UInt8] = []
+            Timestamp.append(link.time, to: &time)
+            writer.string(time)
+            writer.key("state")
+            writer.string(link.isCut ? "cut" : link.joins ? "joined" : "refused")
             writer.endObject()
         }
         writer.endArray()
@@ -455,6 +493,27 @@ extension Routes {
         submission.work = .consent
         submission.profile = found.profile
         submission.named = found.identifier
+        return submit(submission, request, &response)
+    }
+
+    /// `?from=KIND:VALUE` names the other end of the only link to cut.
+    private mutating func unlink(
+        _ identifier: LoggedIdentifier, _ policy: Policy, _ request: borrowing Request, _ response: inout Response
+    ) throws(StoreError) -> Disposition {
+        var ends: [LoggedIdentifier] = []
+        if let range = queryValue("from", in: request.query) {
+            scratch.removeAll(keepingCapacity: true)
+            guard percentDecode(request.query.bytes(range), into: &scratch), let other = try findProfile(policy).identifier else {
+                response.sendProblem(400, "from must be an identifier: KIND:VALUE, such as user_id:7.")
+                return .answered
+            }
+            ends.append(other)
+        }
+        let submission = table.intake.obtain()
+        submission.identifiers = ends
+        submission.work = .unlink
+        submission.named = identifier
+        submission.weight = 64
         return submit(submission, request, &response)
     }
 

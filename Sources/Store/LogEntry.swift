@@ -26,11 +26,14 @@ public struct LoggedIdentifier {
     public var digest: Digest256
     /// SHA-256 of the normalised value, kept only where a destination asks for it.
     public var plainDigest: Digest256?
+    /// The event did not have it: it only says whose it is, and does not leave.
+    public var isHidden: Bool
 
-    public init(kindTag: UInt32, digest: Digest256, plainDigest: Digest256?) {
+    public init(kindTag: UInt32, digest: Digest256, plainDigest: Digest256?, isHidden: Bool = false) {
         self.kindTag = kindTag
         self.digest = digest
         self.plainDigest = plainDigest
+        self.isHidden = isHidden
     }
 }
 
@@ -68,6 +71,7 @@ enum EntryLayout {
     static let fixedBytes = 48
     static let identifierBytes = 72
     static let hasPlainDigest: UInt32 = 1
+    static let isHidden: UInt32 = 2
     static let isErasureNotice: UInt16 = 1
 
     /// Over everything but the checksum itself.
@@ -100,7 +104,9 @@ public enum LogEntry {
         for index in 0..<count {
             let identifier = identifiers[index]
             append(identifier.kindTag, to: &bytes)
-            append(identifier.plainDigest == nil ? 0 : EntryLayout.hasPlainDigest, to: &bytes)
+            append(
+                (identifier.plainDigest == nil ? 0 : EntryLayout.hasPlainDigest)
+                    | (identifier.isHidden ? EntryLayout.isHidden : 0), to: &bytes)
             identifier.digest.append(to: &bytes)
             (identifier.plainDigest ?? .zero).append(to: &bytes)
         }
@@ -174,29 +180,36 @@ public struct LogEntryView: ~Escapable {
     public func identifier(_ index: Int) -> LoggedIdentifier {
         precondition(index >= 0 && index < identifierCount)
         let start = EntryLayout.fixedBytes + index * EntryLayout.identifierBytes
-        let hasPlain = UInt32(littleEndianAt: start + 4, of: bytes) & EntryLayout.hasPlainDigest != 0
+        let flags = UInt32(littleEndianAt: start + 4, of: bytes)
         return LoggedIdentifier(
             kindTag: UInt32(littleEndianAt: start, of: bytes),
             digest: Digest256(bytes.extracting(start + 8..<start + 40)) ?? .zero,
-            plainDigest: hasPlain ? Digest256(bytes.extracting(start + 40..<start + 72)) : nil)
+            plainDigest: flags & EntryLayout.hasPlainDigest != 0
+                ? Digest256(bytes.extracting(start + 40..<start + 72)) : nil,
+            isHidden: flags & EntryLayout.isHidden != 0)
     }
 
-    /// Whether the entry is about a person: by its profile; or by an identifier of theirs, where it has no profile (in
-    /// quarantine) or one that is no longer there (it became part of the person's). An entry of somebody else who is there
-    /// may well carry the identifier: then the graph has not believed it.
+    /// Whether the entry is about a person: the identifier that it was counted for is theirs now, whoever they were then. In
+    /// quarantine nothing is counted yet, and any identifier says it. An entry that was counted for somebody else who is
+    /// there may well carry an identifier of the person: then the graph has not believed it.
     /// - Parameters:
     ///   - identifiers: the person's own, without those that many share.
-    ///   - isThere: whether a profile is somebody's now.
+    ///   - isSomebodys: whether an identifier leads to anybody now.
     public func isAbout(
-        _ person: ProfileID, _ identifiers: [LoggedIdentifier], isThere: (ProfileID) -> Bool
+        _ person: ProfileID, _ identifiers: [LoggedIdentifier], isSomebodys: (LoggedIdentifier) -> Bool
     ) -> Bool {
+        if identifierCount == 0 { return header.profile == person }
+        let first = identifier(0)
+        if LogEntryView.has(identifiers, first) { return true }
+        let isCounted = header.profile != .nobody && isSomebodys(first)
+        if isCounted { return false }
         if header.profile == person { return true }
-        for index in 0..<identifierCount {
-            let other = identifier(index)
-            for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest {
-                return header.profile == .nobody || !isThere(header.profile)
-            }
-        }
+        for index in 0..<identifierCount where LogEntryView.has(identifiers, identifier(index)) { return true }
+        return false
+    }
+
+    private static func has(_ identifiers: [LoggedIdentifier], _ other: LoggedIdentifier) -> Bool {
+        for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest { return true }
         return false
     }
 

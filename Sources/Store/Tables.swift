@@ -9,10 +9,20 @@ public struct Tables: Sendable {
     public let identifiers: Table
     /// Profile id → profile record.
     public let profiles: Table
+    /// Profile id → what was there instead of a record, set aside.
+    public let damaged: Table
     /// Profile id, kind tag, digest → when the link was made. Finds a person's identifiers.
     public let links: Table
+    /// Two identifiers that an event carried together → which event; each pair stands both ways round.
+    public let edges: Table
+    /// Identifier, number of a store → what that store has counted for it: the parts of a profile that has several.
+    public let parts: Table
+    /// Identifier of a thing that many use → who is using it.
+    public let visits: Table
     /// Profile id → consent record.
     public let consent: Table
+    /// Identifier → the choices that were made under it.
+    public let consentParts: Table
     /// Sequence number → event. The outbox of every destination is this log from its cursor on.
     public let log: Table
     /// Destination name → sequence number of the next event to send.
@@ -37,7 +47,7 @@ public struct Tables: Sendable {
     /// Each of them, always in the same order.
     var all: [Table] {
         [
-            meta, identifiers, profiles, links, consent, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
+            meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
             audit, suppressed, erasures,
         ]
     }
@@ -46,8 +56,13 @@ public struct Tables: Sendable {
         meta = open("meta")
         identifiers = open("identifiers")
         profiles = open("profiles")
+        damaged = open("damaged")
         links = open("links")
+        edges = open("edges")
+        parts = open("parts")
+        visits = open("visits")
         consent = open("consent")
+        consentParts = open("consent_parts")
         log = open("log")
         cursors = open("cursors")
         messages = open("messages")

@@ -48,4 +48,21 @@ public enum Limits {
 
     /// How long a state is kept that the bundle in force does not know: a bundle may be taken back.
     static let unknownAttributeMilliseconds: Int64 = 30 * 86_400_000
+
+    /// Links of an identifier to others. A household's address has a few, one that is typed in to be left alone has thousands:
+    /// with more than this it is nobody's, and joins nobody.
+    public static let linksPerIdentifier = 64
+    /// How many more are still followed to what it held together until it had too many.
+    static let linksFollowedBeyond = 8
+    /// Identifiers of one person: phones, browsers and addresses of ten years. With more, something joins what it should not.
+    public static let identifiersPerPerson = 64
+    /// Links that the answer to a question about a person has at most.
+    static let linksShown = 256
+    /// Identifiers that are looked at to find out who is one person: a few milliseconds, and some dozen KiB.
+    static let identifiersPerRegion = 256
+
+    /// A visit goes on until nothing was heard of it for this long: what the field's analytics take for a session.
+    public static let visitMilliseconds: Int64 = 30 * 60_000
+    /// Visits at shared things that are under way: erasing a person looks at all of them.
+    static let visits: Int64 = 4096
 }

@@ -3,7 +3,11 @@
 //
 //     0  checksum of all that follows (4)    8  number of entries (2), 0 (6)     32  created, ms (8)
 //     4  magic "GP" (2), format (1), 0 (1)   16 profile id (16)                  40  last seen, ms (8)
-//     48 entries by ascending tag: tag (4), form (1), 0 (1), payload bytes (2), time of the newest event (8), payload
+//     48 part (8)                            56 revision (8)
+//     64 entries by ascending tag: tag (4), form (1), 0 (1), payload bytes (2), time of the newest event (8), payload
+//
+// `part` says which one this is (`IdentifierKey.part`); 0: several together, which lie in the table `parts`. `revision` is the
+// number of the newest event in the log that its writer has put into it: of two copies the one with the higher is right.
 //
 // Numbers are little-endian at any alignment. A tag names an attribute by name, type and window, so that a record says
 // itself what it knows: attributes that a bundle has added are unset, those that it has dropped are kept for a month (a
@@ -15,13 +19,15 @@ import Store
 /// The places in a record.
 enum RecordLayout {
     static let magic: UInt16 = 0x5047
-    static let format: UInt8 = 1
+    static let format: UInt8 = 2
     static let magicOffset = 4
     static let countOffset = 8
     static let idOffset = 16
     static let createdOffset = 32
     static let lastSeenOffset = 40
-    static let headerBytes = 48
+    static let partOffset = 48
+    static let revisionOffset = 56
+    static let headerBytes = 64
     static let entryHeaderBytes = 16
 }
 
@@ -68,9 +74,11 @@ public struct ProfileView: ~Escapable {
     public init(_ bytes: Span<UInt8>) throws(RecordDamage) {
         self.bytes = bytes
         if bytes.count < RecordLayout.headerBytes || bytes.count > Limits.profileRecordBytes { throw .corrupt }
-        if RecordChecksum.of(bytes) != load32(bytes, 0) { throw .corrupt }
         if load16(bytes, RecordLayout.magicOffset) != RecordLayout.magic { throw .corrupt }
-        if bytes[RecordLayout.magicOffset + 2] != RecordLayout.format { throw .laterFormat }
+        // Another format may have another checksum.
+        if bytes[RecordLayout.magicOffset + 2] > RecordLayout.format { throw .laterFormat }
+        if RecordChecksum.of(bytes) != load32(bytes, 0) { throw .corrupt }
+        if bytes[RecordLayout.magicOffset + 2] != RecordLayout.format { throw .corrupt }
     }
 
     public var id: ProfileID {
@@ -80,7 +88,32 @@ public struct ProfileView: ~Escapable {
     public var created: Int64 { Int64(bitPattern: load64(bytes, RecordLayout.createdOffset)) }
     /// The time of its newest event, milliseconds since the epoch.
     public var lastSeen: Int64 { Int64(bitPattern: load64(bytes, RecordLayout.lastSeenOffset)) }
+    /// Which part of a profile it is; 0 for several together.
+    public var part: UInt64 { load64(bytes, RecordLayout.partOffset) }
+    /// Number of its writer's newest event in it.
+    var revision: UInt64 { load64(bytes, RecordLayout.revisionOffset) }
     public var entryCount: Int { Int(load16(bytes, RecordLayout.countOffset)) }
+}
+
+enum ProfileRecord {
+    /// Which of two copies of one part is right: the first, or the other.
+    static func isLater(_ record: Span<UInt8>, than other: Span<UInt8>) -> Bool {
+        do throws(RecordDamage) {
+            let view = try ProfileView(record)
+            do throws(RecordDamage) { return view.revision > (try ProfileView(other).revision) } catch { return error == .corrupt }
+        } catch {
+            return false
+        }
+    }
+
+    /// Says whose a record is and which part of the profile.
+    /// - Parameter record: intact.
+    static func relabel(_ record: inout [UInt8], _ person: ProfileID, part: UInt64) {
+        let id = person.bytes
+        for index in id.indices { record[RecordLayout.idOffset + index] = id[index] }
+        for index in 0..<8 { record[RecordLayout.partOffset + index] = UInt8(truncatingIfNeeded: part >> UInt64(8 * index)) }
+        record.store32(RecordChecksum.of(record.span), at: 0)
+    }
 }
 
 /// Where each attribute of the plan lies in one record. Reused: filling a warm one allocates nothing.

@@ -81,20 +81,3 @@ public enum ProfileSweep {
         return ended
     }
 }
-
-extension IdentityGraph {
-    /// The identifiers of a profile, and when the newest of them was linked to it (milliseconds since the epoch; 0 for a
-    /// profile without any).
-    public static func links(
-        of profile: ProfileID, in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> (identifiers: [LoggedIdentifier], newest: Int64) {
-        var newest: Int64 = 0
-        let prefix = profile.bytes
-        try transaction.scan(transaction.tables.links, from: prefix.span) { key, value in
-            guard key.count == LinkKey.byteCount, equal(key.extracting(0..<16), prefix.span) else { return false }
-            if let time = NumberKey.decode(value) { newest = max(newest, Int64(bitPattern: time)) }
-            return true
-        }
-        return (try identifiers(of: profile, in: transaction), newest)
-    }
-}

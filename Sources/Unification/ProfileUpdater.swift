@@ -5,6 +5,19 @@ import CEL
 import Formats
 import Store
 
+/// Where a record stands among the parts of a profile.
+public struct RecordOrigin {
+    /// Which part it is (`IdentifierKey.part`); 0 for several together.
+    public var part: UInt64
+    /// Number of its writer's newest event in it.
+    public var revision: UInt64
+
+    public init(part: UInt64, revision: UInt64) {
+        self.part = part
+        self.revision = revision
+    }
+}
+
 /// Applies events to profile records. One a thread; a warm one allocates nothing.
 public struct ProfileUpdater: ~Copyable {
     /// The new record after `apply`, ready for the store.
@@ -22,6 +35,9 @@ public struct ProfileUpdater: ~Copyable {
     private var starts: [Int] = []
     private var verdicts: [ConditionVerdict] = []
     private var recordBytes = 0
+    /// What the last event contributed: to which attribute, and where its scalars lie in `contributed`.
+    private var contributions: [(attribute: Int, scalars: Range<Int>)] = []
+    private var contributed: [UInt8] = []
 
     public init() {}
 
@@ -35,40 +51,76 @@ public struct ProfileUpdater: ~Copyable {
     /// - Parameters:
     ///   - old: the record, or an empty span for a person without one.
     ///   - id: the person's, written to the record.
+    ///   - origin: which part of the profile the record is, and the event's number; written to the record.
     ///   - surroundings: with `event` (as `EventSanitizer` wrote it), `eventTimestamp` and `now` set.
     ///   - program: finished by the compiler that the plan was read with.
     /// - Returns: whether any attribute changed. `record` holds the new record in any case (last seen moves on).
     /// - Throws: `RecordDamage`; nothing is changed.
     public mutating func apply(
-        to old: Span<UInt8>, id: ProfileID, plan: borrowing AttributePlan, slots: Slots, program: borrowing Program,
-        surroundings: borrowing Surroundings, evaluator: inout Evaluator
+        to old: Span<UInt8>, id: ProfileID, origin: RecordOrigin, plan: borrowing AttributePlan, slots: Slots,
+        program: borrowing Program, surroundings: borrowing Surroundings, evaluator: inout Evaluator
     ) throws(RecordDamage) -> Bool {
         let time = surroundings.eventTimestamp ?? surroundings.now
-        var created = time
-        var lastSeen = time
-        var oldCount = 0
-        working.removeAll(keepingCapacity: true)
-        index.clear(plan)
+        let head = try open(old, plan, time)
         failedRules = 0
         refusedValues = 0
+        contributions.removeAll(keepingCapacity: true)
+        contributed.removeAll(keepingCapacity: true)
+        let hasChanged = applyRules(plan, slots, program, surroundings, time, &evaluator)
+        close(head, id, origin, plan, now: surroundings.now)
+        return hasChanged
+    }
+
+    /// Puts what the last event contributed into another record: the part of a profile which it belongs to, where that is
+    /// not the whole profile, which rules have looked at.
+    public mutating func applyAgain(
+        to old: Span<UInt8>, id: ProfileID, origin: RecordOrigin, plan: borrowing AttributePlan,
+        surroundings: borrowing Surroundings
+    ) throws(RecordDamage) {
+        let time = surroundings.eventTimestamp ?? surroundings.now
+        let head = try open(old, plan, time)
+        for (number, range) in contributions {
+            _ = merge(number, plan.attributes[number], time, [UInt8](copying: contributed.span.extracting(range)))
+        }
+        close(head, id, origin, plan, now: surroundings.now)
+    }
+
+    private struct Head {
+        var created: Int64
+        var lastSeen: Int64
+        var entryCount = 0
+    }
+
+    /// Takes a record into `working`.
+    private mutating func open(
+        _ old: Span<UInt8>, _ plan: borrowing AttributePlan, _ time: Int64
+    ) throws(RecordDamage) -> Head {
+        var head = Head(created: time, lastSeen: time)
+        working.removeAll(keepingCapacity: true)
+        index.clear(plan)
         if old.isEmpty {
             for _ in 0..<RecordLayout.headerBytes { working.append(0) }
         } else {
             let view = try ProfileView(old)
             working.append(contentsOf: old)
             index.fill(view, plan)
-            created = min(view.created, time)
-            lastSeen = max(view.lastSeen, time)
-            oldCount = view.entryCount
+            head = Head(
+                created: min(view.created, time), lastSeen: max(view.lastSeen, time), entryCount: view.entryCount)
         }
         recordBytes = working.count
-        let hasChanged = applyRules(plan, slots, program, surroundings, time, &evaluator)
-        collectEntries(plan, oldCount, lastSeen: lastSeen, now: surroundings.now)
+        return head
+    }
+
+    /// Makes `record` of what `working` has become.
+    private mutating func close(
+        _ head: Head, _ id: ProfileID, _ origin: RecordOrigin, _ plan: borrowing AttributePlan, now: Int64
+    ) {
+        collectEntries(plan, head.entryCount, lastSeen: head.lastSeen, now: now)
         var written: [UInt8] = []
         swap(&written, &record)
-        RecordWriter.write(working.span, starts, id, created: created, lastSeen: lastSeen, to: &written)
+        RecordWriter.write(
+            working.span, starts, id, origin, created: head.created, lastSeen: head.lastSeen, to: &written)
         swap(&written, &record)
-        return hasChanged
     }
 
     private mutating func applyRules(
@@ -102,6 +154,10 @@ public struct ProfileUpdater: ~Copyable {
             let result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
             if result.outcome == .failed { failedRules += 1 }
             refusedValues += result.refusedValues
+            if result.outcome == .matched {
+                contributions.append((number, contributed.count..<contributed.count + scalars.count))
+                contributed.append(contentsOf: scalars.span)
+            }
             if result.outcome == .matched, merge(number, attribute, time, scalars) {
                 hasChanged = true
                 isStale = true
@@ -245,7 +301,8 @@ public struct ProfileMerger: ~Copyable {
         var written: [UInt8] = []
         swap(&written, &record)
         RecordWriter.write(
-            working.span, starts, id, created: min(a.created, b.created), lastSeen: lastSeen, to: &written)
+            working.span, starts, id, RecordOrigin(part: 0, revision: max(a.revision, b.revision)),
+            created: min(a.created, b.created), lastSeen: lastSeen, to: &written)
         swap(&written, &record)
     }
 
@@ -301,8 +358,8 @@ private enum RecordWriter {
 
     /// - Parameter starts: places of entries in `source`, by ascending tag.
     static func write(
-        _ source: Span<UInt8>, _ starts: [Int], _ id: ProfileID, created: Int64, lastSeen: Int64,
-        to record: inout [UInt8]
+        _ source: Span<UInt8>, _ starts: [Int], _ id: ProfileID, _ origin: RecordOrigin, created: Int64,
+        lastSeen: Int64, to record: inout [UInt8]
     ) {
         record.removeAll(keepingCapacity: true)
         record.append32(0)
@@ -316,6 +373,8 @@ private enum RecordWriter {
         for index in identity.indices { record.append(identity[index]) }
         record.append64(UInt64(bitPattern: created))
         record.append64(UInt64(bitPattern: lastSeen))
+        record.append64(origin.part)
+        record.append64(origin.revision)
         for start in starts {
             let entry = RecordEntry(source, at: start)
             record.append(contentsOf: source.extracting(entry.start..<entry.end))

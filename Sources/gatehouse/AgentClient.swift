@@ -8,7 +8,7 @@ import Platform
 /// An option of a command that asks the running agent.
 enum AgentOption: Int {
     // Those of all commands, then those of some. In the order of `AgentArguments.names`.
-    case json, config, url, ca, tokenFile, yes, all, watch, after, out
+    case json, config, url, ca, tokenFile, yes, all, watch, after, out, from
 }
 
 /// The arguments of such a command.
@@ -21,7 +21,7 @@ struct AgentArguments {
 
         """
     private static let names: [StaticString] = [
-        "--json", "--config", "--url", "--ca", "--token-file", "--yes", "--all", "--watch", "--after", "--out",
+        "--json", "--config", "--url", "--ca", "--token-file", "--yes", "--all", "--watch", "--after", "--out", "--from",
     ]
 
     /// What is no option.

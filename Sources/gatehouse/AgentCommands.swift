@@ -6,6 +6,7 @@ import Platform
 enum ProfileCommand {
     static let help = """
         gatehouse profile show|export|erase REF
+        gatehouse profile unlink KIND:VALUE [--from KIND:VALUE]
 
         REF is a profile id or KIND:VALUE, such as email:ada@example.org; - reads it from standard input, where no list of
         processes shows it. The token needs the role privacy.
@@ -14,15 +15,16 @@ enum ProfileCommand {
           export    everything that is stored of them, as JSON; --out F writes a new file that only you can read
           erase     erases them, here and at every destination, and prints the receipt; asks first unless --yes is given
 
-        Taking one identifier away from a person (unlink) is not there yet.
+          unlink    says that an identifier does not belong to this person: the links that events made to it are cut,
+                    for good, and both people get back what was theirs; --from cuts only the one to that identifier
 
         """
 
     static func run(_ arguments: [String]) -> Int32 {
         var code: Int32 = 2
-        guard let given = AgentArguments(arguments, help, [.out, .yes], &code) else { return code }
-        guard let action = given.action(["show", "export", "erase"]), given.words.count == 2 else {
-            return Command.misuse("profile needs show, export or erase, and one reference", help)
+        guard let given = AgentArguments(arguments, help, [.out, .yes, .from], &code) else { return code }
+        guard let action = given.action(["show", "export", "erase", "unlink"]), given.words.count == 2 else {
+            return Command.misuse("profile needs show, export, erase or unlink, and one reference", help)
         }
         var reference = given.words[1]
         let isFromInput = reference == [UInt8(ascii: "-")]
@@ -36,6 +38,13 @@ enum ProfileCommand {
         switch action {
         case 0: agent.show("GET", path, role: "privacy")
         case 1: export(agent, path, given[.out])
+        case 3:
+            path += Array("/unlink".utf8)
+            if let other = given[.from] {
+                path += Array("?from=".utf8)
+                percentEncode(Array(other.utf8), to: &path)
+            }
+            agent.show("POST", path, role: "privacy")
         default:
             if given.has(.yes) || isConfirmed(agent, isFromInput) { agent.show("DELETE", path, role: "privacy") }
         }

@@ -45,7 +45,7 @@ final class PlanBench {
         holder = PlanHolder(current.plans)
         preparer = EventPreparer(holder, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)))
         pipeline = try Pipeline(
-            current.plans, device: Array("till".utf8), watch: watch,
+            current.plans, DeviceIdentity(device: Array("till".utf8), epoch: 1), watch: watch,
             pepper: HMACSHA256(key: Array("a pepper for tests".utf8)), meters: meters, random: SeededRandom(seed: 1), transaction)
     }
 

@@ -13,10 +13,6 @@ import Testing
 @testable import Agent
 @testable import Delivery
 
-/// 2026-01-31T12:00:00Z
-private let noon: Int64 = 1_769_860_800_000
-private let day: Int64 = 86_400_000
-
 private let policy = """
     version: 1
     purposes: { analytics: { ttl: 90d }, personalization: { ttl: 300d }, care: {} }
@@ -36,115 +32,9 @@ private let policy = """
       till_maker: { url: "https://till.example/v1/batch", purpose: analytics, restricted: [properties.drawer] }
     """
 
-private struct MovedClock: Clock {
-    let now: Int64
-    func wallMilliseconds() -> Int64 { now }
-    func monotonicNanoseconds() -> Int64 { 0 }
-}
-
-/// A device without threads.
-private final class Device {
-    let folder: String
-    let database: Database
-    let bundle: Bundle
-    let meters = Meters()
-    let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
-    var pipeline: Pipeline<SeededRandom>
-    var now = noon
-    var monotonic: Int64 = 0
-
-    init(_ text: String = policy) {
-        var random = SystemRandom()
-        folder = "/tmp/gatehouse-retention-test-\(random.next())"
-        let bytes = Array(text.utf8)
-        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
-        guard let bundle else { fatalError("\(problems)") }
-        self.bundle = bundle
-        do {
-            database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
-            let transaction = try database.beginWrite()
-            pipeline = try Pipeline(
-                bundle.plans, device: [], watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
-                random: SeededRandom(seed: 1), transaction)
-        } catch { fatalError(error.message) }
-    }
-
-    deinit {
-        for name in ["data.mdb", "lock.mdb", "gatehouse.lock"] { Files.remove(folder + "/" + name) }
-        Files.removeDirectory(folder)
-    }
-
-    func write<Result>(_ body: (inout WriteTransaction) throws(StoreError) -> Result) -> Result {
-        do throws(StoreError) {
-            var transaction = try database.beginWrite()
-            let result = try body(&transaction)
-            try transaction.commit()
-            return result
-        } catch { fatalError(error.message) }
-    }
-
-    /// Takes one event of a person who grants these purposes.
-    func take(_ user: String, _ event: String, _ properties: String = "{}", grants: [String] = ["analytics"], denies: [String] = []) {
-        var choices: [String] = []
-        for name in grants { choices.append("\"\(name)\": true") }
-        for name in denies { choices.append("\"\(name)\": false") }
-        let text = Array("""
-            {"type": "track", "userId": "\(user)", "event": "\(event)", "properties": \(properties), "context":
-            {"till": {"number": 4}, "consent": {"categoryPreferences": {\(choices.joined(separator: ", "))}}}}
-            """.utf8)
-        let submission = Submission()
-        let span = text.span
-        do { try submission.document.parse(span) } catch { fatalError("the test's event is wrong") }
-        submission.receivedAt = now
-        var preparer = EventPreparer(PlanHolder(bundle.plans), pepper: pepper)
-        preparer.prepare(submission)
-        write { transaction throws(StoreError) in
-            for event in submission.events {
-                _ = try self.pipeline.process(
-                    submission, event, Envelope(receivedAt: submission.receivedAt), in: &transaction)
-            }
-            try self.pipeline.ledger.write(to: &transaction)
-        }
-    }
-
-    /// Steps of the sweep until a whole pass is over.
-    func sweep() {
-        pipeline.retention.beginAnew()
-        var steps = 0
-        repeat {
-            monotonic += 50_000_000
-            let (now, monotonic) = (self.now, self.monotonic)
-            write { transaction throws(StoreError) in
-                try self.pipeline.sweep(
-                    self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
-            }
-            steps += 1
-        } while pipeline.retention.stage != .resting && steps < 10_000
-    }
-
-    func count(_ table: (Tables) -> Table) -> Int64 { write { transaction in transaction.count(table(transaction.tables)) } }
-
-    /// What a destination would be given: texts of messages, and how many events are over.
-    func delivery(_ number: Int, cursor: UInt64 = 1) -> (text: String, count: Int, expired: Int, passed: Int) {
-        do {
-            let identity = DeviceIdentity(device: Array("till-1".utf8), epoch: 1)
-            let next = pipeline.ledger.nextSequence
-            let outbox = try StoreOutbox(
-                bundle: bundle, target: bundle.destinations[number], identity: identity, pepper: pepper, database: database,
-                signal: LogSignal(next: next), cursors: CursorBox(), intake: Intake(), meters: meters,
-                clock: MovedClock(now: now), stop: StopFlag())
-            var batch = Batch()
-            batch.begin(maximumEvents: 1000, maximumBytes: 1 << 20)
-            outbox.fill(&batch)
-            return (
-                String(decoding: batch.messages, as: UTF8.self), batch.count, batch.expiredCount, batch.passedCount)
-        } catch { fatalError("the outbox cannot be made") }
-    }
-}
-
 @Suite struct RetentionTests {
     @Test func anAttributeLeavesTheStoreAlthoughItsPersonNeverComesAgain() {
-        let device = Device()
+        let device = Device(policy)
         for number in 0..<300 { device.take("u\(number)", "Visited", #"{"city": "Hamburg"}"#) }
         device.now = noon + 30 * day
         device.sweep()
@@ -159,7 +49,7 @@ private final class Device {
 
     /// Small steps: no step changes more profiles than the limit says.
     @Test func aStepIsBounded() {
-        let device = Device()
+        let device = Device(policy)
         for number in 0..<300 { device.take("u\(number)", "Visited", #"{"city": "Hamburg"}"#) }
         device.now = noon + 31 * day
         var steps = 0
@@ -182,7 +72,7 @@ private final class Device {
 
     /// What a step did is done again when its transaction did not happen.
     @Test func aStepThatWasNotCommittedIsTakenAgain() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Visited", #"{"city": "Hamburg"}"#)
         device.now = noon + 31 * day
         let mark = device.pipeline.retention
@@ -201,7 +91,7 @@ private final class Device {
     }
 
     @Test func aPersonGoesWhoWasNotSeenForTheLongestTimeOfWhatTheyGrant() {
-        let device = Device()
+        let device = Device(policy)
         device.take("short", "Visited")
         device.take("long", "Order Completed", #"{"revenue": 1}"#, grants: ["analytics", "personalization"])
         device.take("ever", "Asked", grants: ["analytics", "care"])
@@ -221,7 +111,7 @@ private final class Device {
     }
 
     @Test func aRefusalOutlastsTheProfile() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Order Completed", #"{"revenue": 1}"#, grants: ["personalization"], denies: ["analytics"])
         device.now = noon + 300 * day + 1
         device.sweep()
@@ -230,7 +120,7 @@ private final class Device {
 
     /// Log and accounts: what is over is in no destination's batch, and counted as expired, before the sweep and after it.
     @Test func anEventLeavesTheLogAndIsCounted() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Till Opened", #"{"drawer": "secret-1"}"#)
         device.take("ada", "Visited", #"{"page": "x"}"#)
         device.now = noon + 7 * day
@@ -249,7 +139,7 @@ private final class Device {
     }
 
     @Test func anEventLeavesQuarantineAndIsNotReleased() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Order Completed", grants: ["personalization"])
         #expect(device.count { $0.quarantine } == 1)
         let ledger = device.pipeline.ledger
@@ -272,7 +162,7 @@ private final class Device {
     }
 
     @Test func aPassIsInTheAuditLog() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Visited", #"{"city": "Hamburg"}"#)
         device.now = noon + 31 * day
         device.sweep()
@@ -293,7 +183,7 @@ private final class Device {
 
 @Suite struct RestrictedTests {
     @Test func aRestrictedFieldLeavesOnlyForWhoNamesIt() {
-        let device = Device()
+        let device = Device(policy)
         device.take("ada", "Till Opened", #"{"drawer": "secret-1", "open": "yes"}"#)
         let (hub, maker) = (device.delivery(0).text, device.delivery(1).text)
         #expect(!hub.contains("secret-1") && !hub.contains("number") && hub.contains(#""open":"yes""#))

@@ -70,8 +70,8 @@ final class Workbench {
         surroundings.event = json(event)
         do {
             _ = try updater.apply(
-                to: record.span, id: testID, plan: plan, slots: slots, program: program, surroundings: surroundings,
-                evaluator: &evaluator)
+                to: record.span, id: testID, origin: RecordOrigin(part: 0, revision: 1), plan: plan, slots: slots,
+                program: program, surroundings: surroundings, evaluator: &evaluator)
         } catch { fatalError("the test's record is damaged") }
         return updater.record
     }

@@ -1,0 +1,207 @@
+// A device without threads, disk syncs or a network: the pipeline over a real store, whose clock is moved by the test.
+import Collection
+import Cryptography
+import Formats
+import Governance
+import Monitoring
+import Platform
+import Serving
+import Store
+
+@testable import Agent
+@testable import Delivery
+@testable import Unification
+
+/// 2026-01-31T12:00:00Z
+let noon: Int64 = 1_769_860_800_000
+let day: Int64 = 86_400_000
+
+struct MovedClock: Clock {
+    let now: Int64
+    func wallMilliseconds() -> Int64 { now }
+    func monotonicNanoseconds() -> Int64 { 0 }
+}
+
+/// A device without threads.
+final class Device {
+    let folder: String
+    let database: Database
+    let bundle: Bundle
+    let meters = Meters()
+    let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
+    var pipeline: Pipeline<SeededRandom>
+    var now = noon
+    var monotonic: Int64 = 0
+
+    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1) {
+        var random = SystemRandom()
+        folder = "/tmp/gatehouse-device-test-\(random.next())"
+        let bytes = Array(text.utf8)
+        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
+        guard let bundle else { fatalError("\(problems)") }
+        self.bundle = bundle
+        do {
+            database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
+            let transaction = try database.beginWrite()
+            pipeline = try Pipeline(
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
+                random: SeededRandom(seed: seed), transaction)
+        } catch { fatalError(error.message) }
+    }
+
+    deinit {
+        for name in ["data.mdb", "lock.mdb", "gatehouse.lock"] { Files.remove(folder + "/" + name) }
+        Files.removeDirectory(folder)
+    }
+
+    func write<Result>(_ body: (inout WriteTransaction) throws(StoreError) -> Result) -> Result {
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            let result = try body(&transaction)
+            try transaction.commit()
+            return result
+        } catch { fatalError(error.message) }
+    }
+
+    /// Takes one event of a person who grants these purposes.
+    func take(_ user: String, _ event: String, _ properties: String = "{}", grants: [String] = ["analytics"], denies: [String] = []) {
+        var choices: [String] = []
+        for name in grants { choices.append("\"\(name)\": true") }
+        for name in denies { choices.append("\"\(name)\": false") }
+        take("""
+            {"type": "track", "userId": "\(user)", "event": "\(event)", "properties": \(properties), "context":
+            {"till": {"number": 4}, "consent": {"categoryPreferences": {\(choices.joined(separator: ", "))}}}}
+            """)
+    }
+
+    /// Takes one event.
+    func take(_ json: String) {
+        let text = Array(json.utf8)
+        let submission = Submission()
+        let span = text.span
+        do { try submission.document.parse(span) } catch { fatalError("the test's event is wrong") }
+        submission.receivedAt = now
+        var preparer = EventPreparer(PlanHolder(bundle.plans), pepper: pepper)
+        preparer.prepare(submission)
+        write { transaction throws(StoreError) in
+            for event in submission.events {
+                _ = try self.pipeline.process(
+                    submission, event, Envelope(receivedAt: submission.receivedAt), in: &transaction)
+            }
+            try self.pipeline.ledger.write(to: &transaction)
+        }
+    }
+
+    /// Steps of the sweep until a whole pass is over.
+    func sweep() {
+        pipeline.retention.beginAnew()
+        var steps = 0
+        repeat {
+            monotonic += 50_000_000
+            let (now, monotonic) = (self.now, self.monotonic)
+            write { transaction throws(StoreError) in
+                try self.pipeline.sweep(
+                    self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
+            }
+            steps += 1
+        } while pipeline.retention.stage != .resting && steps < 10_000
+    }
+
+    func count(_ table: (Tables) -> Table) -> Int64 { write { transaction in transaction.count(table(transaction.tables)) } }
+
+    /// What a destination would be given: texts of messages, and how many events are over.
+    func delivery(_ number: Int, cursor: UInt64 = 1) -> (text: String, count: Int, expired: Int, passed: Int) {
+        do {
+            let identity = DeviceIdentity(device: Array("till-1".utf8), epoch: 1)
+            let next = pipeline.ledger.nextSequence
+            let outbox = try StoreOutbox(
+                bundle: bundle, target: bundle.destinations[number], identity: identity, pepper: pepper, database: database,
+                signal: LogSignal(next: next), cursors: CursorBox(), intake: Intake(), meters: meters,
+                clock: MovedClock(now: now), stop: StopFlag())
+            var batch = Batch()
+            batch.begin(maximumEvents: 1000, maximumBytes: 1 << 20)
+            outbox.fill(&batch)
+            return (
+                String(decoding: batch.messages, as: UTF8.self), batch.count, batch.expiredCount, batch.passedCount)
+        } catch { fatalError("the outbox cannot be made") }
+    }
+
+    // MARK: People
+
+    /// An identifier as the graph has it.
+    func key(_ kind: String, _ value: String) -> IdentifierKey {
+        let plan = bundle.policy.identifiers
+        let (name, bytes) = (Array(kind.utf8), Array(value.utf8))
+        var room = NormalizedIdentifier()
+        let (nameSpan, span) = (name.span, bytes.span)
+        guard let index = plan.kindIndex(named: nameSpan),
+            let identifier = plan.hash(RawIdentifier(span), kindIndex: index, pepper: pepper, using: &room)
+        else { fatalError("\(kind):\(value) is no identifier") }
+        return IdentifierKey(identifier)
+    }
+
+    func person(_ kind: String, _ value: String) -> ProfileID? {
+        let key = key(kind, value)
+        return write { transaction throws(StoreError) in try IdentityGraph.profile(of: key, in: transaction) }
+    }
+
+    /// The attributes of whoever an identifier leads to, as `GET` answers them; empty for nobody, or no profile.
+    func attributes(_ kind: String, _ value: String) -> String {
+        guard let person = person(kind, value) else { return "" }
+        let plan = bundle.policy.attributes
+        let now = self.now
+        return write { transaction throws(StoreError) in
+            let id = person.bytes
+            guard let record = try transaction.get(transaction.tables.profiles, id.span) else { return "" }
+            var writer = JSONWriter()
+            var index = ProfileIndex()
+            do {
+                let view = try ProfileView(record)
+                index.fill(view, plan)
+                ProfileWriter.writeAttributes(view, index, plan, now: now, to: &writer)
+            } catch { fatalError("damaged") }
+            return String(decoding: writer.bytes, as: UTF8.self)
+        }
+    }
+
+    /// Takes over what another device knows.
+    func learn(from other: Device) {
+        let policy = bundle.policy
+        do {
+            var reader = try other.database.makeReader()
+            try reader.begin()
+            var place: [UInt8]? = []
+            while let start = place {
+                var transaction = try database.beginWrite()
+                var random = pipeline.random
+                place = try pipeline.people.learn(
+                    from: reader, epoch: other.pipeline.people.epoch, at: start, atMost: 7, isWanted: { _ in true },
+                    policy.identifiers, policy.attributes, now: now, random: &random, in: &transaction)
+                pipeline.random = random
+                try transaction.commit()
+            }
+        } catch { fatalError("a store cannot be read") }
+    }
+
+    /// Cuts links as `gatehouse profile unlink` does; the answer is how many.
+    func unlink(_ kind: String, _ value: String, from other: (String, String)? = nil) -> Int {
+        let (key, end) = (key(kind, value), other.map { self.key($0.0, $0.1) })
+        return write { transaction throws(StoreError) in
+            try self.pipeline.unlink(key, from: end, actor: [], now: self.now, &transaction)
+        }
+    }
+
+    /// Each person's identifiers and attributes, as one text that does not depend on who has which id.
+    func people(_ universe: [(String, String)]) -> String {
+        var groups: [(id: ProfileID, names: [String], attributes: String)] = []
+        for (kind, value) in universe {
+            guard let id = person(kind, value) else { continue }
+            if let index = groups.firstIndex(where: { $0.id == id }) {
+                groups[index].names.append("\(kind):\(value)")
+            } else {
+                groups.append((id, ["\(kind):\(value)"], attributes(kind, value)))
+            }
+        }
+        return groups.map { "\($0.names.sorted().joined(separator: " ")) \($0.attributes)" }.sorted().joined(separator: "\n")
+    }
+}
