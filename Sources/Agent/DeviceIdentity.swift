@@ -43,12 +43,15 @@ public enum PepperError: Error {
     case unreadable(path: String, SystemError)
     case wrongLength(path: String)
     case tooOpen(path: String)
+    case different(path: String)
 
     public var message: String {
         switch self {
         case .unreadable(let path, let error): "\(path): \(error.message)"
         case .wrongLength(let path): "\(path): the pepper must be \(Limits.pepperBytes) random bytes"
         case .tooOpen(let path): "\(path): others can read the pepper; run: chmod 600 \(path)"
+        case .different(let path):
+            "\(path): this is another secret than this device's, so that nobody can be recognised; devices that are to know the same people are given the same pepper"
         }
     }
 }

@@ -35,6 +35,8 @@ public enum Limits {
     public static let sweepPauseMilliseconds: Int64 = 50
     /// Between two passes at most, milliseconds: what is kept in months goes in the hour in which its time is up.
     public static let sweepRestMilliseconds: Int64 = 3_600_000
+    /// Identifiers that one transaction takes over from another store, each with some parts, links and a record of up to 64 KiB.
+    public static let mergedPerCommit = 32
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

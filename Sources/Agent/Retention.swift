@@ -1,5 +1,5 @@
 // Keeping things no longer than the bundle says. What delivery and rules no longer see is also taken away: the sweep goes
-// through profiles, log and quarantine in small steps, each part of a transaction of the writer's, rests, and begins again.
+// through profiles, their parts, log and quarantine in small steps, each part of a transaction of the writer's, rests, and begins again.
 // Time comes in from outside.
 
 import Collection
@@ -56,7 +56,7 @@ struct Purged: Equatable {
 /// Where the sweep is. A copy taken before a transaction brings it back when that did not happen.
 struct Retention {
     enum Stage: UInt8 {
-        case resting, profiles, log, quarantine, ending
+        case resting, profiles, parts, log, quarantine, ending
     }
 
     fileprivate(set) var stage = Stage.resting
@@ -122,8 +122,10 @@ extension Pipeline {
             retention.total = Purged()
             retention.move(to: .profiles)
         case .profiles: try sweepProfiles(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .parts: try sweepParts(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
         case .log, .quarantine: try sweepEvents(plans, now, room.changes(atMost: Limits.sweptPerStep), &transaction)
         case .ending:
+            try People.forgetVisits(now: now, in: &transaction)
             try noteSweep(now, &transaction)
             retention.move(to: .resting)
             // The pauses between its steps are rest as well.
@@ -220,6 +222,39 @@ extension Pipeline {
             }
         }
         count(done)
+        retention.next = rest
+        if rest.isEmpty { retention.move(to: .parts) }
+    }
+
+    /// What has ended in a profile has ended in its parts. It is counted with the profile.
+    private mutating func sweepParts(
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let attributes = plans.policy.attributes
+        let start = retention.next
+        var changed: [(key: [UInt8], record: [UInt8])] = []
+        var rest: [UInt8] = []
+        var looked = 0
+        var bytes = 0
+        try transaction.scan(transaction.tables.parts, from: start.span) { key, value in
+            if looked == Limits.sweptPerStep || changed.count == most || bytes > Limits.purgedBytesPerStep {
+                rest = [UInt8](copying: key)
+                return false
+            }
+            looked += 1
+            var record: [UInt8] = []
+            do throws(RecordDamage) {
+                let view = try ProfileView(value)
+                if ProfileSweep.rewrite(view, attributes, now: now, into: &record) > 0 {
+                    changed.append(([UInt8](copying: key), record))
+                    bytes += value.count
+                }
+            } catch {
+                // Whoever puts the profile together next finds out.
+            }
+            return true
+        }
+        for part in changed { try transaction.put(transaction.tables.parts, part.key.span, part.record.span) }
         retention.next = rest
         if rest.isEmpty { retention.move(to: plans.shortestEventTime > 0 ? .log : .ending) }
     }

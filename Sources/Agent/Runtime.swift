@@ -93,7 +93,7 @@ public final class Runtime {
         }
     }
 
-    private static func loadBundle(_ path: String, _ now: Int64) throws(StartError) -> Bundle {
+    static func loadBundle(_ path: String, _ now: Int64) throws(StartError) -> Bundle {
         let text: [UInt8]
         do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.bundleBytes) } catch {
             throw StartError("bundle \(path): \(error.message)", exitCode: 1)

@@ -13,6 +13,7 @@ public struct UpkeepError: Error {
 
     init(_ error: StoreError, _ folder: String) { message = "\(folder): \(error.message)" }
     init(_ error: PepperError) { message = error.message }
+    init(_ message: String) { self.message = message }
 }
 
 public enum Upkeep {

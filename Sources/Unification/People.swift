@@ -209,6 +209,11 @@ public struct People: ~Copyable {
         }
     }
 
+    /// Forgets who used which shared thing, once that is over.
+    public static func forgetVisits(now: Int64, in transaction: inout WriteTransaction) throws(StoreError) {
+        try SharedVisit.removeOld(now: now, in: &transaction)
+    }
+
     /// Cuts the links of an identifier: by a person's word, they were wrong.
     /// - Parameter other: the other end of the only one to cut; nil for all of them.
     /// - Returns: how many were cut.

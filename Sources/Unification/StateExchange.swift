@@ -12,11 +12,11 @@ extension People {
     /// - Parameters:
     ///   - other: a snapshot of the other store; `otherEpoch`: its number.
     ///   - start: key of the first identifier to look at; empty for the beginning.
-    ///   - isWanted: false for an identifier that must not come back.
+    ///   - suppression: identifiers of the erased, who must not come back this way.
     /// - Returns: where to go on; nil when that was all.
     public mutating func learn<Random: RandomSource>(
         from other: borrowing Reader, epoch otherEpoch: UInt64, at start: [UInt8], atMost: Int,
-        isWanted: (IdentifierKey) -> Bool, _ plan: IdentifierPlan, _ attributes: AttributePlan, now: Int64,
+        suppression: SuppressionList, _ plan: IdentifierPlan, _ attributes: AttributePlan, now: Int64,
         random: inout Random, in transaction: inout WriteTransaction
     ) throws(StoreError) -> [UInt8]? {
         var found: [(key: IdentifierKey, person: ProfileID)] = []
@@ -29,10 +29,10 @@ extension People {
             if let key = IdentifierKey(key), let person = ProfileID(value) { found.append((key, person)) }
             return true
         }
-        for (key, person) in found where isWanted(key) {
+        for (key, person) in found where try suppression.time(key.tag, key.digest, in: transaction) == nil {
             let hasParts = try learnParts(of: key, person, from: other, otherEpoch, &transaction)
             let hasChoices = try People.learnChoices(of: key, from: other, &transaction)
-            let (seeds, hasLinks) = try People.learnLinks(of: key, from: other, isWanted: isWanted, &transaction)
+            let (seeds, hasLinks) = try People.learnLinks(of: key, from: other, suppression, &transaction)
             let known = try IdentityGraph.profile(of: key, in: transaction)
             if known == nil || hasLinks {
                 var resolution = Resolution(profile: .nobody, anchor: key)
@@ -47,7 +47,7 @@ extension People {
     }
 
     private static func learnLinks(
-        of key: IdentifierKey, from other: borrowing Reader, isWanted: (IdentifierKey) -> Bool,
+        of key: IdentifierKey, from other: borrowing Reader, _ suppression: SuppressionList,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) -> (seeds: [IdentifierKey], hasNews: Bool) {
         var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
@@ -59,7 +59,7 @@ extension People {
         }
         var seeds = [key]
         var hasNews = false
-        for link in links where isWanted(link.other) {
+        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
             if try IdentityLinks.add(key, link.other, link.origin, in: &transaction) { hasNews = true }
             if seeds.count <= Limits.linksPerIdentifier { seeds.append(link.other) }
         }

@@ -40,19 +40,34 @@ enum AuditCommand {
 enum StoreCommand {
     static let help = """
         gatehouse store compact [--config F]
+        gatehouse store merge FOLDER [--config F]
 
-        Writes the store anew, without anything that was deleted or overwritten, and gives the disk space back. Stop the
-        agent first. A power cut in the middle leaves the old store as it was.
+        compact writes the store anew, without anything that was deleted or overwritten, and gives the disk space back. A
+        power cut in the middle leaves the old store as it was.
+
+        merge takes over what the store in another device's data folder knows of people: identifiers and their links,
+        attributes, choices; not its events. The other folder is only read and must have the same pepper. Doing it twice
+        changes nothing more, and people who were erased here stay erased.
+
+        Stop the agent first.
 
         """
 
     static func run(_ arguments: [String]) -> Int32 {
-        guard let action = arguments.first, action == "compact" else {
-            return UpkeepArguments.missing("store needs compact", arguments, help)
+        guard let action = arguments.first, action == "compact" || action == "merge" else {
+            return UpkeepArguments.missing("store needs compact or merge", arguments, help)
         }
         var code: Int32 = 2
-        guard let configuration = UpkeepArguments.configuration(Array(arguments.dropFirst()), help, &code) else { return code }
+        let isMerge = action == "merge"
+        if isMerge, arguments.count < 2 { return Command.misuse("store merge needs the other device's data folder", help) }
+        let rest = Array(arguments.dropFirst(isMerge ? 2 : 1))
+        guard let configuration = UpkeepArguments.configuration(rest, help, &code) else { return code }
         do throws(UpkeepError) {
+            if isMerge {
+                let count = try Upkeep.merge(arguments[1], into: configuration)
+                Process.standardOutput("merged: \(count) identifiers looked at\n")
+                return 0
+            }
             let (before, after) = try Upkeep.compact(folder: configuration.data)
             Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
             return 0

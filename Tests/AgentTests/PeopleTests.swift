@@ -1,5 +1,6 @@
 // Shows that who is one person, and what is known of them, does not depend on the order in which events arrive nor on
 // which device they arrive at; and what links do in the cases that shops have.
+import Foundation
 import Platform
 import Store
 import Testing
@@ -7,15 +8,17 @@ import Testing
 @testable import Agent
 @testable import Unification
 
+private typealias Limits = Unification.Limits
+
 private let policy = """
     version: 1
     purposes: [analytics]
     identifiers:
       user_id: { from: [userId], send: hmac, unique: true }
-      card: { from: [properties.card], normalize: digits, send: hmac, unique: true }
+      card: { from: [properties.card], normalize: digits, send: hmac }
       email: { from: [traits.email, properties.email], normalize: email, send: sha256 }
-      phone: { from: [properties.phone], normalize: digits, send: hmac }
-      browser: { from: [anonymousId], send: hmac }
+      phone: { from: [properties.phone], normalize: digits, send: hmac, unique: true }
+      browser: { from: [context.browser], send: hmac }
       till: { from: [context.device.id], send: hmac, shared: true }
     events: { "*": { purpose: analytics } }
     attributes:
@@ -36,14 +39,15 @@ private let consent = #""consent": {"categoryPreferences": {"analytics": true}}"
 private func event(
     _ identifiers: [(String, String)], at minute: Int = 0, id: String = "", properties more: [String] = [], consents: Bool = true
 ) -> String {
-    var outer: [String] = []
+    // Segment wants one of the two in each event; to these people it says nothing.
+    var outer = [#""anonymousId": "somebody""#]
     var properties = more
     var device = ""
     for (kind, value) in identifiers {
         switch kind {
         case "user_id": outer.append(#""userId": "\#(value)""#)
-        case "browser": outer.append(#""anonymousId": "\#(value)""#)
-        case "till": device = #", "device": {"id": "\#(value)"}"#
+        case "browser": device += #", "browser": "\#(value)""#
+        case "till": device += #", "device": {"id": "\#(value)"}"#
         default: properties.append(#""\#(kind)": "\#(value)""#)
         }
     }
@@ -137,5 +141,149 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         // Meeting again changes nothing.
         devices[0].learn(from: devices[1])
         #expect(devices[0].people(town.identifiers) == expected)
+    }
+
+    // MARK: The cases of a shop (README, "Who is who")
+
+    private func isOne(_ device: Device, _ a: (String, String), _ b: (String, String)) -> Bool {
+        let first = device.person(a.0, a.1)
+        return first != nil && first == device.person(b.0, b.1)
+    }
+
+    private func count(_ device: Device, _ kind: String, _ value: String) -> Int {
+        let text = device.attributes(kind, value)
+        guard let range = text.range(of: #""events":"#) else { return 0 }
+        return Int(text[range.upperBound...].prefix { $0.isNumber }) ?? 0
+    }
+
+    @Test func aSharedKioskLeadsToWhoeverUsesItForTheLengthOfAVisit() {
+        let device = evening()
+        let kiosk = ("till", "kiosk-7")
+        device.take(event([("user_id", "ada"), kiosk], at: 0, id: "1"))
+        device.take(event([kiosk], at: 5, id: "2"))
+        device.take(event([kiosk], at: 30, id: "3"))
+        #expect(count(device, "user_id", "ada") == 3)
+        device.take(event([("user_id", "ben"), kiosk], at: 40, id: "4"))
+        device.take(event([kiosk], at: 41, id: "5"))
+        #expect(count(device, "user_id", "ada") == 3)
+        #expect(count(device, "user_id", "ben") == 2)
+        // Half an hour of silence ends the visit: then it is the kiosk's own.
+        device.take(event([kiosk], at: 72, id: "6"))
+        #expect(count(device, "user_id", "ben") == 2)
+        #expect(count(device, "till", "kiosk-7") == 1)
+        #expect(!isOne(device, ("user_id", "ada"), ("user_id", "ben")))
+    }
+
+    @Test func theConsentAtAKioskIsThatOfWhoeverUsesIt() {
+        let device = evening()
+        let kiosk = ("till", "kiosk-7")
+        device.take(event([("user_id", "ada"), kiosk], at: 0, id: "1"))
+        device.take(event([kiosk], at: 5, id: "2", consents: false))
+        #expect(count(device, "user_id", "ada") == 2)
+        // Nobody is using it any more, and nobody has agreed to anything.
+        device.take(event([kiosk], at: 60, id: "3", consents: false))
+        #expect(device.pipeline.ledger.waiting == 1)
+        #expect(device.person("till", "kiosk-7") == nil)
+    }
+
+    @Test func aHouseholdsAddressStaysWithWhoeverUsedItFirst() {
+        let device = evening()
+        let address = ("email", "home@example.com")
+        device.take(event([("user_id", "ada"), address], at: 10, id: "1"))
+        device.take(event([("user_id", "ben"), address], at: 20, id: "2"))
+        device.take(event([address], at: 30, id: "3"))
+        #expect(isOne(device, ("user_id", "ada"), address))
+        #expect(!isOne(device, ("user_id", "ben"), address))
+        #expect(count(device, "user_id", "ada") == 2)
+        #expect(count(device, "user_id", "ben") == 1)
+        #expect(device.meters.linksAgainstGuard.current == 1)
+        // An older event is handed in late: it was Ben's address before. What it was used for alone goes with it.
+        device.take(event([("user_id", "ben"), address], at: 5, id: "4"))
+        #expect(isOne(device, ("user_id", "ben"), address))
+        #expect(count(device, "user_id", "ada") == 1)
+        #expect(count(device, "user_id", "ben") == 3)
+    }
+
+    @Test func aLostCardIsTakenAwayAndBothGetBackWhatWasTheirs() {
+        let device = evening()
+        let (ada, card, finder) = (("user_id", "ada"), ("card", "4711"), ("email", "finder@example.com"))
+        device.take(event([ada, card], at: 0, id: "1", properties: [#""amount": 10"#]))
+        device.take(event([finder], at: 5, id: "2", properties: [#""amount": 3"#]))
+        // Somebody has found the card and uses it with an address of their own.
+        device.take(event([card, finder], at: 20, id: "3", properties: [#""amount": 500"#]))
+        #expect(isOne(device, ada, finder))
+        #expect(device.attributes("user_id", "ada").contains(#""spent":513.0"#))
+        #expect(device.unlink("card", "4711", from: ada) == 1)
+        #expect(!isOne(device, ada, finder))
+        #expect(isOne(device, card, finder))
+        #expect(device.attributes("user_id", "ada").contains(#""spent":10.0"#))
+        #expect(device.attributes("email", "finder@example.com").contains(#""spent":503.0"#))
+        // The cut is for good: an event that comes late does not join them again.
+        device.take(event([ada, card], at: 1, id: "4", properties: [#""amount": 1"#]))
+        #expect(!isOne(device, ada, finder))
+        #expect(device.attributes("user_id", "ada").contains(#""spent":11.0"#))
+        #expect(device.unlink("card", "4711", from: ada) == 0)
+    }
+
+    // MARK: Limits
+
+    @Test func anAddressThatEverybodyUsesIsNobodys() {
+        let device = evening()
+        let address = ("email", "noreply@example.com")
+        device.take(event([("browser", "b-0"), address], at: 0, id: "0"))
+        device.take(event([("browser", "b-1"), address], at: 1, id: "1"))
+        #expect(isOne(device, ("browser", "b-0"), ("browser", "b-1")))
+        for number in 2...Limits.linksPerIdentifier {
+            device.take(event([("browser", "b-\(number)"), address], at: number, id: "\(number)"))
+        }
+        // What it held together comes apart again, and everybody keeps what was counted for them.
+        #expect(!isOne(device, ("browser", "b-0"), ("browser", "b-1")))
+        for number in [0, 1, 2, 33, 64] { #expect(count(device, "browser", "b-\(number)") == 0) }
+        #expect(count(device, "email", "noreply@example.com") == 65)
+        #expect(device.meters.linksOfNobody.current == 1)
+    }
+
+    @Test func aPersonHasNoMoreIdentifiersThanTheLimit() {
+        let device = evening()
+        for number in 0..<Limits.identifiersPerPerson + 5 {
+            device.take(event([("browser", "b-\(number)"), ("browser", "b-\(number + 1)")], at: number, id: "\(number)"))
+            device.take(
+                event(
+                    [("card", "1\(number)"), ("browser", "b-\(number)")], at: number, id: "c\(number)"))
+            device.take(
+                event([("card", "1\(number)"), ("browser", "b-\(number + 1)")], at: number, id: "d\(number)"))
+        }
+        let person = device.person("browser", "b-0")
+        var own = 0
+        for number in 0...Limits.identifiersPerPerson + 5 where device.person("browser", "b-\(number)") == person { own += 1 }
+        for number in 0..<Limits.identifiersPerPerson + 5 where device.person("card", "1\(number)") == person { own += 1 }
+        // Two that belong together come together, or not at all.
+        #expect(own == Limits.identifiersPerPerson || own == Limits.identifiersPerPerson - 1)
+        #expect(device.meters.linksAgainstLimit.current > 0)
+    }
+
+    // MARK: Erasure
+
+    @Test func nothingOfAnErasedPersonsLinksAndPartsStays() {
+        let device = evening()
+        let (ada, card, address) = (("user_id", "ada"), ("card", "4711"), ("email", "ada@example.com"))
+        device.take(event([ada, ("till", "t-1")], at: 0, id: "1"))
+        device.take(event([ada, card], at: 1, id: "2"))
+        device.take(event([card, address], at: 2, id: "3"))
+        device.take(event([address], at: 3, id: "4"))
+        device.take(event([("user_id", "ben"), address], at: 4, id: "5"))
+        let parts = device.count { $0.parts }
+        #expect(parts == 3)
+        let person = device.person("user_id", "ada")!
+        let now = device.now
+        device.write { transaction throws(StoreError) in
+            var erasure = try device.pipeline.erase(person, nil, actor: [], now: now, &transaction)
+            try device.pipeline.eraseMore(&erasure, atMost: 1000, now: now, &transaction)
+            #expect(erasure.removedEvents == 4)
+        }
+        for table in [\Tables.parts, \Tables.edges, \Tables.visits] { #expect(device.count { $0[keyPath: table] } == 0) }
+        #expect(device.count { $0.identifiers } == 1)
+        #expect(device.count { $0.consentParts } == 1)
+        #expect(count(device, "user_id", "ben") == 1)
     }
 }

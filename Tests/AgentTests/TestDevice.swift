@@ -175,7 +175,7 @@ final class Device {
                 var transaction = try database.beginWrite()
                 var random = pipeline.random
                 place = try pipeline.people.learn(
-                    from: reader, epoch: other.pipeline.people.epoch, at: start, atMost: 7, isWanted: { _ in true },
+                    from: reader, epoch: other.pipeline.people.epoch, at: start, atMost: 7, suppression: pipeline.suppression,
                     policy.identifiers, policy.attributes, now: now, random: &random, in: &transaction)
                 pipeline.random = random
                 try transaction.commit()

@@ -1,0 +1,69 @@
+// `gatehouse store merge`: what the store of another device knows of people is taken over by this one: when a box is
+// replaced, or to hold two against each other.
+
+import Cryptography
+import Formats
+import Governance
+import Platform
+import Store
+import Unification
+
+extension Upkeep {
+    /// Takes over links, parts of profiles and choices. This store's agent must not run; the other store is only read. Both
+    /// must hash under the same pepper. People erased here stay erased.
+    /// - Parameter other: folder of the other store, with its pepper.
+    /// - Returns: how many identifiers the other store has.
+    public static func merge(_ other: String, into configuration: Configuration) throws(UpkeepError) -> Int64 {
+        let folder = configuration.data
+        let bundle = try bundle(of: configuration)
+        let pepper: HMACSHA256
+        do throws(PepperError) {
+            pepper = try Pepper.read(configuration.pepper ?? folder + "/pepper")
+            let words = Array("is it the same".utf8)
+            guard try Pepper.read(other + "/pepper").authenticate(words) == pepper.authenticate(words) else {
+                throw PepperError.different(path: other + "/pepper")
+            }
+        } catch {
+            throw UpkeepError(error)
+        }
+        do throws(StoreError) {
+            let source = try Database(reading: other)
+            var reader = try source.makeReader()
+            try reader.begin()
+            let epoch = Array("epoch".utf8)
+            guard let number = try reader.get(reader.tables.meta, epoch.span), let otherEpoch = NumberKey.decode(number) else {
+                throw .badRecord("epoch")
+            }
+            let mapBytes = configuration.diskBytes ?? Store.Limits.defaultMapBytes
+            try merge(reader, otherEpoch, into: Database(folder: folder, mapBytes: mapBytes), pepper, bundle)
+            return reader.count(reader.tables.identifiers)
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+    }
+
+    private static func merge(
+        _ reader: borrowing Reader, _ otherEpoch: UInt64, into database: Database, _ pepper: HMACSHA256, _ bundle: Bundle
+    ) throws(StoreError) {
+        var random = SystemRandom()
+        let identity = try DeviceIdentity.establish(database, configured: nil, &random)
+        var people = People(epoch: identity.epoch)
+        let policy = bundle.policy
+        let now = SystemClock().wallMilliseconds()
+        var place: [UInt8]? = []
+        while let start = place {
+            var transaction = try database.beginWrite()
+            place = try people.learn(
+                from: reader, epoch: otherEpoch, at: start, atMost: Limits.mergedPerCommit,
+                suppression: SuppressionList(transaction, pepper: pepper), policy.identifiers, policy.attributes, now: now,
+                random: &random, in: &transaction)
+            try transaction.commit()
+        }
+    }
+
+    private static func bundle(of configuration: Configuration) throws(UpkeepError) -> Bundle {
+        let now = SystemClock().wallMilliseconds()
+        guard let path = configuration.bundle else { return .builtIn(loadedAt: now) }
+        do throws(StartError) { return try Runtime.loadBundle(path, now) } catch { throw UpkeepError(error.message) }
+    }
+}
