@@ -8,7 +8,8 @@ import Formats
 public enum AttributeType: UInt8, CaseIterable, Sendable {
     /// How many events matched; with `window` within it. Unset is 0.
     case counter
-    /// The total of `value`. Unset is 0.0.
+    /// The exact total of `value`, read as the nearest double. Values of 2^53 and more are refused, the total stays within
+    /// ±2^63. Unset is 0.0.
     case sum
     case min, max, mean
     /// The earliest and the latest value of any scalar type, by the events' times.
@@ -19,7 +20,9 @@ public enum AttributeType: UInt8, CaseIterable, Sendable {
     case badge
     /// Different values; the `limit` latest stay. Unset is empty.
     case set
-    /// How often each value occurred; the `limit` most frequent stay. Unset is empty.
+    /// How often each value occurred; the `limit` most frequent stay. Unset is empty. Exact as long as no more than `limit`
+    /// different values have come; from then on an estimate, which may depend on the order in which they came: a value that
+    /// was dropped begins again at nothing.
     case tally
     /// The moments at which events matched, with `value` if there is one; the `limit` latest stay. Unset is empty.
     case timeline
@@ -53,14 +56,14 @@ public enum AttributeType: UInt8, CaseIterable, Sendable {
 
     var hasElements: Bool { self == .set || self == .tally || self == .timeline }
 
-    func form(isWindowed: Bool) -> StateForm {
+    func form(isWindowed: Bool, _ scope: AttributeScope) -> StateForm {
         switch self {
         case .counter: isWindowed ? .windowedCounter : .counter
         case .sum: isWindowed ? .windowedSum : .sum
         case .min: isWindowed ? .windowedMinimum : .minimum
         case .max: isWindowed ? .windowedMaximum : .maximum
         case .mean: isWindowed ? .windowedMean : .mean
-        case .first: .first
+        case .first: scope == .visit ? .visitFirst : .first
         case .last, .string, .number, .boolean, .date: .last
         case .badge: .badge
         case .set: .set
@@ -70,12 +73,33 @@ public enum AttributeType: UInt8, CaseIterable, Sendable {
     }
 }
 
+/// What an attribute is about. The raw values are part of its tag in records.
+enum AttributeScope: UInt8, CaseIterable {
+    /// All that is known of the person.
+    case visitor = 0
+    /// The person's present visit, which ends when for `Limits.visitMilliseconds` no event has changed the attribute; then
+    /// it is unset, and begins anew, whole, with the next event. Which events make one visit depends on when they arrive:
+    /// one that comes after its visit has ended does not bring it back, nor join two visits into one.
+    case visit = 1
+    /// One event: rules of attributes after this one see the value while the event is processed. It is never kept.
+    case event = 2
+
+    var name: StaticString {
+        switch self {
+        case .visitor: "visitor"
+        case .visit: "visit"
+        case .event: "event"
+        }
+    }
+}
+
 /// One attribute of a bundle.
 public struct Attribute: Sendable {
     /// UTF-8.
     public let name: [UInt8]
     public let type: AttributeType
-    /// FNV-1a of name, type and window: another meaning is another attribute.
+    let scope: AttributeScope
+    /// FNV-1a of name, type, window and scope: another meaning is another attribute.
     let tag: UInt32
     let form: StateForm
     let policy: StatePolicy
@@ -100,10 +124,18 @@ public struct Attribute: Sendable {
     var span: Int64 { window > 0 ? window + bucketWidth : policy.timeToLive }
 
     /// Whether a state whose newest event was at `time` is no more at `now`.
+    ///
+    /// Such a state is not read and not merged with others, nor is the contribution of an event that had ended when it
+    /// came. States that have not ended at `now` always merge. So for one `now` the order of events does not show; over
+    /// time it may, for a state that is one whole (a counter, sum, extreme or tally with `ttl`, a visit): one whose time
+    /// was up before the event came that would have prolonged it is gone.
     func hasEnded(_ time: Int64, now: Int64) -> Bool {
         let span = self.span
         return span > 0 && AttributeState.saturatingAdd(time, span) < now
     }
+
+    /// Whether an element of a set or timeline is no more at `now`.
+    func hasElementEnded(_ time: Int64, now: Int64) -> Bool { !policy.isVisit && hasEnded(time, now: now) }
 }
 
 /// All attributes of a bundle. Immutable once read: threads share it.
@@ -338,6 +370,7 @@ private struct Draft {
     let valueNode: JSONNode?
     let readsProfile: Bool
     let isRestricted: Bool
+    let scope: AttributeScope
     var condition: Int?
     var value: Int?
     var valueType = CEL.`Type`.dyn
@@ -380,6 +413,16 @@ private struct Draft {
             reader.report(document, node, "window and ttl exclude each other: what leaves the window is gone")
         }
         policy.limit = Draft.readLimit(document, node, type, &reader)
+        scope = Draft.readScope(document, node, &reader)
+        if scope != .visitor, policy.timeToLive > 0 || window > 0 {
+            reader.report(
+                document, document.member(node, "scope") ?? node,
+                "scope \(scope.name) and window or ttl exclude each other: it ends with the \(scope.name)")
+        }
+        if scope == .visit {
+            policy.timeToLive = Limits.visitMilliseconds
+            policy.isVisit = true
+        }
         self.policy = policy
         isRestricted = reader.flag(document, node, "restricted") ?? false
         readsProfile = Draft.mentionsProfile(document, conditionNode) || Draft.mentionsProfile(document, valueNode)
@@ -401,13 +444,15 @@ private struct Draft {
         if type == .badge, conditionNode == nil {
             reader.report(document, node, "when is missing: what the badge is granted for")
         }
-        if let scope = reader.text(document, node, "scope"), !document.equals(scope, "visitor") {
-            if document.equals(scope, "visit") || document.equals(scope, "event") {
-                reader.report(document, scope, "scope \(document.string(scope) ?? "") is not supported yet; visitor is")
-            } else {
-                reader.report(document, scope, "scope must be visitor")
-            }
-        }
+    }
+
+    private static func readScope(
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ reader: inout PlanReader
+    ) -> AttributeScope {
+        guard let text = reader.text(document, node, "scope") else { return .visitor }
+        for scope in AttributeScope.allCases where document.equals(text, scope.name) { return scope }
+        reader.report(document, text, "scope must be visitor, visit or event")
+        return .visitor
     }
 
     private static func rule(
@@ -480,6 +525,7 @@ private struct Draft {
         for shift in stride(from: Int64(0), to: 64, by: 8) where window > 0 {
             tag.combine(UInt8(truncatingIfNeeded: window >> shift))
         }
+        if scope != .visitor { tag.combine(scope.rawValue) }
         return tag.value
     }
 
@@ -509,8 +555,8 @@ private struct Draft {
     func finished() -> Attribute {
         let width = window == 0 ? 1 : (window + Limits.windowBuckets - 1) / Limits.windowBuckets
         return Attribute(
-            name: name, type: type, tag: tag, form: type.form(isWindowed: window > 0), policy: policy, window: window,
-            bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
+            name: name, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
+            window: window, bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
             isRestricted: isRestricted)
     }
 }

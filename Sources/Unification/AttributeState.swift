@@ -1,30 +1,52 @@
 // What is kept of each type of attribute, and how two states of it become one. An event's contribution is itself a
-// small state, so that counting an event, merging two people and replaying a log are the same operation, `merge`:
+// small state, so that counting an event, merging two people, replaying a log and bringing devices together are the
+// same operation, `merge`. Each type is a replicated data type (CRDT) whose kind stands below it:
 //
-//   counter         a sum of disjoint events: add                       payload: Int64
-//   sum             add, exactly (two doubles, the second what the first could not hold)        2 × Double
-//   mean            like sum, with a count                                                      2 × Double, Int64
-//   min, max        the smaller, the larger                                                     Double
-//   first, last     the earlier, the later by event time, then by bytes                         scalar
-//   string, number, boolean, date   like last, of one type                                      scalar
-//   badge           the latest time at which it was granted                          nothing: the entry's time
-//   set             union; of an element the latest time; the newest `limit` stay              elements, newest first
-//   timeline        union of (time, value); the newest `limit` stay                            elements, newest first
-//   tally           counts add; of a key the latest time; the largest `limit` stay             keys, largest first
-//   with a window   the same for each bucket of time; buckets older than the window go          buckets, newest first
+//   counter         add                                                 payload: Int64
+//                     commutative monoid: each event in one part only, as in a grow-only counter of parts
+//   sum             add, exactly                                        `ExactSum`
+//                     commutative monoid: an increment-decrement counter of parts
+//   mean            like sum, with a count                              `ExactSum`, Int64
+//                     product of the two monoids before
+//   min, max        the smaller, the larger                             Double
+//                     semilattice: min register, max register
+//   first, last     the earlier, the later by event time, then the smaller, the larger by bytes   scalar
+//                     semilattice: first-writer-wins, last-writer-wins register with a total order
+//   string, number, boolean, date   like last, of one type              scalar
+//                     semilattice: last-writer-wins register
+//   badge           the latest time at which it was granted             nothing: the entry's time
+//                     semilattice: max register
+//   set             union; of an element the latest time; the newest `limit` stay        elements, newest first
+//                     semilattice: grow-only map of max registers, of which only the top is kept: what is not among
+//                     the newest of a part is not among those of all
+//   timeline        union of (time, value); the newest `limit` stay     elements, newest first
+//                     semilattice: grow-only set, of which only the top is kept
+//   tally           counts add; of a key the latest time; the largest `limit` stay       keys, largest first
+//                     commutative monoid: grow-only map of counters, as long as all keys fit; over the limit an
+//                     ESTIMATE: what a part dropped is missing from the count of all
+//   with a window   the same for each bucket of time; buckets older than the window go   buckets, newest first
+//                     grow-only map of bucket to the type's own kind, of which only the newest are kept: older than
+//                     the newest of a part is older than the newest of all
+//   first in a visit   like first, but lasts as long as the visit       scalar, time of its event
+//                     semilattice: first-writer-wins register beside a max register
 //
-// All of these are commutative. They are associative too, except that a tally over its limit forgets what it drops, and
-// sums within a window's bucket round like any addition of doubles. With a `ttl`, a state that ended before the other
-// began is dropped. It need not know events, rules or where records are kept.
+// All of these are commutative and associative to the byte, whatever the order of events and however they are dealt out
+// over parts, below the limits on elements and while numbers stay within their ends (where they stop). The semilattices
+// are idempotent as well. When a state has ended is not for `merge` to say: see `Attribute.hasEnded`. It need not know
+// events, rules or where records are kept.
 
 import Formats
 
-/// What the payload of an entry is. The raw values are part of the record format.
+/// What the payload of an entry is. The raw values are part of the record format; 2, 3, 18 and 19 were sums of doubles,
+/// which are dropped where they are met.
 enum StateForm: UInt8 {
     case counter = 1
-    case sum, mean, minimum, maximum, first, last, badge, set, timeline, tally
+    case minimum = 4
+    case maximum, first, last, badge, set, timeline, tally
+    case sum, mean, visitFirst
     case windowedCounter = 17
-    case windowedSum, windowedMean, windowedMinimum, windowedMaximum
+    case windowedMinimum = 20
+    case windowedMaximum, windowedSum, windowedMean
 
     var isWindowed: Bool { rawValue >= 17 }
 
@@ -32,7 +54,8 @@ enum StateForm: UInt8 {
     var bucketBytes: Int {
         switch self {
         case .windowedCounter: 4
-        case .windowedMean: 12
+        case .windowedSum: ExactSum.byteCount
+        case .windowedMean: ExactSum.byteCount + 4
         default: 8
         }
     }
@@ -44,6 +67,10 @@ struct StatePolicy {
     var limit = Limits.maximumElements
     /// Milliseconds after which the state, or an element of it, is no more; 0 for never.
     var timeToLive: Int64 = 0
+    /// A visit begins and ends as a whole; otherwise elements of sets and timelines end one by one.
+    var isVisit = false
+
+    var elementTimeToLive: Int64 { isVisit ? 0 : timeToLive }
 }
 
 /// An entry under construction at the end of a buffer.
@@ -76,10 +103,10 @@ enum AttributeState {
     ) -> Int {
         let a = RecordEntry(bytes.span, at: first)
         let b = RecordEntry(bytes.span, at: second)
+        // States of different forms or of none are not the plan's; one form, not one time, makes that associative.
         guard let form = StateForm(rawValue: a.form), a.form == b.form else {
-            return copy(&bytes, a.time >= b.time ? a : b)
+            return copy(&bytes, a.form >= b.form ? a : b)
         }
-        if let survivor = onlySurvivor(a, b, form, policy) { return copy(&bytes, survivor) }
         switch form {
         case .first: return copy(&bytes, isEarlier(bytes.span, a, b) ? a : b)
         case .last: return copy(&bytes, isEarlier(bytes.span, a, b) ? b : a)
@@ -91,20 +118,22 @@ enum AttributeState {
             let sum = saturatingAdd(
                 Int64(bitPattern: load64(bytes.span, a.payload)), Int64(bitPattern: load64(bytes.span, b.payload)))
             bytes.append64(UInt64(bitPattern: sum))
-        case .sum:
-            let sum = exactSum(bytes.span, a.payload, b.payload)
-            bytes.appendDouble(sum.high)
-            bytes.appendDouble(sum.low)
-        case .mean:
-            let sum = exactSum(bytes.span, a.payload, b.payload)
-            let count = load64(bytes.span, a.payload + 16) &+ load64(bytes.span, b.payload + 16)
-            bytes.appendDouble(sum.high)
-            bytes.appendDouble(sum.low)
-            bytes.append64(count)
+        case .sum, .mean:
+            appendSum(&bytes, a.payload, b.payload)
+            if form == .mean {
+                let count = load64(bytes.span, a.end - 8) &+ load64(bytes.span, b.end - 8)
+                bytes.append64(count)
+            }
         case .minimum:
             bytes.appendDouble(min(loadDouble(bytes.span, a.payload), loadDouble(bytes.span, b.payload)))
         case .maximum:
             bytes.appendDouble(max(loadDouble(bytes.span, a.payload), loadDouble(bytes.span, b.payload)))
+        case .visitFirst:
+            let times = (load64(bytes.span, a.end - 8), load64(bytes.span, b.end - 8))
+            let isFirst = times.0 != times.1
+                ? Int64(bitPattern: times.0) < Int64(bitPattern: times.1)
+                : Scalar.compare(bytes.span, a.payload, b.payload) <= 0
+            bytes.appendCopy(of: isFirst ? a.payload..<a.end : b.payload..<b.end)
         case .badge, .first, .last:
             break
         case .set, .timeline:
@@ -116,16 +145,6 @@ enum AttributeState {
         }
         builder.finish(&bytes)
         return builder.start
-    }
-
-    /// With a time to live: the one that is left when the other had ended before it began. Elements end one by one.
-    private static func onlySurvivor(
-        _ a: RecordEntry, _ b: RecordEntry, _ form: StateForm, _ policy: StatePolicy
-    ) -> RecordEntry? {
-        if policy.timeToLive == 0 || form == .set || form == .timeline { return nil }
-        if b.time > saturatingAdd(a.time, policy.timeToLive) { return b }
-        if a.time > saturatingAdd(b.time, policy.timeToLive) { return a }
-        return nil
     }
 
     private static func copy(_ bytes: inout [UInt8], _ entry: RecordEntry) -> Int {
@@ -140,20 +159,11 @@ enum AttributeState {
 
     // MARK: Sums
 
-    /// Adds two numbers of two doubles each: error-free for the sums that occur (Knuth's TwoSum, the rest in the
-    /// second), so that the order in which events come does not show in the total.
-    private static func exactSum(_ bytes: Span<UInt8>, _ a: Int, _ b: Int) -> (high: Double, low: Double) {
-        let main = twoSum(loadDouble(bytes, a), loadDouble(bytes, b))
-        let rest = twoSum(loadDouble(bytes, a + 8), loadDouble(bytes, b + 8))
-        let middle = twoSum(main.high, main.low + rest.high)
-        let end = twoSum(middle.high, middle.low + rest.low)
-        return end.high.isFinite ? end : (main.high, 0)
-    }
-
-    private static func twoSum(_ a: Double, _ b: Double) -> (high: Double, low: Double) {
-        let sum = a + b
-        let part = sum - a
-        return (sum, (a - (sum - part)) + (b - part))
+    /// Appends the sum of the two at `a` and `b`.
+    private static func appendSum(_ bytes: inout [UInt8], _ a: Int, _ b: Int) {
+        var sum = ExactSum(bytes.span, a)
+        sum.add(ExactSum(bytes.span, b))
+        sum.append(to: &bytes)
     }
 
     static func saturatingAdd(_ a: Int64, _ b: Int64) -> Int64 {
@@ -181,7 +191,8 @@ enum AttributeState {
             let size = elementHeadBytes + Scalar.size(bytes.span, element + elementHeadBytes)
             if takesLeft { left += size } else { right += size }
             let time = load48(bytes.span, element)
-            if policy.timeToLive > 0, saturatingAdd(time, policy.timeToLive) < newest { return }
+            // By the newest of both, never by a clock: what one part cuts, all parts together would have cut.
+            if policy.elementTimeToLive > 0, saturatingAdd(time, policy.elementTimeToLive) < newest { return }
             let other = takesLeft ? b : a
             if hasNewerTwin(bytes.span, element, other, form, orEqual: !takesLeft) { continue }
             if bytes.count - start + size > Limits.attributeBytes { return }
@@ -380,14 +391,12 @@ enum AttributeState {
             bytes.append32(overflowed ? .max : sum)
         case .windowedMinimum: bytes.appendDouble(min(loadDouble(bytes.span, a), loadDouble(bytes.span, b)))
         case .windowedMaximum: bytes.appendDouble(max(loadDouble(bytes.span, a), loadDouble(bytes.span, b)))
-        case .windowedMean:
-            let sum = loadDouble(bytes.span, a) + loadDouble(bytes.span, b)
-            let count = load32(bytes.span, a + 8) &+ load32(bytes.span, b + 8)
-            bytes.appendDouble(sum)
-            bytes.append32(count)
         default:
-            let sum = loadDouble(bytes.span, a) + loadDouble(bytes.span, b)
-            bytes.appendDouble(sum)
+            appendSum(&bytes, a, b)
+            if form == .windowedMean {
+                let count = load32(bytes.span, a + ExactSum.byteCount) &+ load32(bytes.span, b + ExactSum.byteCount)
+                bytes.append32(count)
+            }
         }
     }
 }

@@ -156,7 +156,7 @@ struct AttributeReader: ~Escapable {
         case .sum, .mean, .minimum, .maximum, .windowedSum, .windowedMean, .windowedMinimum, .windowedMaximum:
             if let result = self.number(entry, attribute) { return .double(result) }
             return attribute.type == .sum ? .double(0) : nil
-        case .first, .last: return Scalar.value(record, entry.payload)
+        case .first, .last, .visitFirst: return Scalar.value(record, entry.payload)
         case .badge: return .bool(true)
         case .set, .timeline: return elements(entry, attribute, &heap)
         case .tally: return tally(entry, &heap)
@@ -192,24 +192,27 @@ struct AttributeReader: ~Escapable {
     /// A sum, mean, minimum or maximum; nil when nothing is in the window.
     func number(_ entry: RecordEntry, _ attribute: Attribute) -> Double? {
         switch attribute.form {
-        case .sum, .minimum, .maximum: return loadDouble(record, entry.payload)
-        case .mean: return loadDouble(record, entry.payload) / Double(load64(record, entry.payload + 16))
+        case .minimum, .maximum: return loadDouble(record, entry.payload)
+        case .sum: return ExactSum(record, entry.payload).value
+        case .mean: return ExactSum(record, entry.payload).value / Double(load64(record, entry.end - 8))
         default: break
         }
-        var result: Double?
+        var extreme: Double?
+        var sum = ExactSum()
         var weight: Double = 0
         var bucket = firstBucket(entry)
         while let place = currentBucket(entry, attribute, bucket) {
-            let content = loadDouble(record, place)
             switch attribute.form {
-            case .windowedMinimum: result = min(result ?? content, content)
-            case .windowedMaximum: result = max(result ?? content, content)
-            default: result = (result ?? 0) + content
+            case .windowedMinimum: extreme = min(extreme ?? .infinity, loadDouble(record, place))
+            case .windowedMaximum: extreme = max(extreme ?? -.infinity, loadDouble(record, place))
+            default:
+                sum.add(ExactSum(record, place))
+                weight += attribute.form == .windowedMean ? Double(load32(record, place + ExactSum.byteCount)) : 1
             }
-            if attribute.form == .windowedMean { weight += Double(load32(record, place + 8)) }
             bucket += 1 + attribute.form.bucketBytes
         }
-        return attribute.form == .windowedMean ? result.map { $0 / weight } : result
+        if weight == 0 { return extreme }
+        return attribute.form == .windowedMean ? sum.value / weight : sum.value
     }
 
     private func firstBucket(_ entry: RecordEntry) -> Int { entry.payload + AttributeState.windowHeadBytes }
@@ -249,7 +252,7 @@ struct AttributeReader: ~Escapable {
         var element = entry.payload
         while element < entry.end {
             let time = load48(record, element)
-            if attribute.hasEnded(time, now: now) { return }
+            if attribute.hasElementEnded(time, now: now) { return }
             body(time, element + 6)
             element += 6 + Scalar.size(record, element + 6)
         }

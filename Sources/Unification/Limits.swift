@@ -46,6 +46,10 @@ public enum Limits {
     /// The longest window and time to live, in milliseconds: ten years.
     static let longestSpanMilliseconds: Int64 = 3_660 * 86_400_000
 
+    /// Values of a sum or mean stay under this: up to here doubles hold every whole number, beyond it the total would be
+    /// made of rounded ones.
+    static let summandMagnitude: Double = 0x1p53
+
     /// How long a state is kept that the bundle in force does not know: a bundle may be taken back.
     static let unknownAttributeMilliseconds: Int64 = 30 * 86_400_000
 

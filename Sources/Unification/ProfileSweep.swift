@@ -9,12 +9,12 @@ extension AttributePlan {
     /// Whether any attribute has an end.
     public var hasEnds: Bool { attributes.contains { $0.span > 0 } }
 
-    /// The shortest `ttl`, milliseconds; 0: none has one.
+    /// The shortest `ttl`, milliseconds; 0: none has one. That a visit ends is no promise to have it off the disk at once.
     public var shortestTimeToLive: Int64 {
         var shortest: Int64 = 0
         for attribute in attributes {
             let time = attribute.policy.timeToLive
-            if time > 0 && (shortest == 0 || time < shortest) { shortest = time }
+            if time > 0, !attribute.policy.isVisit, shortest == 0 || time < shortest { shortest = time }
         }
         return shortest
     }
@@ -27,7 +27,7 @@ extension Attribute {
         switch form {
         case .set, .timeline:
             while place < entry.end {
-                if hasEnded(load48(record, place), now: now) { return place }
+                if hasElementEnded(load48(record, place), now: now) { return place }
                 place += 6 + Scalar.size(record, place + 6)
             }
         case .windowedCounter, .windowedSum, .windowedMean, .windowedMinimum, .windowedMaximum:
@@ -63,10 +63,11 @@ public enum ProfileSweep {
             if entry.end > old.count { return 0 }
             start = entry.end
             var end = entry.end
-            if let number = plan.index(ofTag: entry.tag), plan.attributes[number].form.rawValue == entry.form {
+            if let number = plan.index(ofTag: entry.tag) {
                 let attribute = plan.attributes[number]
-                end = attribute.hasEnded(entry.time, now: now)
-                    ? entry.start : attribute.end(of: entry, in: old, now: now)
+                // A state of another form than the attribute's is one of an earlier version: nobody reads it.
+                let isOver = attribute.form.rawValue != entry.form || attribute.hasEnded(entry.time, now: now)
+                end = isOver ? entry.start : attribute.end(of: entry, in: old, now: now)
             }
             if end < entry.end { ended += 1 }
             if end == entry.start { continue }

@@ -48,6 +48,9 @@ public struct ProfileUpdater: ~Copyable {
     /// badge can be granted by the very order that lifts `lifetime_value` over its bound; attributes after it are as
     /// they were. Reads of `now` are the time of processing, `event.timestamp` orders what is ordered.
     ///
+    /// Events may come in any order: the record is the same to the byte, below the limits and apart from rules that read
+    /// the profile or `now` themselves; for attributes that end see `Attribute.hasEnded`.
+    ///
     /// - Parameters:
     ///   - old: the record, or an empty span for a person without one.
     ///   - id: the person's, written to the record.
@@ -80,7 +83,9 @@ public struct ProfileUpdater: ~Copyable {
         let time = surroundings.eventTimestamp ?? surroundings.now
         let head = try open(old, plan, time)
         for (number, range) in contributions {
-            _ = merge(number, plan.attributes[number], time, [UInt8](copying: contributed.span.extracting(range)))
+            _ = merge(
+                number, plan.attributes[number], time, now: surroundings.now,
+                [UInt8](copying: contributed.span.extracting(range)))
         }
         close(head, id, origin, plan, now: surroundings.now)
     }
@@ -158,8 +163,8 @@ public struct ProfileUpdater: ~Copyable {
                 contributions.append((number, contributed.count..<contributed.count + scalars.count))
                 contributed.append(contentsOf: scalars.span)
             }
-            if result.outcome == .matched, merge(number, attribute, time, scalars) {
-                hasChanged = true
+            if result.outcome == .matched, merge(number, attribute, time, now: surroundings.now, scalars) {
+                hasChanged = hasChanged || attribute.scope != .event
                 isStale = true
             }
         }
@@ -201,14 +206,18 @@ public struct ProfileUpdater: ~Copyable {
     }
 
     /// Merges the values in `scalars` into an attribute; false when nothing came of it.
-    private mutating func merge(_ number: Int, _ attribute: Attribute, _ time: Int64, _ scalars: [UInt8]) -> Bool {
+    private mutating func merge(
+        _ number: Int, _ attribute: Attribute, _ time: Int64, now: Int64, _ scalars: [UInt8]
+    ) -> Bool {
+        // What has ended, be it the event's own part or what there was, does not live on in what has not.
+        if attribute.hasEnded(time, now: now) { return false }
         var hasChanged = false
         var scalar = 0
         repeat {
             let base = working.count
             Contribution.append(attribute, time, scalars.span, scalar, to: &working)
             var start = base
-            if let current = index.entry(number, in: working.span) {
+            if let current = index.entry(number, in: working.span), !attribute.hasEnded(current.time, now: now) {
                 start = AttributeState.merge(&working, current.start, base, attribute.policy, isEvent: true)
             }
             working.moveDown(from: start, to: base)
@@ -256,8 +265,9 @@ public struct ProfileUpdater: ~Copyable {
                 old = entry.end
                 left -= 1
             }
-            if let entry = index.entry(known.attribute, in: working.span),
-                !plan.attributes[known.attribute].hasEnded(entry.time, now: now)
+            let attribute = plan.attributes[known.attribute]
+            if attribute.scope != .event, let entry = index.entry(known.attribute, in: working.span),
+                !attribute.hasEnded(entry.time, now: now)
             {
                 starts.append(entry.start)
             }
@@ -281,13 +291,17 @@ public struct ProfileMerger: ~Copyable {
 
     public init() {}
 
-    /// Merges two records attribute by attribute (see `AttributeState` for each type's rule): the result is the same in
-    /// whichever order people are merged. Events of the two must be disjoint; the same record twice counts twice.
+    /// Merges two records attribute by attribute (see `AttributeState` for each type's rule). The result is the same to the
+    /// byte in whichever order records are merged, as the record of one person with all their events, below the limits.
+    /// Events of the two must be disjoint; the same record twice counts twice.
     ///
-    /// - Parameter id: of the person who stays.
+    /// - Parameters:
+    ///   - id: of the person who stays.
+    ///   - now: milliseconds since the epoch; states that have ended by then are left out, so that they do not live on in
+    ///     what they are merged with. Give all merges of one fold the same. Without it none counts as ended.
     /// - Throws: `RecordDamage` if one of the records cannot be read; nothing is changed.
     public mutating func merge(
-        _ first: Span<UInt8>, _ second: Span<UInt8>, id: ProfileID, plan: borrowing AttributePlan
+        _ first: Span<UInt8>, _ second: Span<UInt8>, id: ProfileID, plan: borrowing AttributePlan, now: Int64 = .min
     ) throws(RecordDamage) {
         let a = try ProfileView(first)
         let b = try ProfileView(second)
@@ -296,7 +310,7 @@ public struct ProfileMerger: ~Copyable {
         working.append(contentsOf: second)
         starts.removeAll(keepingCapacity: true)
         let lastSeen = max(a.lastSeen, b.lastSeen)
-        mergeEntries(a.entryCount, b.entryCount, secondStart: first.count, plan, lastSeen)
+        mergeEntries(a.entryCount, b.entryCount, secondStart: first.count, plan, lastSeen, now)
         dropLargestUntilItFits()
         var written: [UInt8] = []
         swap(&written, &record)
@@ -307,7 +321,8 @@ public struct ProfileMerger: ~Copyable {
     }
 
     private mutating func mergeEntries(
-        _ firstCount: Int, _ secondCount: Int, secondStart: Int, _ plan: borrowing AttributePlan, _ lastSeen: Int64
+        _ firstCount: Int, _ secondCount: Int, secondStart: Int, _ plan: borrowing AttributePlan, _ lastSeen: Int64,
+        _ now: Int64
     ) {
         var left = (RecordLayout.headerBytes, firstCount)
         var right = (secondStart + RecordLayout.headerBytes, secondCount)
@@ -315,20 +330,31 @@ public struct ProfileMerger: ~Copyable {
             let a = left.1 > 0 ? RecordEntry(working.span, at: left.0) : nil
             let b = right.1 > 0 ? RecordEntry(working.span, at: right.0) : nil
             let tag = min(a?.tag ?? .max, b?.tag ?? .max)
-            let attribute = plan.index(ofTag: tag)
-            var start = 0
-            if let a, let b, a.tag == b.tag {
-                let policy = attribute.map { plan.attributes[$0].policy } ?? StatePolicy()
-                start = AttributeState.merge(&working, a.start, b.start, policy)
-            } else {
-                start = a?.tag == tag ? left.0 : right.0
+            let number = plan.index(ofTag: tag)
+            let attribute = number.map { plan.attributes[$0] }
+            var start: Int?
+            if let a, a.tag == tag {
+                left = (a.end, left.1 - 1)
+                if isAlive(a, attribute, lastSeen, now) { start = a.start }
             }
-            if let a, a.tag == tag { left = (a.end, left.1 - 1) }
-            if let b, b.tag == tag { right = (b.end, right.1 - 1) }
-            if attribute != nil || RecordWriter.isKept(RecordEntry(working.span, at: start), lastSeen: lastSeen) {
-                starts.append(start)
+            if let b, b.tag == tag {
+                right = (b.end, right.1 - 1)
+                if isAlive(b, attribute, lastSeen, now) {
+                    let policy = attribute?.policy ?? StatePolicy()
+                    if let first = start {
+                        start = AttributeState.merge(&working, first, b.start, policy)
+                    } else {
+                        start = b.start
+                    }
+                }
             }
+            if let start { starts.append(start) }
         }
+    }
+
+    private func isAlive(_ entry: RecordEntry, _ attribute: Attribute?, _ lastSeen: Int64, _ now: Int64) -> Bool {
+        guard let attribute else { return RecordWriter.isKept(entry, lastSeen: lastSeen) }
+        return attribute.form.rawValue == entry.form && !attribute.hasEnded(entry.time, now: now)
     }
 
     /// Two full records may be too large together: the largest attributes go, since many small ones are worth more.
@@ -353,7 +379,8 @@ public struct ProfileMerger: ~Copyable {
 private enum RecordWriter {
     /// Whether a state that no attribute of the plan knows is worth keeping: a bundle may be taken back.
     static func isKept(_ entry: RecordEntry, lastSeen: Int64) -> Bool {
-        AttributeState.saturatingAdd(entry.time, Limits.unknownAttributeMilliseconds) >= lastSeen
+        StateForm(rawValue: entry.form) != nil
+            && AttributeState.saturatingAdd(entry.time, Limits.unknownAttributeMilliseconds) >= lastSeen
     }
 
     /// - Parameter starts: places of entries in `source`, by ascending tag.
@@ -400,20 +427,16 @@ private enum Contribution {
         }
         switch attribute.form {
         case .counter: bytes.append64(1)
-        case .sum:
-            bytes.appendDouble(number)
-            bytes.appendDouble(0)
-        case .mean:
-            bytes.appendDouble(number)
-            bytes.appendDouble(0)
-            bytes.append64(1)
-        case .minimum, .maximum, .windowedSum, .windowedMinimum, .windowedMaximum: bytes.appendDouble(number)
+        case .sum, .mean, .windowedSum, .windowedMean:
+            ExactSum(number).append(to: &bytes)
+            if attribute.form == .mean { bytes.append64(1) }
+            if attribute.form == .windowedMean { bytes.append32(1) }
+        case .minimum, .maximum, .windowedMinimum, .windowedMaximum: bytes.appendDouble(number)
         case .windowedCounter: bytes.append32(1)
-        case .windowedMean:
-            bytes.appendDouble(number)
-            bytes.append32(1)
         case .badge: break
-        case .first, .last: appendScalar(scalars, scalar, to: &bytes)
+        case .first, .last, .visitFirst:
+            appendScalar(scalars, scalar, to: &bytes)
+            if attribute.form == .visitFirst { bytes.append64(UInt64(bitPattern: time)) }
         case .set, .timeline:
             bytes.append48(time)
             if hasValue { appendScalar(scalars, scalar, to: &bytes) } else { bytes.append16(0) }
@@ -492,8 +515,9 @@ private struct ScalarCollector {
         switch attribute.type {
         case .sum, .min, .max, .mean, .number:
             guard let number = value.number, number.isFinite else { return false }
-            Scalar.append(.double, number.bitPattern, to: &scalars)
-            return true
+            let isSum = attribute.type == .sum || attribute.type == .mean
+            if isSum, number.magnitude >= Limits.summandMagnitude { return false }
+            return Scalar.append(double: number, to: &scalars)
         case .boolean:
             guard let flag = value.boolValue else { return false }
             Scalar.append(bool: flag, to: &scalars)
@@ -514,7 +538,7 @@ private struct ScalarCollector {
         case .bool: Scalar.append(bool: value.isTrue, to: &scalars)
         case .int: Scalar.append(.int, UInt64(bitPattern: value.intValue ?? 0), to: &scalars)
         case .uint: Scalar.append(.uint, value.uintValue ?? 0, to: &scalars)
-        case .double: Scalar.append(.double, (value.doubleValue ?? 0).bitPattern, to: &scalars)
+        case .double: return Scalar.append(double: value.doubleValue ?? 0, to: &scalars)
         case .timestamp:
             Scalar.append(.timestamp, UInt64(bitPattern: value.timestampMilliseconds ?? 0), to: &scalars)
         case .duration: Scalar.append(.duration, UInt64(bitPattern: value.durationMilliseconds ?? 0), to: &scalars)

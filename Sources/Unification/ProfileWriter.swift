@@ -4,8 +4,9 @@ import Formats
 
 public enum ProfileWriter {
     /// Writes one object: each attribute of the bundle by name, in the bundle's order, with the value that rules see at
-    /// `now`. Unset attributes without a default are left out. Dates are RFC 3339 texts; a set is a list, latest first;
-    /// a tally an object, most frequent first; a timeline a list of times, or of objects with `at` and `value`.
+    /// `now`. Unset attributes without a default are left out, and those of one event. Dates are RFC 3339 texts; a set is
+    /// a list, latest first; a tally an object, most frequent first; a timeline a list of times, or of objects with `at`
+    /// and `value`.
     public static func writeAttributes(
         _ view: borrowing ProfileView, _ index: ProfileIndex, _ plan: AttributePlan, now: Int64,
         to writer: inout JSONWriter
@@ -16,6 +17,7 @@ public enum ProfileWriter {
         writer.beginObject()
         for number in plan.attributes.indices {
             let attribute = plan.attributes[number]
+            if attribute.scope == .event { continue }
             let entry = reader.entry(number)
             if entry == nil, !hasDefault(attribute.type) { continue }
             switch attribute.form {
@@ -30,7 +32,7 @@ public enum ProfileWriter {
             case .badge:
                 writer.key(attribute.name)
                 writer.bool(entry != nil)
-            case .first, .last:
+            case .first, .last, .visitFirst:
                 guard let entry else { continue }
                 writer.key(attribute.name)
                 Scalar.write(record, entry.payload, to: &writer, &scratch)

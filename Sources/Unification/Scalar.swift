@@ -30,6 +30,14 @@ enum Scalar {
         target.append64(bits)
     }
 
+    /// False, and nothing appended, for NaN, which equals nothing. -0.0 becomes 0.0, which equals it: equal values have
+    /// equal bytes.
+    static func append(double value: Double, to target: inout [UInt8]) -> Bool {
+        if value.isNaN { return false }
+        append(.double, (value + 0).bitPattern, to: &target)
+        return true
+    }
+
     static func append(bool value: Bool, to target: inout [UInt8]) {
         target.append16(head(.bool, 1))
         target.append(value ? 1 : 0)

@@ -99,7 +99,7 @@ private func record(_ bench: Workbench, _ events: [TestEvent]) -> [UInt8] {
         #expect(bench.merge(one, one) == one)
     }
 
-    /// Prices in cents have no exact double; the total is still the correctly rounded one, whatever the order.
+    /// Prices in cents have no exact double; the total is the correctly rounded one of those doubles, whatever the order.
     @Test func sumsOfPricesDoNotDrift() {
         let bench = Workbench("attributes:\n  s: { type: sum, value: event.v }", rules: ["profile.s"])
         var random = SeededRandom(seed: 11)
@@ -116,15 +116,37 @@ private func record(_ bench: Workbench, _ events: [TestEvent]) -> [UInt8] {
         #expect(abs(Double(forward)! - exact) < 1e-8)
     }
 
-    /// With a time to live, what had ended before the other began is not carried over.
+    /// With a time to live, what has ended does not live on in what has not: neither a state that an event meets, nor an
+    /// event that comes too late, nor a part that is folded. What has not ended merges, however far apart.
     @Test func endedStatesAreNotMerged() {
         let bench = Workbench("attributes:\n  n: { type: counter, ttl: 1h }")
+        let now = noon + 3_600_001
         let early = bench.apply("{}", at: noon)
-        let late = bench.apply("{}", at: noon + 3_600_001)
-        #expect(bench.attributes(bench.merge(early, late), now: noon + 3_600_001) == #"{"n":1}"#)
-        #expect(bench.attributes(bench.merge(late, early), now: noon + 3_600_001) == #"{"n":1}"#)
-        #expect(
-            bench.attributes(bench.apply("{}", to: early, at: noon + 3_600_001), now: noon + 3_600_001) == #"{"n":1}"#)
+        let late = bench.apply("{}", at: now)
+        #expect(bench.attributes(bench.merge(early, late, now: now), now: now) == #"{"n":1}"#)
+        #expect(bench.attributes(bench.merge(late, early, now: now), now: now) == #"{"n":1}"#)
+        #expect(bench.attributes(bench.merge(late, early, now: now - 1), now: now) == #"{"n":2}"#)
+        #expect(bench.attributes(bench.apply("{}", to: early, at: now), now: now) == #"{"n":1}"#)
+        #expect(bench.attributes(bench.apply("{}", to: late, at: noon, now: now), now: now) == #"{"n":1}"#)
+        #expect(bench.attributes(bench.apply("{}", to: late, at: noon, now: now - 1), now: now) == #"{"n":2}"#)
+    }
+
+    /// An entry of the attribute's tag in a form that is no longer written is not read, not merged, and goes.
+    @Test func statesOfFormerVersionsAreDropped() {
+        let bench = Workbench("attributes:\n  s: { type: sum, value: event.v }\n  n: { type: counter, ttl: 1h }")
+        let good = bench.apply(#"{"v": 2}"#)
+        var old = good
+        let place = old.indices.dropFirst(48).first { old[$0] == StateForm.sum.rawValue && old[$0 + 2] == 16 }!
+        old[place] = 2
+        let checksum = RecordChecksum.of(old.span)
+        old.store32(checksum, at: 0)
+        #expect(bench.attributes(old) == #"{"s":0.0,"n":1}"#)
+        #expect(bench.attributes(bench.merge(old, good)) == #"{"s":2.0,"n":2}"#)
+        #expect(bench.merge(good, old) == bench.merge(old, good))
+        #expect(bench.attributes(bench.merge(old, old)) == #"{"s":0.0,"n":2}"#)
+        #expect(bench.merge(old, old).count == old.count - 32)
+        #expect(bench.apply("{}", to: old).count == old.count - 32)
+        #expect(bench.attributes(bench.apply(#"{"v": 3}"#, to: old)) == #"{"s":3.0,"n":2}"#)
     }
 
     /// Tallies over their limit keep the most frequent of both.

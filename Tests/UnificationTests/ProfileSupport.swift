@@ -76,8 +76,8 @@ final class Workbench {
         return updater.record
     }
 
-    func merge(_ a: [UInt8], _ b: [UInt8]) -> [UInt8] {
-        do { try merger.merge(a.span, b.span, id: testID, plan: plan) } catch { fatalError("damaged") }
+    func merge(_ a: [UInt8], _ b: [UInt8], now: Int64 = .min) -> [UInt8] {
+        do { try merger.merge(a.span, b.span, id: testID, plan: plan, now: now) } catch { fatalError("damaged") }
         return merger.record
     }
 

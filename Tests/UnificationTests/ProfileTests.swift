@@ -157,6 +157,41 @@ private func view(_ product: String, category: String) -> String {
         #expect(bench.updater.failedRules == 3)
     }
 
+    /// A value that would round others away, or is none, is a failed rule; it is kept where it does no harm.
+    @Test func sumsRefuseWhatTheyCannotAddExactly() {
+        let bench = Workbench(
+            """
+            attributes:
+              s: { type: sum, value: event.v }
+              m: { type: mean, value: event.v, window: 1h }
+              hi: { type: max, value: event.v }
+              x: { type: last, value: event.v * 0.0 / event.w }
+            """)
+        var record = bench.apply(#"{"v": 9007199254740991, "w": 1.0}"#)
+        #expect(bench.updater.failedRules == 0)
+        record = bench.apply(#"{"v": 9007199254740992, "w": 0.0}"#, to: record)
+        #expect(bench.updater.failedRules == 3)
+        record = bench.apply(#"{"v": -9007199254740992.0, "w": -1.0}"#, to: record)
+        #expect(bench.updater.failedRules == 2)
+        #expect(
+            bench.attributes(record)
+                == #"{"s":9007199254740991.0,"m":9007199254740991.0,"hi":9007199254740992.0,"x":0.0}"#)
+    }
+
+    /// 0.0 and -0.0 are equal, so they are one value, whichever came first.
+    @Test func negativeZeroIsZero() {
+        let bench = Workbench(
+            """
+            attributes:
+              lo: { type: min, value: event.v }
+              all: { type: set, value: event.v * 1.0 }
+            """)
+        let forth = bench.apply(#"{"v": 0.0}"#, to: bench.apply(#"{"v": -0.0}"#))
+        let back = bench.apply(#"{"v": -0.0}"#, to: bench.apply(#"{"v": 0.0}"#))
+        #expect(forth == back)
+        #expect(bench.attributes(forth) == #"{"lo":0.0,"all":[0.0]}"#)
+    }
+
     // MARK: Time
 
     /// The window of ten minutes in steps of ten seconds: nothing is swept, reading alone forgets.
@@ -351,7 +386,7 @@ private func view(_ product: String, category: String) -> String {
               e: { type: set, value: event.x, window: 1h, limit: 0 }
               f: { type: string, value: 1 + 1 }
               g: { type: badge, when: profile.z > 1 }
-              h: { type: last, value: event.x, scope: visit }
+              h: { type: last, value: event.x, scope: visits }
               i: { type: counter, whne: 'true' }
               1x: { type: counter }
               j: 5
@@ -363,15 +398,20 @@ private func view(_ product: String, category: String) -> String {
               o_favorite: { type: counter }
               p: { type: counter, limit: 3 }
               q: { type: last, value: '[1]' }
+              r: { type: sum, value: event.x, window: 1h, scope: visit }
+              s: { type: set, value: event.x, scope: visit, ttl: 1h }
+              t: { type: badge, when: event.x, scope: event, ttl: 1h }
             """)
         let expected = [
             "2:14: type must be one of", "4:6: value is missing", "5:31: window must be", "6:43: a set has no window",
-            "6:54: limit must be", "9:43: scope visit is not supported yet", "10:23: unknown setting whne",
+            "6:54: limit must be", "9:43: scope must be visitor, visit or event", "10:23: unknown setting whne",
             "11:3: an attribute's name begins", "12:6: an attribute is a map", "13:6: window and ttl exclude",
             "14:30: a counter counts events", "15:6: when is missing", "17:45: tally has no window",
             "19:30: limit is for set", "18:3: this is the name of the favourite", "3:37: ",
             "7:29: value is int, but string",
             "8:35: ", "20:27: value is list(int), but last", "16:29: value is string, but number",
+            "21:54: scope visit and window or ttl exclude", "22:42: scope visit and window or ttl exclude",
+            "23:43: scope event and window or ttl exclude",
         ]
         for line in expected { #expect(found.contains { $0.hasPrefix(line) }, "\(line) in \(found)") }
         #expect(found.count == expected.count, "\(found)")
