@@ -11,8 +11,7 @@ public enum Limits {
     public static let variants = 64
     /// Tables of a bundle: their names are looked through one by one when rules are compiled.
     public static let tables = 64
-    /// Rows of all tables together: a key and a row take 45 bytes and more, and should all of them be short, this many
-    /// still fit `tableBytes`.
+    /// Rows of all tables together: a key and a row take 45 bytes and more, so that about this many fit `tableBytes`.
     public static let tableRows = 20_000
     /// Bytes that all tables take in memory, once for all threads: with them a device still has less than 4 MiB of
     /// anonymous memory when it is idle (promise P10).

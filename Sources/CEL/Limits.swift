@@ -32,9 +32,6 @@ public enum Limits {
     /// Bytes of a text that constant folding makes; a longer one is made anew at each evaluation.
     public static let foldedBytes = 4096
 
-    /// Keys of a table's map that are compared one by one; more of them have an index.
-    static let walkedKeys = 8
-
     /// Depth of lists, maps and documents that equality, formatting and answers walk into.
     public static let valueNesting = 64
 

@@ -3,10 +3,10 @@
 //
 // A map of a table has its keys and its values apart: `bits` has the place of the first key in its upper half and that of
 // the first value in its lower half, both in `Program.values`. Rows of one shape have the same keys, which lie there
-// once; the same texts and the same rows do, too. Before the first key stands a head: the number of keys in `extra`, and,
-// of more than `Limits.walkedKeys`, in `bits` where their part of `Program.keyIndex` begins (lower half) and how long it
-// is, a power of two (upper half). An entry of that is a key's number + 1 below 8 bits of its hash, or 0; where an
-// entry's place is taken, it has the next free one.
+// once; the same texts and the same rows do, too. Before the first key stands a head: in `extra` how many keys there are,
+// in `bits` where their part of `Program.keyIndex` begins (lower half) and how long it is, a power of two (upper half).
+// An entry of that is a key's number + 1 below 8 bits of its hash, or 0; where an entry's place is taken, it has the next
+// free one.
 
 import Formats
 
@@ -30,21 +30,19 @@ extension Machine {
         guard key.kind == .string else { return nil }
         let wanted = bytes(key, c)
         let keys = map.tableKeys
-        if Int(map.extra) <= Limits.walkedKeys {
-            for number in 0..<Int(map.extra) where Formats.equal(bytes(c.values[keys + number], c), wanted) {
-                return c.values[map.tableValues + number]
-            }
-            return nil
-        }
-        let head = c.values[keys - 1]
+        let index = c.values[keys - 1]
         let hash = NameTag.of(wanted)
         var place = hash
         while true {
-            let entry = c.keyIndex[head.tableValues + Int(place & UInt32(head.tableKeys - 1))]
+            let entry = c.keyIndex[index.tableValues + Int(place & UInt32(index.tableKeys - 1))]
             if entry == 0 { return nil }
             let number = Int(entry & 0xFF_FFFF) - 1
-            if (entry ^ hash) >> 24 == 0, Formats.equal(bytes(c.values[keys + number], c), wanted) {
-                return c.values[map.tableValues + number]
+            if (entry ^ hash) >> 24 == 0 {
+                let text = c.values[keys + number]
+                let start = text.tableValues
+                if Formats.equal(c.pool.extracting(start..<start + Int(text.extra)), wanted) {
+                    return c.values[map.tableValues + number]
+                }
             }
             place &+= 1
         }
@@ -127,7 +125,7 @@ extension Compiler {
             while number < keys.count, program.values[place + number].isSame(keys[number]) { number += 1 }
             if number == keys.count { return place }
         }
-        let head = keys.count > Limits.walkedKeys ? addIndex(keys) : 0
+        let head = addIndex(keys)
         program.values.append(Value(.int, bits: head, extra: UInt32(keys.count)))
         tables.keyLists.add(hash, program.values.count)
         program.values += keys
@@ -138,7 +136,7 @@ extension Compiler {
     /// searches for what is not there.
     private mutating func addIndex(_ keys: [Value]) -> UInt64 {
         let start = program.keyIndex.count
-        var size = 16
+        var size = 2
         while size * 2 < keys.count * 3 { size *= 2 }
         var entries = [UInt32](repeating: 0, count: size)
         for number in keys.indices {
