@@ -9,6 +9,13 @@ public enum Limits {
     public static let rules = 10_000
     /// Variants of one decision: a split's weights are looked through one by one.
     public static let variants = 64
+    /// Tables of a bundle: their names are looked through one by one when rules are compiled.
+    public static let tables = 64
+    /// Rows of all tables together: a key and a row take 45 bytes and more, so that about this many fit `tableBytes`.
+    public static let tableRows = 20_000
+    /// Bytes that all tables take in memory, once for all threads: with them a device still has less than 4 MiB of
+    /// anonymous memory when it is idle (promise P10).
+    public static let tableBytes = 1024 * 1024
     /// The body of a question: a context is settings, not data.
     public static let questionBytes = 64 * 1024
     /// Nesting of a context.

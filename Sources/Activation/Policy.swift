@@ -25,11 +25,13 @@ public final class Policy: @unchecked Sendable {
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
 
-    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `attributes`, `audiences` and `decisions`.
+    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences` and
+    /// `decisions`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
-    ///     an expression over one event (`event`, `context`, `consent`, `device`, `now`, `age`, `profile`, `audience`).
+    ///     an expression over one event (`event`, `context`, `consent`, `device`, `now`, `age`, `tables`, `profile`,
+    ///     `audience`).
     public init(
         _ document: borrowing JSONDocument, loadedAt: Int64, _ reader: inout PlanReader,
         also: (PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void
@@ -45,12 +47,19 @@ public final class Policy: @unchecked Sendable {
         let slots = Slots(
             deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count)
         var environment = slots.environment(deviceFields: Policy.deviceFields, purposes: purposes)
+        // A decision without a purpose sees the question and the device, and no person.
+        var anonymous = slots.environment(
+            deviceFields: Policy.deviceFields, purposes: PurposePlan(), seesPerson: false)
         var compiler = Compiler()
+        if let section = reader.object(document, bundle, "tables") {
+            let tables = Policy.readTables(document, section, &compiler, &reader)
+            environment.declareRecord("tables", tables)
+            anonymous.declareRecord("tables", tables)
+        }
         attributes = AttributePlan(
             document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(
-            personal: environment, anonymous: Policy.anonymousEnvironment(slots), slots: slots)
+        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
@@ -87,8 +96,33 @@ public final class Policy: @unchecked Sendable {
         return names
     }
 
-    /// Of a decision without a purpose: it sees the question and the device, and no person.
-    private static func anonymousEnvironment(_ slots: Slots) -> Environment {
-        slots.environment(deviceFields: Policy.deviceFields, purposes: PurposePlan(), seesPerson: false)
+    /// Makes constants of the tables, which rules look things up in. A table is a map of rows, and a row any JSON value.
+    private static func readTables(
+        _ document: borrowing JSONDocument, _ section: JSONNode, _ compiler: inout Compiler, _ reader: inout PlanReader
+    ) -> [Environment.Field] {
+        var fields: [Environment.Field] = []
+        var rows = 0
+        var key = document.firstChild(section)
+        while let name = key, let table = document.next(name) {
+            key = document.next(table)
+            if document.kind(table) != .object {
+                reader.report(document, table, "a table must be a map of rows: { p-1: { category: shoes } }")
+            }
+            rows += document.count(table)
+            if fields.count == Limits.tables || rows > Limits.tableRows {
+                // A literal, as below: a number put into a text costs the binary more than the text.
+                reader.report(
+                    document, name, "there can be at most 64 tables with 20000 rows together, and these are more")
+                return fields
+            }
+            guard let rows = compiler.constant(document, table, limitBytes: Limits.tableBytes) else {
+                reader.report(
+                    document, name,
+                    "with this table, the tables take more than 1024 KiB of memory: leave out what no rule asks for")
+                return fields
+            }
+            fields.append(Environment.Field(document.string(name) ?? "", .map(.string, .dyn), constant: rows))
+        }
+        return fields
     }
 }

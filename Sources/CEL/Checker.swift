@@ -10,6 +10,8 @@ enum Resolution {
     case local(Int)
     case slot(Int)
     case document(Int)
+    /// A constant of the environment.
+    case constant(Value)
     /// A type as a value.
     case typeValue(Kind)
     /// A call; `skipsTarget`: the "receiver" was a namespace.
@@ -257,6 +259,7 @@ struct Checker {
     ) throws(CompileError) -> Type {
         for field in fields where field.name == name {
             resolutions[Int(node)] = .slot(field.slot)
+            if let constant = field.constant { resolutions[Int(node)] = .constant(constant) }
             return field.type
         }
         var known: [[UInt8]] = []

@@ -29,6 +29,7 @@ public struct Compiler: ~Copyable {
     private var aggregates = HashTable()
     private var patterns = HashTable()
     private var categories = UnicodeCategories()
+    var tables = TableBuilder()
     var codeTerms = HashTable()
     /// The group that expressions are added to.
     var group = GroupBuilder()
@@ -167,7 +168,7 @@ public struct Compiler: ~Copyable {
         case .literal: return true
         case .name, .select, .has, .index:
             switch resolutions[Int(node)] {
-            case .typeValue: return true
+            case .typeValue, .constant: return true
             case .none: return here.kind != .name && childrenAreConstant(node)
             default: return false
             }
@@ -227,7 +228,7 @@ public struct Compiler: ~Copyable {
 
     /// Where elements of a constant lie in a row; the same elements lie there once, so that the same list in two rules is the
     /// same constant.
-    private mutating func aggregate(_ elements: [Value]) -> Int {
+    mutating func aggregate(_ elements: [Value]) -> Int {
         var hash = UInt64(elements.count)
         for element in elements { hash = HashTable.mix(hash, element.hash) }
         var search = aggregates.search(hash)
@@ -303,6 +304,10 @@ public struct Compiler: ~Copyable {
         case .document(let number):
             append(.document, 0, 0, number, at: node)
             return pushed()
+        case .constant(let value):
+            pushConstant(here.kind == .has ? .bool(true) : value, at: node)
+            if here.kind != .has, here.flag == 1 { append(.optionalWrap, at: node) }
+            return
         case .typeValue(let kind): return pushConstant(Value(.type, bits: UInt64(kind.rawValue)), at: node)
         default: break
         }

@@ -113,7 +113,7 @@ struct Documents: ~Copyable {
         }
     }
 
-    private static func value(_ document: borrowing JSONDocument, _ region: UInt16, _ node: JSONNode) -> Value {
+    static func value(_ document: borrowing JSONDocument, _ region: UInt16, _ node: JSONNode) -> Value {
         switch document.kind(node) {
         case .null: return .null
         case .bool: return .bool(document.bool(node) ?? false)

@@ -3,8 +3,8 @@
 /// The names in scope of an expression. A value type: make one, copy it, add to the copy.
 ///
 /// - A *slot* is a plain variable with a type and a number that `Bindings.load` is asked for.
-/// - A *record* is a name whose fields are slots (`profile.orders`): a field that it lacks is an error at compile time,
-///   and `has(profile.orders)` asks whether the slot is set.
+/// - A *record* is a name whose fields are slots (`profile.orders`) or constants (`tables.products`): a field that it
+///   lacks is an error at compile time, and `has(profile.orders)` asks whether the slot is set.
 /// - A *document* is a tree of JSON (`event.properties.revenue`), read in place and typed at evaluation.
 public struct Environment: Sendable {
     /// One field of a record.
@@ -15,6 +15,8 @@ public struct Environment: Sendable {
         public var type: Type
         /// The number that `Bindings.load` is asked for.
         public var slot: Int
+        /// Its value, when it is no slot.
+        var constant: Value?
 
         /// - Parameters:
         ///   - name: as written after the dot, or in `record["name"]` when it is not an identifier.
@@ -23,6 +25,12 @@ public struct Environment: Sendable {
             self.name = Array(name.utf8)
             self.type = type
             self.slot = slot
+        }
+
+        /// A field that has the same value at every evaluation, by `Compiler.constant` of the compiler that it is for.
+        public init(_ name: String, _ type: Type, constant: Value) {
+            self.init(name, type, slot: 0)
+            self.constant = constant
         }
     }
 
@@ -53,7 +61,7 @@ public struct Environment: Sendable {
         declare(Array(name.utf8), .slot(type, slot))
     }
 
-    /// Declares a record: a name whose fields are slots.
+    /// Declares a record: a name whose fields are slots or constants.
     public mutating func declareRecord(_ name: String, _ fields: [Field]) {
         declare(Array(name.utf8), .record(fields))
     }

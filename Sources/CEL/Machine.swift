@@ -36,6 +36,7 @@ struct Context: ~Escapable {
     let constants: Span<Value>
     let pool: Span<UInt8>
     let values: Span<Value>
+    let keyIndex: Span<UInt32>
     let patterns: Span<RegularExpression>
     let record: Span<UInt8>
 
@@ -46,6 +47,7 @@ struct Context: ~Escapable {
         constants = program.constants.span
         pool = program.pool.span
         values = program.values.span
+        keyIndex = program.keyIndex.span
         patterns = program.patterns.span
         self.record = record
     }

@@ -355,7 +355,7 @@ extension Machine {
             case .int, .uint, .bool, .string, .double: break
             default: return fail(.noOverload)
             }
-            if !container.isOfDocument { charge(Int(container.extra) >> 3) }
+            if !container.isOfDocument, !container.isOfTable { charge(Int(container.extra) >> 3) }
             return .bool(lookup(container, element, c) != nil)
         default: return fail(.noOverload)
         }

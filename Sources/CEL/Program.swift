@@ -108,6 +108,8 @@ public struct Program: ~Copyable, Sendable {
     var pool: [UInt8] = []
     /// Elements of constant lists and maps.
     var values: [Value] = []
+    /// Finds the keys of large tables; see `Tables.swift`.
+    var keyIndex: [UInt32] = []
     var patterns: [RegularExpression] = []
     /// The constants that they were compiled from.
     var patternTexts: [UInt32] = []

@@ -45,12 +45,14 @@ extension Machine {
 
     /// Key of entry `index` of a map.
     func mapKey(_ map: Value, _ index: Int, _ c: Context) -> Value {
+        if map.isOfTable { return c.values[map.tableKeys + index] }
         if !map.isOfDocument { return stored(map.region, Int(truncatingIfNeeded: map.bits) + 2 * index, c) }
         return nthChild(map, 2 * index)
     }
 
     /// Value of entry `index` of a map.
     func mapValue(_ map: Value, _ index: Int, _ c: Context) -> Value {
+        if map.isOfTable { return c.values[map.tableValues + index] }
         if !map.isOfDocument { return stored(map.region, Int(truncatingIfNeeded: map.bits) + 2 * index + 1, c) }
         return nthChild(map, 2 * index + 1)
     }
@@ -77,6 +79,7 @@ extension Machine {
             guard let found = documents.member(map.region, node, bytes(key, c)) else { return nil }
             return documents.value(map.region, found)
         }
+        if map.isOfTable { return lookUpTable(map, key, c) }
         var place = Int(truncatingIfNeeded: map.bits)
         let end = place + 2 * Int(map.extra)
         while place < end {
@@ -91,7 +94,7 @@ extension Machine {
     mutating func select(_ operand: Value, _ key: Value, optional: Bool, _ c: Context) -> Value {
         switch operand.kind {
         case .map:
-            if !operand.isOfDocument { charge(Int(operand.extra) >> 3) }
+            if !operand.isOfDocument, !operand.isOfTable { charge(Int(operand.extra) >> 3) }
             guard let found = lookup(operand, key, c) else { return optional ? Value(.optional) : fail(.noSuchKey) }
             return optional ? heap.optional(found) : found
         case .optional:

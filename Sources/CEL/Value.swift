@@ -48,7 +48,7 @@ public struct Value: Sendable {
         set { what = what & ~0xFF | UInt64(newValue.rawValue) }
     }
 
-    /// Bit 0: a number from a JSON document, whose integers and doubles mix in arithmetic.
+    /// Bit 0: a number from a JSON document, whose integers and doubles mix in arithmetic. Bit 1: a map of a table.
     @inline(__always)
     var flags: UInt8 {
         get { UInt8(truncatingIfNeeded: what >> 8) }
@@ -69,6 +69,7 @@ public struct Value: Sendable {
     }
 
     static let numberOfDocument: UInt8 = 1
+    static let mapOfTable: UInt8 = 2
 
     /// Bit for bit the same; for constants, that is the same value.
     func isSame(_ other: Value) -> Bool { what == other.what && bits == other.bits }
@@ -150,6 +151,9 @@ extension Value {
     @inline(__always) var isNumber: Bool { kind == .int || kind == .uint || kind == .double }
     /// Lies in a JSON document and is read there.
     @inline(__always) var isOfDocument: Bool { region >= Region.document }
+
+    /// Keys and values lie apart; see `Tables.swift`.
+    @inline(__always) var isOfTable: Bool { flags & Value.mapOfTable != 0 }
 
     /// Whether this is the error of a key or attribute that is not there.
     @inline(__always)

@@ -55,4 +55,18 @@ import Unification
         // The two about Berlin ask for a zone of the device's, which this evaluator does not read.
         #expect(failures <= 2)
     }
+
+    /// The part of a bundle that shows tables, with what every bundle has.
+    @Test func theExampleOfTablesIsOne() throws {
+        let readme = try String(contentsOf: Self.top.appendingPathComponent("README.md"), encoding: .utf8)
+        let begin = try #require(readme.range(of: "```yaml\ntables:\n"))
+        let end = try #require(readme.range(of: "\n```", range: begin.upperBound..<readme.endIndex))
+        let example = String(readme[begin.lowerBound..<end.lowerBound].dropFirst("```yaml\n".count))
+        let bytes = Array(("version: 1\npurposes: [personalization]\n" + example).utf8)
+        let document = try YAML.parse(bytes.span)
+        var reader = PlanReader()
+        let policy = Policy(document, loadedAt: 0, &reader) { _, _, _, _, _ in }
+        #expect(reader.problems.isEmpty, "\(reader.problems)")
+        #expect(policy.attributes.attributes.count == 1 && policy.decisions.decisions.count == 1)
+    }
 }
