@@ -63,11 +63,11 @@ import Testing
         let minutes: [Int64] = [0, 20, 35, 40]
         func part(_ places: [Int]) -> [UInt8] {
             places.reduce([]) {
-                bench.apply(#"{"n": 2, "p": "\#("abcd".map { $0 }[$1])"}"#, to: $0, at: noon + minutes[$1] * minute, now: now)
+                bench.apply(#"{"n": 2, "p": "\#("dcba".map { $0 }[$1])"}"#, to: $0, at: noon + minutes[$1] * minute, now: now)
             }
         }
         let whole = part([0, 1, 2, 3])
-        #expect(bench.attributes(whole, now: now).hasPrefix(#"{"n":3,"s":6.0,"m":2.0,"landing":"b","page":"d""#))
+        #expect(bench.attributes(whole, now: now).hasPrefix(#"{"n":3,"s":6.0,"m":2.0,"landing":"c","page":"a""#))
         #expect(bench.merge(part([3, 1]), part([0, 2]), now: now) == whole)
         #expect(bench.merge(part([2]), bench.merge(part([3]), part([1, 0]), now: now), now: now) == whole)
         let over = bench.apply(#"{"n": 2, "p": "a"}"#, at: noon)
