@@ -261,7 +261,7 @@ public struct People: ~Copyable {
                 region.nodes[index].key, to: after[index], from: before[index], at: now, in: &transaction)
         }
         for person in changed {
-            let isSomebody = try putTogether(person, attributes, &transaction)
+            let isSomebody = try putTogether(person, attributes, now: now, &transaction)
             if !isSomebody { resolution.joined += 1 }
         }
         if !changed.isEmpty { resolution.hasMoved = true }
@@ -339,7 +339,7 @@ public struct People: ~Copyable {
     /// Makes a person's profile and choices of the parts of their identifiers.
     /// - Returns: false for one who has no identifiers any more, and of whom nothing is left.
     public mutating func putTogether(
-        _ person: ProfileID, _ attributes: AttributePlan, _ transaction: inout WriteTransaction
+        _ person: ProfileID, _ attributes: AttributePlan, now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Bool {
         let tables = transaction.tables
         let keys = try IdentityGraph.keys(of: person, in: transaction)
@@ -353,7 +353,7 @@ public struct People: ~Copyable {
             for (epoch, part) in parts {
                 count += 1
                 only = (key, epoch)
-                try add(part, to: &record, person, attributes)
+                try add(part, to: &record, person, attributes, now)
             }
             let bytes = key.bytes
             var more: [UInt8] = []
@@ -382,14 +382,14 @@ public struct People: ~Copyable {
     }
 
     private mutating func add(
-        _ part: [UInt8], to record: inout [UInt8], _ person: ProfileID, _ attributes: AttributePlan
+        _ part: [UInt8], to record: inout [UInt8], _ person: ProfileID, _ attributes: AttributePlan, _ now: Int64
     ) throws(StoreError) {
         do throws(RecordDamage) {
             if record.isEmpty {
                 _ = try ProfileView(part.span)
                 record = part
             } else {
-                try merger.merge(record.span, part.span, id: person, plan: attributes)
+                try merger.merge(record.span, part.span, id: person, plan: attributes, now: now)
                 record = merger.record
             }
         } catch {

@@ -9,7 +9,7 @@
 // `part` says which one this is (`IdentifierKey.part`); 0: several together, which lie in the table `parts`. `revision` is the
 // number of the newest event in the log that its writer has put into it: of two copies the one with the higher is right.
 //
-// Numbers are little-endian at any alignment. A tag names an attribute by name, type and window, so that a record says
+// Numbers are little-endian at any alignment. A tag names an attribute by name, type, window and scope, so that a record says
 // itself what it knows: attributes that a bundle has added are unset, those that it has dropped are kept for a month (a
 // bundle may be taken back) and otherwise ignored. No record is ever rewritten because a bundle changed.
 
@@ -96,6 +96,21 @@ public struct ProfileView: ~Escapable {
 }
 
 enum ProfileRecord {
+    /// Whether a record that another device has written can be read to its end.
+    static func isReadable(_ bytes: Span<UInt8>) -> Bool {
+        do throws(RecordDamage) {
+            let view = try ProfileView(bytes)
+            var place = RecordLayout.headerBytes
+            for _ in 0..<view.entryCount {
+                if place + RecordLayout.entryHeaderBytes > bytes.count { return false }
+                place = RecordEntry(bytes, at: place).end
+            }
+            return place == bytes.count
+        } catch {
+            return false
+        }
+    }
+
     /// Which of two copies of one part is right: the first, or the other.
     static func isLater(_ record: Span<UInt8>, than other: Span<UInt8>) -> Bool {
         do throws(RecordDamage) {

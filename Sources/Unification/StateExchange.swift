@@ -40,7 +40,7 @@ extension People {
             }
             if hasParts || hasChoices, let person = try IdentityGraph.profile(of: key, in: transaction) {
                 try takeApart(person, &transaction)
-                _ = try putTogether(person, attributes, &transaction)
+                _ = try putTogether(person, attributes, now: now, &transaction)
             }
         }
         return next
@@ -90,7 +90,7 @@ extension People {
         }
         var hasNews = false
         // Of what we have written ourselves no other copy can be later.
-        for part in parts where part.epoch != epoch {
+        for part in parts where part.epoch != epoch && ProfileRecord.isReadable(part.record.span) {
             let name = ProfileParts.Key(key, part.epoch).bytes
             if let known = try transaction.get(transaction.tables.parts, name.span),
                 !ProfileRecord.isLater(part.record.span, than: known)
