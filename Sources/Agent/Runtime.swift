@@ -148,8 +148,10 @@ public final class Runtime {
     }
 
     private func watch(_ signals: borrowing SignalWatcher) {
+        var bound = MemoryBound(limitBytes: configuration.memoryBytes)
         while true {
-            _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: 60_000)
+            let wait = bound.keep(database, meters, clock)
+            _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: wait)
             switch signals.next() {
             case .terminate, .interrupt: return
             case .hangup: reload()

@@ -44,6 +44,8 @@ public final class Meters: Sendable {
     public let purgedEvents = Counter()
     public let purgedQuarantined = Counter()
     public let commits = Counter()
+    /// How often pages of the store's map were given back for `limits.memory`.
+    public let memoryReleases = Counter()
     /// Time to decide, from the parsed request to the written answer.
     public let decide = Histogram()
     /// Time of one commit with its syncs.
