@@ -1,6 +1,6 @@
 // Writes many people into a store as the agent would have written them, had it taken their events: identifiers hashed
 // under the device's pepper, links, consent and records as `ProfileUpdater` makes them. In the order of keys, so that ten
-// million take a minute or two. It need not know what is measured with them.
+// million take minutes. It need not know what is measured with them.
 //
 // Usage: ProfileBench DATA BUNDLE PROFILES MAPBYTES. DATA is the data folder of an agent that has run, and has not taken
 // events yet. People are called customer-00000000 and so on. See Tools/bench profiles.
