@@ -90,6 +90,12 @@ let package = Package(
                 .executableTarget(
                     name: "SchemaBench", dependencies: ["Collection", "CReference", "Formats", "Platform"],
                     path: "Tools/lib/bench/SchemaBench", swiftSettings: swiftSettings),
+                .executableTarget(
+                    name: "ProfileBench",
+                    dependencies: [
+                        "Activation", "CEL", "Cryptography", "Formats", "Governance", "Platform", "Store", "Unification",
+                    ],
+                    path: "Tools/lib/bench/ProfileBench", swiftSettings: swiftSettings),
             ]
             : [
                 tests("House", []),

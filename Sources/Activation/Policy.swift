@@ -17,6 +17,8 @@ public final class Policy: @unchecked Sendable {
     public let attributes: AttributePlan
     public let decisions: DecisionPlan
     public let slots: Slots
+    /// What a profile is worth, where there are too many (`profiles: { value: … }`); nil: all are worth the same.
+    public let profileValue: Expression?
     /// Every expression of the bundle.
     public let program: Program
     /// When this device loaded it, milliseconds since the epoch.
@@ -25,8 +27,8 @@ public final class Policy: @unchecked Sendable {
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
 
-    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences` and
-    /// `decisions`.
+    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences`,
+    /// `decisions` and `profiles`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
@@ -62,6 +64,7 @@ public final class Policy: @unchecked Sendable {
         var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
+        profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
         decisions = decisionReader.plan
         program = compiler.finish()
@@ -83,6 +86,29 @@ public final class Policy: @unchecked Sendable {
             read.append(contentsOf: decisions.audiences[number].slots)
         }
         return attributes.restricted(among: read, slots)
+    }
+
+    private static func readValue(
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ environment: Environment, _ compiler: inout Compiler,
+        _ reader: inout PlanReader
+    ) -> Expression? {
+        guard let section = reader.object(document, bundle, "profiles") else { return nil }
+        reader.refuseOthers(document, section, ["value"], of: "profiles")
+        guard let node = document.member(section, "value") else { return nil }
+        guard document.kind(node) == .string,
+            let value = reader.compile(document, node, in: environment, expecting: .anything, &compiler)
+        else {
+            if document.kind(node) != .string {
+                reader.report(document, node, "value must be an expression, such as profile.lifetime_value")
+            }
+            return nil
+        }
+        switch value.type {
+        case .int, .uint, .double, .dyn: return value
+        default:
+            reader.report(document, node, "value must be a number: profiles that have less of it go first")
+            return nil
+        }
     }
 
     private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {

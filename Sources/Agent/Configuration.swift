@@ -38,6 +38,10 @@ public struct Configuration {
     public var durability = Durability.commit
     /// Bytes that the store may take.
     public var diskBytes: Int64?
+    /// Bytes that the process may have in memory, pages of the store's map with them; no bound when nil.
+    public var memoryBytes: Int64?
+    /// How many profiles the store has at most; no bound when nil.
+    public var profiles: Int64?
     /// Bytes of a request's body.
     public var bodyBytes: Int64?
     public var connections: Int64?
@@ -146,13 +150,13 @@ public struct Configuration {
         let root = document.root
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
-        for name in ["memory", "profiles"] as [StaticString] {
-            if let member = document.member(node, name) {
-                reader.warn(document, member, "limits: \(name) is not enforced yet")
-            }
-        }
         reader.refuseOthers(document, node, ["disk", "memory", "profiles", "body", "connections"], of: "limits")
         diskBytes = reader.size(document, node, "disk", 1 << 20...1 << 40)
+        memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
+        if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {
+            reader.report(document, member, "memory must be at least 16MiB: the agent needs 8 of them itself, the store the rest")
+        }
+        profiles = reader.integer(document, node, "profiles", Limits.leastProfiles...1 << 40)
         bodyBytes = reader.size(document, node, "body", 1024...16 << 20)
         connections = reader.integer(document, node, "connections", 1...10_000)
     }

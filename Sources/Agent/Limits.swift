@@ -37,6 +37,23 @@ public enum Limits {
     public static let sweepRestMilliseconds: Int64 = 3_600_000
     /// Identifiers that one transaction takes over from another store, each with some parts, links and a record of up to 64 KiB.
     public static let mergedPerCommit = 32
+    /// The least that `limits.memory` may be: the 8 MiB of promise P10, the program's own pages, and some of the store.
+    static let leastMemoryBytes: Int64 = 16 << 20
+    /// Between two looks at the process's memory at most, milliseconds: what comes into memory unseen at the beginning of a
+    /// rush. A look costs some microseconds.
+    static let memoryLookMilliseconds: Int64 = 50
+    /// And at least, when memory grows quickly: giving back what has come in meanwhile takes a fraction of it.
+    static let memoryRushMilliseconds: Int64 = 2
+    /// Where the process alone needs more than `limits.memory`, and looking more often would help nobody.
+    static let memoryHopelessMilliseconds: Int64 = 1000
+    /// Between two looks at the signals where there is no limit of memory.
+    static let signalsMilliseconds: Int64 = 60_000
+    /// The least that `limits.profiles` may be, so that a sample tells something.
+    static let leastProfiles: Int64 = 100
+    /// Profiles that are looked at to find those to evict, and how many of them go at most, before one commit: the quarter of a
+    /// random sample that is worth least.
+    static let sampledForEviction = 64
+    static let evictedPerCommit = 16
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

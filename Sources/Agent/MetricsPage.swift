@@ -47,6 +47,9 @@ struct MetricsPage {
         page.sample("gatehouse_links_refused_total", "reason", "nobodys", meters.linksOfNobody.current)
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
         writePurged(&page)
+        page.counter(
+            "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",
+            meters.evictedProfiles.current)
         page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
         page.gauge(
             "gatehouse_connections", "Open connections.", Int64(statistics.openConnections.load(ordering: .relaxed)))
@@ -59,6 +62,15 @@ struct MetricsPage {
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
+        if let resident = Process.residentMemory() {
+            page.family(
+                "gatehouse_memory_bytes", "Memory of the process: its own, and pages of files, most of them the store's.", "gauge")
+            page.sample("gatehouse_memory_bytes", "of", "anonymous", UInt64(resident.anonymousBytes))
+            page.sample("gatehouse_memory_bytes", "of", "file", UInt64(resident.fileBytes))
+        }
+        page.counter(
+            "gatehouse_memory_releases_total", "Times that pages of the store were given back for limits.memory.",
+            meters.memoryReleases.current)
         page.histogram("gatehouse_decide_seconds", "Time to answer a question.", meters.decide)
         page.histogram("gatehouse_admit_seconds", "Time from an event's arrival to its answer.", meters.admit)
         page.histogram("gatehouse_commit_seconds", "Time of a commit with its syncs.", meters.commit)

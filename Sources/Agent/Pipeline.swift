@@ -197,6 +197,32 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
     }
 
+    /// What the bundle says that a profile is worth; 0 where it says nothing, or nothing that can be told of this one.
+    mutating func value(of view: borrowing ProfileView, _ now: Int64) -> Double {
+        let policy = self.policy
+        guard let expression = policy.profileValue else { return 0 }
+        index.fill(view, policy.attributes)
+        surroundings.now = now
+        surroundings.profileAge = max(0, now - view.lastSeen)
+        let bindings = DecisionBindings(
+            record: view.bytes, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
+        evaluator.begin()
+        defer {
+            evaluator.end()
+            surroundings.profileAge = nil
+        }
+        do throws(EvaluationError) {
+            return try evaluator.evaluate(policy.program, expression.number, bindings).number ?? 0
+        } catch {
+            meters.evaluationErrors.add()
+            return 0
+        }
+    }
+
+    /// How many profiles there may be; 0: no bound.
+    var profileLimit: Int64 = 0
+    private var index = ProfileIndex()
+
     /// Whether the event under way showed that people are others than was thought.
     var hasMoved = false
     /// The identifier that the event under way is counted for.

@@ -149,8 +149,10 @@ public final class Runtime {
     }
 
     private func watch(_ signals: borrowing SignalWatcher) {
+        var bound = MemoryBound(limitBytes: configuration.memoryBytes)
         while true {
-            _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: 60_000)
+            let wait = bound.keep(database, meters, clock)
+            _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: wait)
             switch signals.next() {
             case .terminate, .interrupt: return
             case .hangup: reload()
@@ -229,7 +231,7 @@ public final class Runtime {
     }
 
     private func startWriter() throws(SystemError) -> Thread {
-        let pipeline: Pipeline<SystemRandom>
+        var pipeline: Pipeline<SystemRandom>
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
@@ -240,6 +242,7 @@ public final class Runtime {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)
         }
+        pipeline.profileLimit = configuration.profiles ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub, pipeline: pipeline)

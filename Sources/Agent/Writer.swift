@@ -315,6 +315,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     }
                 }
                 try eraseMore(&transaction)
+                try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)

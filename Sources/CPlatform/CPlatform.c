@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CPlatform.h"
+#include <sys/mman.h>
 
 // Embedded Swift has no CommandLine. glibc hands argc and argv to constructors; with musl main is here, and calls what
 // the Swift driver names after the module.
@@ -214,6 +215,23 @@ void arc4random_buf(void *bytes, size_t count) {
     }
 }
 #endif
+
+// Pages of this process that are in memory (proc(5), statm): the second number is all of them, the third those of files.
+int cp_resident_pages(int64_t *all, int64_t *of_files) {
+    char text[128], *at = text;
+    int descriptor = cp_open("/proc/self/statm", O_RDONLY, 0);
+    if (descriptor < 0) return 0;
+    ssize_t count = read(descriptor, text, sizeof text - 1);
+    close(descriptor);
+    if (count <= 0) return 0;
+    text[count] = 0;
+    strtoll(at, &at, 10);
+    *all = strtoll(at, &at, 10);
+    *of_files = strtoll(at, &at, 10);
+    return *all > 0;
+}
+
+int cp_give_back(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTNEED); }
 
 // Where a Swift trap arrives (-trap-function): a line before the process ends, so that it does not die in silence.
 void cp_trapped(void) {

@@ -46,7 +46,11 @@ public final class Meters: Sendable {
     public let purgedAttributes = Counter()
     public let purgedEvents = Counter()
     public let purgedQuarantined = Counter()
+    /// Profiles that went because there were too many.
+    public let evictedProfiles = Counter()
     public let commits = Counter()
+    /// How often pages of the store's map were given back for `limits.memory`.
+    public let memoryReleases = Counter()
     /// Time to decide, from the parsed request to the written answer.
     public let decide = Histogram()
     /// Time of one commit with its syncs.

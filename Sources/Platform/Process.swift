@@ -34,6 +34,18 @@ public enum Process {
     /// Gives freed memory back to the kernel.
     public static func trimMemory() { cp_trim_memory() }
 
+    /// Bytes of a page of memory.
+    public static var pageBytes: Int { Int(sysconf(Int32(_SC_PAGESIZE))) }
+
+    /// What this process has in memory, to within some hundred KiB (the kernel counts by processor): memory of its own, and
+    /// pages of mapped files, the program and the store. nil where the kernel does not say.
+    public static func residentMemory() -> (anonymousBytes: Int64, fileBytes: Int64)? {
+        var (all, ofFiles): (Int64, Int64) = (0, 0)
+        if cp_resident_pages(&all, &ofFiles) == 0 { return nil }
+        let page = Int64(pageBytes)
+        return ((all - ofFiles) * page, ofFiles * page)
+    }
+
     /// Ends the process at once.
     public static func exit(_ code: Int32) -> Never { CPlatform.exit(code) }
 

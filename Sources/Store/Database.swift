@@ -187,6 +187,43 @@ public final class Database: @unchecked Sendable {
         }
     }
 
+    /// Gives the map's pages back that this process has looked at: they stay in the kernel's cache as long as it likes, and
+    /// whoever looks again finds the same bytes there. Readers and the writer need not know: no address changes, and since
+    /// the map is shared and read only (no `MDB_WRITEMAP`), no page of it holds anything that is not in the file.
+    public func releasePages() throws(StoreError) {
+        guard let map = try mapStart() else { return }
+        if cp_give_back(map, Int(mapBytes)) != 0 { throw .failed("madvise", code: cp_errno()) }
+    }
+
+    /// Where the map begins, which LMDB tells only of maps at a fixed address. nil: its pages are not as they were.
+    private func mapStart() throws(StoreError) -> UnsafeMutableRawPointer? {
+        var information = MDB_envinfo()
+        var status = MDB_stat()
+        mdb_env_info(environment, &information)
+        mdb_env_stat(environment, &status)
+        let pageBytes = Int(status.ms_psize)
+        guard pageBytes == Process.pageBytes else { return nil }
+        var transaction: OpaquePointer?
+        var code = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &transaction)
+        guard code == 0, let transaction else { throw StoreError("mdb_txn_begin", code) }
+        defer { mdb_txn_abort(transaction) }
+        var cursor: OpaquePointer?
+        // Table 1 has the names of the others. A name lies in a page of the map, and a page begins with its number.
+        code = mdb_cursor_open(transaction, 1, &cursor)
+        if code != 0 { throw StoreError("mdb_cursor_open", code) }
+        defer { mdb_cursor_close(cursor) }
+        var name = MDB_val()
+        var value = MDB_val()
+        code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
+        if code != 0 { throw StoreError("mdb_cursor_get", code) }
+        guard let page = UnsafeMutableRawPointer(bitPattern: Int(bitPattern: name.mv_data) & -pageBytes) else { return nil }
+        let number = page.load(as: Int.self)
+        if number < 0 || number > information.me_last_pgno { return nil }
+        let map = page - number * pageBytes
+        // After the header of page 0: what LMDB writes at the head of every file.
+        return map.load(fromByteOffset: MemoryLayout<Int>.size + 8, as: UInt32.self) == 0xBEEF_C0DE ? map : nil
+    }
+
     /// How much of the map is in use, in bytes; pages freed but not yet reused count as used.
     public var usedBytes: Int64 {
         var information = MDB_envinfo()

@@ -166,7 +166,7 @@ enum CheckCommand {
             let document = try YAML.parse(text)
             let sections: [StaticString] = [
                 "version", "purposes", "consent", "identifiers", "events", "tables", "attributes", "audiences", "decisions",
-                "destinations",
+                "profiles", "destinations",
             ]
             var isBundle = false
             if document.kind(document.root) == .object {

@@ -52,6 +52,44 @@ import Testing
         #expect(before && !after)
     }
 
+    /// Pages that were looked at leave the process, while a reader holds a span of one of them: it reads the same after it.
+    @Test func pagesOfTheMapAreGivenBackUnderAReader() throws {
+        let folder = makeFolder()
+        let store = try Database(folder: folder, mapBytes: 256 << 20, synchronous: false)
+        let value = [UInt8](repeating: 7, count: 1500)
+        for round in 0..<UInt64(16) {
+            var writing = try store.beginWrite()
+            for number in 0..<UInt64(1000) {
+                try writing.put(store.tables.log, NumberKey(round * 1000 + number).bytes.span, value.span, appending: true)
+            }
+            try writing.commit()
+        }
+        var reader = try store.makeReader()
+        try reader.begin()
+        try store.releasePages()
+        let before = Process.residentMemory()?.fileBytes ?? 0
+        var sum = 0
+        let nothing: [UInt8] = []
+        try reader.scan(store.tables.log, from: nothing.span) { _, value in
+            sum += Int(value[1400])
+            return true
+        }
+        let looked = Process.residentMemory()?.fileBytes ?? 0
+        let key = NumberKey(8000)
+        var isSame = false
+        if let held = try reader.get(store.tables.log, key.bytes.span) {
+            try store.releasePages()
+            isSame = copy(held) == value
+        }
+        let after = Process.residentMemory()?.fileBytes ?? 0
+        reader.end()
+        #expect(sum == 7 * 16_000)
+        #expect(isSame)
+        // 16,000 values, two a page, are 31 MiB. Tests beside this one have memory of their own.
+        #expect(looked - before > 24 << 20)
+        #expect(looked - after > 24 << 20)
+    }
+
     /// What a transaction is reckoned to hold in memory is near what it makes of the file: by values one after the other,
     /// and by keys that fall anywhere in a table that was empty.
     @Test func changedPagesAreReckonedNearTheTruth() throws {
