@@ -55,7 +55,7 @@ compile() {
     done
     printf '{"schemaVersion": "1.0", "swiftCompiler": {"extraCLIOptions": [%s]}, "cCompiler": {"extraCLIOptions": [%s]}}\n' \
         "$swift_list" "$c_list" >".build/toolset-$name.json"
-    GATEHOUSE_EMBEDDED=1 swift build -c release --target "$product" --scratch-path ".build/$name" \
+    GATEHOUSE_EMBEDDED=1 swift build -c release --omit-frame-pointers --target "$product" --scratch-path ".build/$name" \
         --triple "$triple" --toolset ".build/toolset-$name.json" 2>&1 \
         | { grep --line-buffered -v "warning: libc not found" || true; } >&2
     local objects
