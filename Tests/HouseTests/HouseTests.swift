@@ -124,6 +124,24 @@ import Testing
         #expect(count > 80)
     }
 
+    /// The shipped binary knows the general category and the lower case of a character (Tools/lib/unicode/lookup.c) and would
+    /// answer wrongly what ordinary Swift answers.
+    @Test func ofUnicodeOnlyWhatShipsIsAsked() {
+        let unknown = [
+            ".properties.is", ".properties.numeric", "uppercaseMapping", "titlecaseMapping", "changesWhenUppercased",
+            "changesWhenTitlecased", "changesWhenCase", "changesWhenNFKC", "canonicalCombiningClass", "uppercased()",
+            ".isUppercase", ".isLowercase", ".isCased", ".isWhitespace", ".isNewline", ".isPunctuation", ".isLetter",
+            ".isWholeNumber",
+        ]
+        for source in Self.sources {
+            for (number, line) in source.lines.enumerated() {
+                for word in unknown where line.contains(word) {
+                    Issue.record("\(source.room)/\(source.name):\(number + 1) asks for \(word)")
+                }
+            }
+        }
+    }
+
     @Test func eachRoomKeepsItsLimitsInOneFile() {
         for source in Self.sources where source.name != "Limits.swift" {
             for (number, line) in source.lines.enumerated() where line.contains("enum Limits") {

@@ -33,7 +33,7 @@ target() {
 prepare() {
     local triple gnu debian
     target "$1"
-    install_debian dpkg-dev gcc
+    install_debian dpkg-dev gcc libc6-dev
     [ "$1" = x86_64 ] || install_debian "gcc-$gnu"
     make_sysroot "$debian" "$gnu"
 }
@@ -70,6 +70,6 @@ compile() {
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -o ".build/$name/$product" \
         "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${lean[@]}" "$@" \
-        -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
+        -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lunicode -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
 }
