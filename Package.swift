@@ -12,6 +12,8 @@ let shippedFlags = [
     "-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections",
     // One object a room: its files are optimised together.
     "-Xfrontend", "-enable-single-module-llvm-emission",
+    // A trap tells its function and not its line: then one serves the whole function.
+    "-Xfrontend", "-mergeable-traps",
 ]
 
 /// - Parameter isSmall: optimised for size: rooms that no decision passes through.

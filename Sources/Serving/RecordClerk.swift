@@ -6,6 +6,7 @@ import Formats
 import Governance
 import Platform
 import Store
+import Unification
 
 /// The queue and the work of the one clerk.
 public final class RecordClerk: @unchecked Sendable {

@@ -87,16 +87,18 @@ make_sysroot() {
     cp "$top/Tools/lib/mbedtls-config.h" "$sysroot/include/mbedtls/gatehouse.h"
     sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
     # LMDB keeps the memory of a transaction's pages for ever. A device that was busy once gets back what is above 1 MiB.
+    # What it puts into one section of its own, since it is rarely called, the linker could not drop where it is never called.
     local lmdb="$sources/lmdb/libraries/liblmdb"
-    sed -e '1i static unsigned kept_pages;' \
+    sed -e '1i static unsigned kept_pages;' -e 's/__attribute__ ((section("text_env")))//' \
         -e '/^mdb_page_malloc(/,/^}/ s/^\t\t\tenv->me_dpages = ret->mp_next;$/&\n\t\t\tkept_pages--;/' \
         -e '/^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (kept_pages >= 256) { free(mp); return; }\n\tkept_pages++;\n&/' \
         "$lmdb/mdb.c" >"$lmdb/mdb-frees.c"
     [ "$(grep -c 'kept_pages' "$lmdb/mdb-frees.c")" = 4 ] || fail "LMDB's mdb_page_malloc and mdb_page_free are not as expected"
     compile_library "$gnu" lmdb "$lmdb" -DMDB_USE_ROBUST=1 \
         -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-frees.c midl.c
-    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -- \
-        adler32.c crc32.c deflate.c inffast.c inflate.c inftrees.c trees.c zutil.c
+    # The checksum by one table of 1 KiB and not nine.
+    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -DZ_TESTW=0 -- adler32.c crc32.c inffast.c
+    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -Os -- deflate.c inflate.c inftrees.c trees.c zutil.c
     compile_library "$gnu" yaml "$sources/libyaml/src" -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 \
         -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -Os -- api.c reader.c scanner.c parser.c
     local files

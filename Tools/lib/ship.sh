@@ -3,21 +3,35 @@
 # Sourced by bash after common.sh, never run.
 source "$(dirname "${BASH_SOURCE[0]}")/foreign.sh"
 
+# The rooms of the library from the top of the house down. Of a function of which several rooms have a copy the linker takes
+# the first that it meets, and the upper rooms are compiled for size.
+from_the_top="Agent Delivery Collection Governance Monitoring Serving Activation Unification CEL Store Cryptography HTTP
+    Formats Platform CPlatform CMbedTLS CYAML"
+
+# What no decision and no event passes through in rooms that are compiled for speed, by the names of its symbols: the readers
+# of plans, CEL's compiler, sessions of TLS, a person's records, the texts of errors. Made weak there, it is taken from the
+# copy of an upper room.
+rarely_called=(
+    '$e*10PlanReader*' '$e*0[A-Z]6ReaderV*' '$e*11PlanProblem*' '$e11Unification5Draft*' '$e7Formats11YAMLBuilder*'
+    '$e3CEL5Lexer*' '$e3CEL6Parser*' '$e3CEL7Checker*' '$e3CEL8Compiler*' '$e3CEL12CompileError*' '$e3CEL11Environment*'
+    '$e3CEL17PatternTranslator*' '$e3CEL13PatternParser*' '$e3CEL11PatternSets*' '$e3CEL17UnicodeCategories*'
+    '$e3CEL14BatchEvaluator*' '$e3CEL13BatchBindings*' '$e7Serving11RecordClerk*' '$e12Cryptography10TLSSession*'
+    '$e12Cryptography22TLSServerConfiguration*' '$e12Cryptography8TLSError*' '$e5Store0A5Error*' '$e8Platform11SystemError*'
+)
+
 # current_objects FOLDER PRODUCT : the objects of an executable and of the rooms in `rooms` (all, if that is not set), but
 # only of sources that exist. An earlier build may have left others, and rooms that this executable does not use may be
 # older than those that it does.
 current_objects() {
     local object room source
-    while IFS= read -r object; do
-        room=$(basename "$(dirname "$object")" .build)
-        source=$(basename "$object" .o)
-        [ -f "Sources/$room/$source" ] || [ -f "Tools/lib/bench/$room/$source" ] || continue
-        if [ "$room" != "$2" ]; then
-            [[ $room != gatehouse && $room != *Bench ]] || continue
-            [[ -z ${rooms:-} || " $rooms " == *" $room "* ]] || continue
-        fi
-        printf '%s\n' "$object"
-    done < <(find "$1" -name '*.o')
+    for room in "$2" $from_the_top; do
+        [[ $room = "$2" || -z ${rooms:-} || " $rooms " == *" $room "* ]] || continue
+        for object in "$1/$room.build"/*.o; do
+            source=$(basename "$object" .o)
+            [ -f "Sources/$room/$source" ] || [ -f "Tools/lib/bench/$room/$source" ] || continue
+            printf '%s\n' "$object"
+        done
+    done
 }
 
 # target NAME : sets triple, gnu and debian, the names that Swift, gcc and Debian have for an architecture.
@@ -33,7 +47,7 @@ target() {
 prepare() {
     local triple gnu debian
     target "$1"
-    install_debian dpkg-dev gcc
+    install_debian dpkg-dev gcc libc6-dev
     [ "$1" = x86_64 ] || install_debian "gcc-$gnu"
     make_sysroot "$debian" "$gnu"
 }
@@ -55,20 +69,21 @@ compile() {
     done
     printf '{"schemaVersion": "1.0", "swiftCompiler": {"extraCLIOptions": [%s]}, "cCompiler": {"extraCLIOptions": [%s]}}\n' \
         "$swift_list" "$c_list" >".build/toolset-$name.json"
-    GATEHOUSE_EMBEDDED=1 swift build -c release --target "$product" --scratch-path ".build/$name" \
+    GATEHOUSE_EMBEDDED=1 swift build -c release --omit-frame-pointers --target "$product" --scratch-path ".build/$name" \
         --triple "$triple" --toolset ".build/toolset-$name.json" 2>&1 \
         | { grep --line-buffered -v "warning: libc not found" || true; } >&2
     local objects
     mapfile -t objects < <(current_objects ".build/$name/$triple/release" "$product")
     # Nothing here unwinds a stack: the tables for it would be 50 KiB.
-    local object lean=()
+    local object lean=() weaker=("${rarely_called[@]/#/--weaken-symbol=}")
     mkdir -p ".build/$name/lean"
     for object in "${objects[@]}"; do
         lean+=(".build/$name/lean/${#lean[@]}-$(basename "$object")")
-        "$gnu-objcopy" --remove-section=.eh_frame --remove-section='.rel*.eh_frame' "$object" "${lean[-1]}"
+        "$gnu-objcopy" --remove-section=.eh_frame --remove-section='.rel*.eh_frame' --wildcard "${weaker[@]}" \
+            "$object" "${lean[-1]}"
     done
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
-        -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -o ".build/$name/$product" \
+        -Wl,-O2 -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -o ".build/$name/$product" \
         "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${lean[@]}" "$@" \
         -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
