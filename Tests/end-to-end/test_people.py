@@ -92,9 +92,9 @@ decisions:
     rules: [ { name: known, when: profile.events > 0, serve: known } ]
 """
     agent = agent_with(bench, "kiosk", text=text.replace("from: [context.device.id]", "from: [context.device.id, context.targetingKey]"))
-    equal(agent.decide("greeting", "kiosk-7").json()["variant"], "unknown", "before anybody came")
+    equal(agent.decide("greeting", "kiosk-7")["variant"], "unknown", "before anybody came")
     agent.batch([sale("ada", till="kiosk-7")])
-    equal(agent.decide("greeting", "kiosk-7").json()["variant"], "known", "while Ada uses it")
+    equal(agent.decide("greeting", "kiosk-7")["variant"], "known", "while Ada uses it")
     agent.batch([sale(till="kiosk-7")])
     equal(agent.profile("user_id:ada")["attributes"]["events"], 2, "what happens at the kiosk counts for Ada")
 
