@@ -10,8 +10,9 @@ import pathlib
 import random
 import shutil
 import subprocess
+import time
 
-from harness import SHOP_BUNDLE, TOP, check, equal, track
+from harness import SHOP_BUNDLE, TOP, binary, check, equal, track
 from test_faults import days
 from test_privacy import gatehouse
 
@@ -170,3 +171,115 @@ def test_stores_under_another_secret_are_not_merged(bench):
     equal(done.returncode, 3, done.stdout + done.stderr)
     done = gatehouse("store", "merge")
     equal(done.returncode, 2, done.stdout + done.stderr)
+
+
+# --- The same on every architecture ----------------------------------------------------------------------------------
+
+TOWN = """
+version: 1
+purposes: [analytics]
+identifiers:
+  user_id: { from: [userId], send: hmac, unique: true }
+  phone: { from: [properties.phone], normalize: digits, send: hmac, unique: true }
+  card: { from: [properties.card], normalize: digits, send: hmac }
+  email: { from: [properties.email], normalize: email, send: sha256 }
+events: { "*": { purpose: analytics } }
+attributes:
+  events: { type: counter }
+  spent: { type: sum, value: event.properties.amount }
+  usual: { type: mean, value: event.properties.amount }
+  smallest: { type: min, value: event.properties.amount }
+  largest: { type: max, value: event.properties.amount }
+  seen: { type: set, value: event.properties.product, ttl: 30d }
+  liked: { type: tally, value: event.properties.product }
+  first_product: { type: first, value: event.properties.product }
+  last_product: { type: last, value: event.properties.product }
+  named: { type: string, value: event.properties.product }
+  paid: { type: number, value: event.properties.amount }
+  cheap: { type: boolean, value: event.properties.amount < 1.0 }
+  day: { type: date, value: event.timestamp }
+  spender: { type: badge, when: event.properties.amount > 100.0 }
+  moments: { type: timeline, value: event.properties.product }
+  recent: { type: counter, window: 24h }
+  recently_spent: { type: sum, value: event.properties.amount, window: 24h }
+  lately: { type: mean, value: event.properties.amount, window: 24h }
+"""
+
+
+def town(seed, size):
+    """Random events of a few people, whose identifiers meet in all ways, and every identifier that occurs."""
+    chance = random.Random(seed)
+    pools = {"user_id": [f"user-{n}" for n in range(4)], "phone": [f"4930901820{n}" for n in range(3)],
+             "card": [f"40000{n}" for n in range(3)], "email": [f"person{n}@example.com" for n in range(4)]}
+    begin = int(time.time()) - 36_000
+    events = []
+    for number in range(size):
+        chosen = {chance.choice(list(pools)): None}
+        while chance.random() < 0.4:
+            chosen[chance.choice(list(pools))] = None
+        chosen = {kind: chance.choice(pools[kind]) for kind in chosen}
+        event = sale(chosen.pop("user_id", None), chance.choice([0.1, 0.2, 19.99, 1e-7, 123_456.78]),
+                     product=f"p{chance.randrange(4)}", **chosen)
+        event["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin + chance.randrange(36_000)))
+        event["messageId"] = f"{seed}-{number}"
+        events.append(event)
+    return events, [f"{kind}:{value}" for kind, values in pools.items() for value in values]
+
+
+def people(agent, refs):
+    """Each person's identifiers and attributes, whichever id they have here."""
+    found = {}
+    for ref in refs:
+        answer = agent.call("GET", f"/v1/profiles/{ref}")
+        if answer.status == 200:
+            person = answer.json()
+            found[person["id"]] = json.dumps([person["identifiers"], person["links"], person["attributes"]])
+    return sorted(found.values())
+
+
+def _the_same_people_as_on_x86_64(bench, arch):
+    binary(arch)
+    pepper = os.urandom(32)
+
+    def device(name, arch):
+        path = os.path.join(bench.folder, f"{name}.pepper")
+        pathlib.Path(path).write_bytes(pepper)
+        os.chmod(path, 0o600)
+        bundle = os.path.join(bench.folder, "town.yaml")
+        pathlib.Path(bundle).write_text(TOWN)
+        return bench.agent(name=name, bundle=bundle, settings=f"pepper: {path}", arch=arch)
+
+    for seed in (1, 2):
+        events, refs = town(seed, 80)
+        one = device(f"one-{seed}", "x86_64")
+        one.batch(events)
+        wanted = people(one, refs)
+        check(len(wanted) > 2, f"too few people to tell anything: {wanted}")
+        random.Random(seed).shuffle(events)
+        first, second = device(f"first-{seed}", arch), device(f"second-{seed}", arch)
+        for start in range(0, 80, 20):
+            first.batch(events[start:start + 10])
+            second.batch(events[start + 10:start + 20])
+        for agent in (first, second):
+            agent.stop()
+            shutil.copy(os.path.join(bench.folder, f"{agent.name}.pepper"), os.path.join(agent.data, "pepper"))
+        for agent, other in ((first, second), (second, first)):
+            done = subprocess.run([*binary(arch), "store", "merge", other.data, "--config", agent.config],
+                                  capture_output=True, text=True, timeout=60)
+            equal(done.returncode, 0, done.stderr)
+        for agent in (first, second):
+            agent.start()
+            equal(people(agent, refs), wanted, f"the people of {agent.name}")
+            agent.stop()
+
+
+def test_x86_64_has_the_same_people_in_any_order_and_from_two_devices(bench):
+    _the_same_people_as_on_x86_64(bench, "x86_64")
+
+
+def test_aarch64_has_the_same_people_as_x86_64(bench):
+    _the_same_people_as_on_x86_64(bench, "aarch64")
+
+
+def test_armv7_has_the_same_people_as_x86_64(bench):
+    _the_same_people_as_on_x86_64(bench, "armv7")
