@@ -315,6 +315,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             }
         }
         meters.identityMerges.add(UInt64(resolution.joined))
+        meters.badRecords.add(people.damaged)
+        people.damaged = 0
         if hasMoved { try findWaitingAnew(transaction) }
     }
 

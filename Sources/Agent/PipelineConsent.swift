@@ -164,23 +164,13 @@ extension Pipeline {
         let key = person.bytes
         try transaction.put(transaction.tables.consent, key.span, changed.span)
         let news = ConsentRecord.changes(from: record.span, to: changed.span)
-        if let identifier = try identifier(of: person, choice, transaction) {
-            try People.addChoices(news.span, of: identifier, in: &transaction)
-        }
+        try People.note(news.span, of: person, under: choice.anchor, in: &transaction)
         try audit.append(
             .consent, actor: actor ?? Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
         ) { line in
             Pipeline.write("granted", signal.granted, policy.purposes, to: &line)
             Pipeline.write("denied", signal.denied, policy.purposes, to: &line)
         }
-    }
-
-    /// The identifier of a person under which a choice is made.
-    private func identifier(
-        of person: ProfileID, _ choice: Choice, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> IdentifierKey? {
-        if try IdentityGraph.profile(of: choice.anchor, in: transaction) == person { return choice.anchor }
-        return try People.anyIdentifier(of: person, in: transaction)
     }
 
     private static func write(_ name: StaticString, _ set: PurposeSet, _ plan: PurposePlan, to line: inout JSONWriter) {

@@ -161,6 +161,23 @@ public enum ConsentRecord {
         return bytes
     }
 
+    /// The refusals of an intact record: a record of their own.
+    public static func refusals(of record: Span<UInt8>) -> [UInt8] {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        var offset = 4
+        while offset + entryBytes <= record.count {
+            if record[offset + 4] != State.granted.rawValue {
+                bytes.append(contentsOf: record.extracting(offset..<offset + entryBytes))
+            }
+            offset += entryBytes
+        }
+        seal(&bytes)
+        return bytes
+    }
+
+    /// Whether a record holds any choice.
+    public static func isAnything(_ record: Span<UInt8>) -> Bool { record.count > 4 }
+
     /// Whether a choice was ever made about a purpose, by its tag; a record that fails its checksum says no to all.
     public static func isDecided(_ record: Span<UInt8>, tag: UInt32) -> Bool {
         if record.isEmpty { return false }

@@ -16,6 +16,6 @@ public enum Limits {
     public static let keyBytes = 511
     /// An event as it lies in the log: 32 KiB of event and its header.
     public static let logEntryBytes = 40 * 1024
-    /// Identifiers that one log entry carries; more would be no person but a list.
-    public static let logEntryIdentifiers = 16
+    /// Identifiers that one log entry carries: the sixteen that an event may have, and the one that it is counted for.
+    public static let logEntryIdentifiers = 17
 }

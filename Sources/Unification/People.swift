@@ -42,8 +42,8 @@ public struct People: ~Copyable {
     /// Of the store, by which parts of profiles are told from those of other devices.
     public let epoch: UInt64
     private var merger = ProfileMerger()
-    /// Records that failed their checksum while people were put together: for a counter.
-    public private(set) var damaged = 0
+    /// Records that failed their checksum while people were put together: for a counter, which takes them away.
+    public var damaged: UInt64 = 0
 
     public init(epoch: UInt64) { self.epoch = epoch }
 
@@ -426,10 +426,22 @@ public struct People: ~Copyable {
         return true
     }
 
-    /// The first of a person's identifiers; nil for one without any.
-    public static func anyIdentifier(
-        of person: ProfileID, in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> IdentifierKey? {
-        try IdentityGraph.keys(of: person, in: transaction).first
+    /// Notes a person's new choices with their identifiers, by which they go with whoever these turn out to belong to: a grant
+    /// with the one under which it was made, a refusal with all of them. Whoever is parted from the person later has not
+    /// granted it, and the refusal is not lost.
+    /// - Parameter choices: those that are new; `key`: the identifier under which they were made.
+    public static func note(
+        _ choices: Span<UInt8>, of person: ProfileID, under key: IdentifierKey, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let keys = try IdentityGraph.keys(of: person, in: transaction)
+        let refusals = ConsentRecord.refusals(of: choices)
+        let isOwn = keys.contains { $0 == key }
+        for (place, other) in keys.enumerated() {
+            if isOwn ? other == key : place == 0 {
+                try addChoices(choices, of: other, in: &transaction)
+            } else if ConsentRecord.isAnything(refusals.span) {
+                try addChoices(refusals.span, of: other, in: &transaction)
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 // Shows that who is one person, and what is known of them, does not depend on the order in which events arrive nor on
 // which device they arrive at; and what links do in the cases that shops have.
 import Foundation
+import Governance
 import Platform
 import Store
 import Testing
@@ -223,6 +224,32 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         #expect(!isOne(device, ada, finder))
         #expect(device.attributes("user_id", "ada").contains(#""spent":11.0"#))
         #expect(device.unlink("card", "4711", from: ada) == 0)
+    }
+
+    @Test func aRefusalStaysWithBothWhenPeopleArePartedAndAGrantDoesNot() {
+        let device = evening()
+        let (ada, card) = (("user_id", "ada"), ("card", "4711"))
+        device.take(event([ada, card], at: 0, id: "1"))
+        let person = device.person("user_id", "ada")!
+        // The card alone has granted nothing: it is Ada's grant.
+        let now = device.now
+        device.write { transaction throws(StoreError) in
+            _ = try device.pipeline.takeChoice(
+                ConsentSignal(denied: PurposeSet(purpose: 0)), of: person, nil, actor: [], now: now, &transaction)
+        }
+        #expect(device.unlink("card", "4711") == 1)
+        for (kind, value) in [ada, card] {
+            device.take(event([(kind, value)], at: 5, id: "late \(kind)", consents: false))
+        }
+        #expect(device.pipeline.ledger.denied == 2)
+        #expect(device.pipeline.ledger.waiting == 0)
+        let other = evening()
+        other.take(event([ada, card], at: 0, id: "1"))
+        #expect(other.unlink("card", "4711") == 1)
+        other.take(event([ada], at: 5, id: "2", consents: false))
+        other.take(event([card], at: 6, id: "3", consents: false))
+        #expect(other.pipeline.ledger.admitted == 2)
+        #expect(other.pipeline.ledger.waiting == 1)
     }
 
     // MARK: Limits
