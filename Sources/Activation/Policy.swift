@@ -60,11 +60,11 @@ public final class Policy: @unchecked Sendable {
         }
         attributes = AttributePlan(
             document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
+        profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
         var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
-        profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
         decisions = decisionReader.plan
         program = compiler.finish()

@@ -88,8 +88,10 @@ extension Pipeline {
         guard erasure.state == .erasing else { return }
         let log = transaction.tables.log
         let plan = policy.identifiers
+        var mentions: [UInt64] = []
         let (found, next) = try Pipeline.entries(
-            of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, plan, transaction)
+            of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, plan, &mentions, transaction)
+        for number in mentions { try forgetMention(of: erasure, in: number, &transaction) }
         let removal = LogRemoval.erased.bytes
         for (number, message) in found {
             try transaction.put(log, NumberKey(number).bytes.span, removal.span)
@@ -100,7 +102,7 @@ extension Pipeline {
         if next >= erasure.end {
             let quarantine = transaction.tables.quarantine
             let (aside, _) = try Pipeline.entries(
-                of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, plan, transaction)
+                of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, plan, &mentions, transaction)
             for (number, message) in aside {
                 try transaction.delete(quarantine, NumberKey(number).bytes.span)
                 try recent.forget(message, in: &transaction)
@@ -114,12 +116,14 @@ extension Pipeline {
     /// Numbers of the entries of a table that are about the person, and the number to go on from.
     private static func entries(
         of erasure: inout Erasure, in table: Table, from start: UInt64, _ end: UInt64, _ atMost: Int,
-        _ pepper: HMACSHA256, _ plan: IdentifierPlan, _ transaction: borrowing WriteTransaction
+        _ pepper: HMACSHA256, _ plan: IdentifierPlan, _ mentions: inout [UInt64],
+        _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> ([(UInt64, MessageKey)], UInt64) {
         var found: [(UInt64, MessageKey)] = []
         var seen = 0
         var next = end
         var learning = erasure
+        var mentioning: [UInt64] = []
         let key = NumberKey(start)
         try transaction.scan(table, from: key.bytes.span) { key, value in
             guard let number = NumberKey.decode(key), number < end else { return false }
@@ -128,16 +132,30 @@ extension Pipeline {
                 return false
             }
             seen += 1
-            if let entry = LogEntryView(value),
-                learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) })
-            {
+            guard let entry = LogEntryView(value) else { return true }
+            if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) }) {
                 learning.learn(from: entry)
                 found.append((number, MessageKey(entry.messageID, pepper)))
+            } else if entry.mentions(learning.identifiers) {
+                mentioning.append(number)
             }
             return true
         }
+        mentions = mentioning
         erasure = learning
         return (found, next)
+    }
+
+    /// Takes the person's identifiers out of an event of somebody else that carried one.
+    private mutating func forgetMention(
+        of erasure: Erasure, in number: UInt64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let key = NumberKey(number)
+        var entry: [UInt8] = []
+        if let value = try transaction.get(transaction.tables.log, key.bytes.span), let view = LogEntryView(value) {
+            view.encode(without: erasure.identifiers, into: &entry)
+        }
+        if !entry.isEmpty { try transaction.put(transaction.tables.log, key.bytes.span, entry.span) }
     }
 
     /// Tells every destination, by an entry of the log like any other.

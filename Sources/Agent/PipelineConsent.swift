@@ -17,8 +17,9 @@ struct Choice {
     /// Whose choice it is, once that is known, and the identifier under which it is made.
     var person: ProfileID?
     var anchor = IdentifierKey(tag: 0, digest: .zero)
-    /// The event's identifiers lead to that person and say nothing new.
-    var isSettled = false
+    /// Whose the event would be, by which it is asked what is allowed.
+    var outlook: Outlook?
+    var isSettled: Bool { outlook?.isSettled ?? false }
     /// It is what the person's record says already.
     var isRecorded = false
 }
@@ -39,25 +40,46 @@ extension Pipeline {
         }
         do throws(StoreError) {
             if erasedAt != nil { try liftSuppression(found, &transaction) }
-            var known = try People.settled(found, policy.identifiers, at: event.timestamp, in: transaction)
-            choice.isSettled = known != nil
-            if known == nil {
-                known = try People.existing(found, policy.identifiers, at: event.timestamp, in: transaction)
-            }
-            if let known {
-                choice.person = known.person
-                choice.anchor = known.anchor
-            } else if isGranting {
+            let outlook = try People.foresee(
+                found, policy.identifiers, evidence(at: event.timestamp, envelope), in: transaction)
+            choice.outlook = outlook
+            choice.person = outlook.person
+            choice.anchor = outlook.anchor
+            // What is said at a till by nobody in particular allows nothing to whoever was last there.
+            if !found.contains(where: { IdentifierKey($0) == outlook.anchor }) { choice.signal.granted = [] }
+            try People.endVisits(found, policy.identifiers, of: outlook.person, in: &transaction)
+            if choice.person == nil, isGranting, !choice.signal.granted.isEmpty {
                 choice.person = try resolvedPerson(at: event.timestamp, envelope, &transaction)
-                choice.anchor = anchor
+                choice.outlook = nil
             }
-            // A refusal counts at once, whether or not the event gets any further.
-            if let person = choice.person, choice.source == .preference || !choice.signal.denied.isEmpty {
-                try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
+            // A refusal counts at once, whether or not the event gets any further, for everybody whom it names.
+            if choice.source == .preference || !choice.signal.denied.isEmpty {
+                for person in try peopleNamed(transaction) {
+                    var part = choice
+                    if person != choice.person { part.signal.granted = [] }
+                    try changeConsent(of: person, part, at: event.timestamp, now: envelope.receivedAt, &transaction)
+                }
             }
         } catch {
             throw .store(error)
         }
+    }
+
+    /// The person of the event, and those whom it names by other values of unique kinds.
+    private func peopleNamed(_ transaction: borrowing WriteTransaction) throws(StoreError) -> [ProfileID] {
+        var people: [ProfileID] = []
+        if let person = choice.person { people.append(person) }
+        for identifier in found where policy.identifiers.kinds[identifier.kindIndex].isUnique {
+            guard let person = try IdentityGraph.profile(of: IdentifierKey(identifier), in: transaction) else { continue }
+            if !people.contains(person) { people.append(person) }
+        }
+        return people
+    }
+
+    func evidence(at time: Int64, _ envelope: Envelope) -> LinkEvidence {
+        let message = messageKey.words
+        return LinkEvidence(
+            time: time, now: envelope.receivedAt, message: EventHash(high: message.high, low: message.low))
     }
 
     /// When a person with one of the event's own identifiers was last erased; nil for never.
@@ -86,7 +108,7 @@ extension Pipeline {
         let policy = self.policy
         let tag = policy.purposes.tags[rule.purpose]
         do throws(StoreError) {
-            let record = try consentRecord(of: choice.person, transaction)
+            let record = try choices(transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: event.timestamp, from: choice.source, policy.purposes,
                 validDays: policy.consent.validDays, to: record.span)
@@ -103,6 +125,12 @@ extension Pipeline {
             throw .store(error)
         }
         throw .outcome(.denied)
+    }
+
+    /// What the person of the event under way has chosen.
+    private func choices(_ transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
+        guard let outlook = choice.outlook else { return try consentRecord(of: choice.person, transaction) }
+        return try People.choices(of: outlook, in: transaction)
     }
 
     /// Once more where an event has joined or parted people: one of them may have refused.
@@ -157,14 +185,19 @@ extension Pipeline {
         let signal = choice.signal
         let policy = self.policy
         let record = try consentRecord(of: person, transaction)
-        guard
-            let changed = ConsentRecord.applying(
-                signal, at: time, from: choice.source, policy.purposes, validDays: policy.consent.validDays, to: record.span)
-        else { return }
+        let changed = ConsentRecord.applying(
+            signal, at: time, from: choice.source, policy.purposes, validDays: policy.consent.validDays, to: record.span)
+        // What somebody has chosen is noted with their identifiers also when it is no news of the person.
+        if choice.source != .event || changed != nil {
+            let said = ConsentRecord.applying(
+                signal, at: time, from: choice.source, policy.purposes, validDays: policy.consent.validDays,
+                to: Span<UInt8>())
+            let news = changed.map { ConsentRecord.changes(from: record.span, to: $0.span) } ?? said ?? []
+            try People.note(news.span, of: person, under: choice.anchor, in: &transaction)
+        }
+        guard let changed else { return }
         let key = person.bytes
         try transaction.put(transaction.tables.consent, key.span, changed.span)
-        let news = ConsentRecord.changes(from: record.span, to: changed.span)
-        try People.note(news.span, of: person, under: choice.anchor, in: &transaction)
         try audit.append(
             .consent, actor: actor ?? Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
         ) { line in
@@ -284,12 +317,20 @@ extension Pipeline {
         }
     }
 
+    private func outlook(
+        for event: WaitingEvent, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Outlook {
+        let message = MessageKey(event.messageID.span, pepper).words
+        let evidence = LinkEvidence(
+            time: event.timestamp, now: event.receivedAt, message: EventHash(high: message.high, low: message.low))
+        return try People.foresee(event.known, policy.identifiers, evidence, in: transaction)
+    }
+
     /// People are others than was thought: each waiting event finds its own again.
     mutating func findWaitingAnew(_ transaction: borrowing WriteTransaction) throws(StoreError) {
         for index in waiting.events.indices {
             let event = waiting.events[index]
-            let owner = try People.existing(event.known, policy.identifiers, at: event.timestamp, in: transaction)
-            waiting.setPerson(owner?.person, of: index)
+            waiting.setPerson(try outlook(for: event, transaction).person, of: index)
         }
     }
 
@@ -316,8 +357,8 @@ extension Pipeline {
         }
         for event in candidates {
             do throws(StoreError) {
-                let owner = try People.existing(event.known, plan, at: event.timestamp, in: transaction)
-                switch try verdict(on: event, owner?.person, own, now, transaction) {
+                let owner = try outlook(for: event, transaction)
+                switch try verdict(on: event, owner, own, now, transaction) {
                 case .waits: deny(waiting: waiting.add(event))
                 case .denied: deny(waiting: 1)
                 case .admitted(let purpose):
@@ -337,15 +378,15 @@ extension Pipeline {
     ///   - owner: the person; nil for one who is not known, and whose refusal is then all that counts.
     ///   - own: identifiers that came with the choice and are nobody else's.
     private func verdict(
-        on event: WaitingEvent, _ owner: ProfileID?, _ own: [HashedIdentifier], _ now: Int64,
+        on event: WaitingEvent, _ owner: Outlook, _ own: [HashedIdentifier], _ now: Int64,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> WaitingVerdict {
         guard let purpose = policy.purposes.index(ofTag: event.purposeTag) else { return .denied }
-        guard let owner else {
+        if owner.person == nil {
             let isRefused = choice.signal.denied.contains(PurposeSet(purpose: purpose)) && event.sharesIdentifier(with: own)
             return isRefused ? .denied : .waits
         }
-        let record = try consentRecord(of: owner, transaction)
+        let record = try People.choices(of: owner, in: transaction)
         if ConsentRecord.isGranted(record.span, tag: event.purposeTag, at: now) { return .admitted(purpose) }
         return ConsentRecord.isDecided(record.span, tag: event.purposeTag) ? .denied : .waits
     }

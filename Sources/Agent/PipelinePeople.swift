@@ -14,11 +14,8 @@ extension Pipeline {
     ) throws(Ending) -> ProfileID {
         do {
             let policy = self.policy
-            let message = messageKey.words
-            let evidence = LinkEvidence(
-                time: time, now: envelope.receivedAt, message: EventHash(high: message.high, low: message.low))
             let resolution = try people.resolve(
-                found, policy.identifiers, policy.attributes, evidence, random: &random, in: &transaction)
+                found, policy.identifiers, policy.attributes, evidence(at: time, envelope), random: &random, in: &transaction)
             try take(resolution, transaction)
             return resolution.profile
         } catch {
@@ -86,8 +83,13 @@ extension Pipeline {
     ) throws(StoreError) {
         let profiles = transaction.tables.profiles
         let (id, part) = (person.bytes, anchor.part(writtenBy: people.epoch))
-        let whole = try partOfProfile(id.span, &transaction)
+        var whole = try partOfProfile(id.span, &transaction)
         if whole == .unreadable { return }
+        if whole == .missing {
+            // What was damaged may lie there in parts as well.
+            _ = try people.putTogether(person, policy.attributes, now: surroundings.now, &transaction)
+            whole = try partOfProfile(id.span, &transaction)
+        }
         var origin = RecordOrigin(part: part, revision: ledger.nextSequence)
         if case .part(let number) = whole, number != part {
             if number != 0 { try people.takeApart(person, &transaction) }

@@ -155,8 +155,9 @@ extension Pipeline {
         let policy = self.policy
         var isGranted = false
         do throws(StoreError) {
-            let known = try People.existing(found, policy.identifiers, at: time, in: transaction)
-            let record = try consentRecord(of: known?.person, transaction)
+            let outlook = try People.foresee(
+                found, policy.identifiers, evidence(at: time, Envelope(receivedAt: now)), in: transaction)
+            let record = try People.choices(of: outlook, in: transaction)
             let changed = ConsentRecord.applying(
                 choice.signal, at: time, from: .event, policy.purposes, validDays: policy.consent.validDays, to: record.span)
             let effective = changed ?? record

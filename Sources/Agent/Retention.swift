@@ -56,7 +56,7 @@ struct Purged: Equatable {
 /// Where the sweep is. A copy taken before a transaction brings it back when that did not happen.
 struct Retention {
     enum Stage: UInt8 {
-        case resting, profiles, parts, log, quarantine, ending
+        case resting, profiles, people, parts, log, quarantine, ending
     }
 
     fileprivate(set) var stage = Stage.resting
@@ -122,6 +122,7 @@ extension Pipeline {
             retention.total = Purged()
             retention.move(to: .profiles)
         case .profiles: try sweepProfiles(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .people: try sweepPeople(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
         case .parts: try sweepParts(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
         case .log, .quarantine: try sweepEvents(plans, now, room.changes(atMost: Limits.sweptPerStep), &transaction)
         case .ending:
@@ -220,6 +221,40 @@ extension Pipeline {
                 try transaction.put(profiles, key.span, record.span)
                 done.attributes += UInt64(ended)
             }
+        }
+        count(done)
+        retention.next = rest
+        if rest.isEmpty { retention.move(to: .people) }
+    }
+
+    /// People without a profile, which was evicted or never was: they go when their time is up since the newest of their
+    /// identifiers came to them.
+    private mutating func sweepPeople(
+        _ plans: Plans, _ now: Int64, _ most: Int, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let purposes = plans.policy.purposes
+        let start = retention.next
+        var found: [ProfileID] = []
+        var rest: [UInt8] = []
+        var looked = 0
+        if purposes.shortestTimeToLive > 0 {
+            try transaction.scan(transaction.tables.consent, from: start.span) { key, _ in
+                if looked == Limits.sweptPerStep || found.count == most {
+                    rest = [UInt8](copying: key)
+                    return false
+                }
+                looked += 1
+                if let person = ProfileID(key), !transaction.has(transaction.tables.profiles, person) { found.append(person) }
+                return true
+            }
+        }
+        var done = Purged()
+        for person in found {
+            // Of one who has gone, only the consent is left.
+            let since = try IdentityGraph.newestLink(of: person, in: transaction)
+            let record = try consentRecord(of: person, transaction)
+            if since == 0 || ConsentRecord.holdsRefusal(record.span) { continue }
+            if try forget(person, purposes, lastSeen: since, now, &transaction) { done.profiles += 1 }
         }
         count(done)
         retention.next = rest

@@ -47,6 +47,7 @@ extension Upkeep {
     ) throws(StoreError) {
         var random = SystemRandom()
         let identity = try DeviceIdentity.establish(database, configured: nil, &random)
+        if identity.epoch == otherEpoch { throw .damaged("it is this store, or a copy of it") }
         var people = People(epoch: identity.epoch)
         let policy = bundle.policy
         let now = SystemClock().wallMilliseconds()

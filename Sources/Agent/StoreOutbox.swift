@@ -27,6 +27,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private let pseudonymKey: HMACSHA256
     private let stop: StopFlag
     private var reader: Reader
+    /// Whose the entry under way is today.
+    private var person = ProfileID.nobody
     /// Number of the next event to send, as committed.
     private var cursor: UInt64
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
@@ -149,8 +151,15 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         // That a person was erased every destination must hear (promise P8).
         let isNotice = entry.header.isErasureNotice
         let purposes = bundle.policy.purposes
-        let granted = isNotice ? [] : StoreOutbox.consent(
-            entry, target.destination.purposeTag, purposes, bundle.policy.identifiers, surroundings.now, reader)
+        person = entry.header.profile
+        var granted: PurposeSet? = []
+        if !isNotice {
+            let owner: ProfileID?
+            do throws(StoreError) { owner = try StoreOutbox.person(of: entry, bundle.policy.identifiers, reader) } catch { return false }
+            guard let owner else { return false }
+            person = owner
+            granted = StoreOutbox.consent(owner, entry.header.purposeTag, target.destination.purposeTag, purposes, surroundings.now, reader)
+        }
         guard let granted else { return false }
         surroundings.consent = granted
         surroundings.event = nil
@@ -161,21 +170,20 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if isNotice { return true }
         guard let filter = target.filter else { return true }
         surroundings.event = event
-        let isLeaving = matches(filter, entry.header.profile, reader)
+        let isLeaving = matches(filter, person, reader)
         surroundings.event = nil
         return isLeaving
     }
 
     /// The purposes that the person grants; nil when the event may not leave.
     private static func consent(
-        _ entry: borrowing LogEntryView, _ purpose: UInt32, _ plan: PurposePlan, _ identifiers: IdentifierPlan,
-        _ now: Int64, _ reader: borrowing Reader
+        _ person: ProfileID, _ ofEvent: UInt32, _ purpose: UInt32, _ plan: PurposePlan, _ now: Int64,
+        _ reader: borrowing Reader
     ) -> PurposeSet? {
         do throws(StoreError) {
-            guard let person = try person(of: entry, identifiers, reader) else { return nil }
             let key = person.bytes
             guard let record = try reader.get(reader.tables.consent, key.span),
-                ConsentRecord.isGranted(record, tag: entry.header.purposeTag, at: now),
+                ConsentRecord.isGranted(record, tag: ofEvent, at: now),
                 ConsentRecord.isGranted(record, tag: purpose, at: now)
             else { return nil }
             return ConsentRecord.granted(record, plan, at: now)
@@ -267,7 +275,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.key("messageId")
         message.string(entry.messageID)
         message.key("anonymousId")
-        let id = entry.header.profile.bytes
+        let id = person.bytes
         let pseudonym = pseudonymKey.authenticate(id.span)
         var hexadecimal: [UInt8] = []
         for index in 0..<16 {

@@ -250,6 +250,12 @@ public enum ConsentRecord {
             let known = State(rawValue: bytes[offset + 4]) ?? .denied
             let isSame = (known == .granted) == (state == .granted)
             let isKnownChosen = ConsentSource(rawValue: bytes[offset + 5])?.isChoice ?? true
+            // A refusal that is chosen after one that was reported is a chosen one from then on, of the later time.
+            if isSame, state != .granted, source.isChoice, !isKnownChosen {
+                bytes[offset + 5] = source.rawValue
+                if time > before { store(time, at: offset + 8, in: &bytes) }
+                return true
+            }
             // A refusal that was chosen stands against what is reported, whichever of them came first.
             let isChosenRefusal = source.isChoice && state != .granted && known == .granted && !isKnownChosen
             if !isChosenRefusal, time < before || (time == before && (isSame || state == .granted)) { return false }
@@ -266,8 +272,12 @@ public enum ConsentRecord {
         bytes[offset + 4] = state.rawValue
         bytes[offset + 5] = source.rawValue
         for index in 0..<2 { bytes[offset + 6 + index] = UInt8(truncatingIfNeeded: days >> UInt16(8 * index)) }
-        for index in 0..<8 { bytes[offset + 8 + index] = UInt8(truncatingIfNeeded: time >> Int64(8 * index)) }
+        store(time, at: offset + 8, in: &bytes)
         return true
+    }
+
+    private static func store(_ time: Int64, at offset: Int, in bytes: inout [UInt8]) {
+        for index in 0..<8 { bytes[offset + index] = UInt8(truncatingIfNeeded: time >> Int64(8 * index)) }
     }
 
     private static func seal(_ bytes: inout [UInt8]) {

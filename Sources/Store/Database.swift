@@ -115,6 +115,13 @@ public final class Database: @unchecked Sendable {
             mdb_env_close(environment)
             throw StoreError("mdb_env_open", code)
         }
+        // Reading past the end of a file that was cut would end the program.
+        var information = MDB_envinfo()
+        mdb_env_info(environment, &information)
+        if Files.size(folder + "/data.mdb") ?? 0 < Int64(information.me_last_pgno + 1) * 4096 {
+            mdb_env_close(environment)
+            throw .damaged("it was cut short")
+        }
         switch Database.openTables(environment, flags: UInt32(MDB_RDONLY)) {
         case .success(let opened): tables = opened
         case .failure(let error):

@@ -208,6 +208,21 @@ public struct LogEntryView: ~Escapable {
         return false
     }
 
+    /// Whether the entry carries one of these identifiers.
+    public func mentions(_ identifiers: [LoggedIdentifier]) -> Bool {
+        for index in 0..<identifierCount where LogEntryView.has(identifiers, identifier(index)) { return true }
+        return false
+    }
+
+    /// Writes the entry without some identifiers.
+    public func encode(without identifiers: [LoggedIdentifier], into bytes: inout [UInt8]) {
+        var kept: [LoggedIdentifier] = []
+        for index in 0..<identifierCount where !LogEntryView.has(identifiers, identifier(index)) {
+            kept.append(identifier(index))
+        }
+        LogEntry.encode(header, identifiers: kept.span, messageID: messageID, body: body, into: &bytes)
+    }
+
     private static func has(_ identifiers: [LoggedIdentifier], _ other: LoggedIdentifier) -> Bool {
         for mine in identifiers where mine.kindTag == other.kindTag && mine.digest == other.digest { return true }
         return false

@@ -75,10 +75,28 @@ public enum IdentityGraph {
                 {
                     return person
                 }
-                if let person = try profile(of: key, in: reader) { return person }
+                guard let person = try profile(of: key, in: reader) else { continue }
+                // Whoever is known by another value of a unique kind is somebody else.
+                let isOther = order == 1 ? try contradicts(person, found, plan, reader) : false
+                if !isOther { return person }
             }
+            // A till is nobody's answer when the question names a person.
+            if order == 1, found.contains(where: { !plan.kinds[$0.kindIndex].isShared }) { return nil }
         }
         return nil
+    }
+
+    private static func contradicts(
+        _ person: ProfileID, _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, _ reader: borrowing Reader
+    ) throws(StoreError) -> Bool {
+        var isOther = false
+        for identifier in found where plan.kinds[identifier.kindIndex].isUnique {
+            let own = identifier.digest
+            try forEachIdentifier(of: person, in: reader) { tag, digest in
+                if tag == identifier.kindTag && !own.withSpan({ equal(digest, $0) }) { isOther = true }
+            }
+        }
+        return isOther
     }
 
     /// Calls `body` with the kind tag and digest of each identifier of a profile.
@@ -206,14 +224,6 @@ public enum IdentityGraph {
         }
         try transaction.put(tables.identifiers, bytes.span, id.span)
         try transaction.put(tables.links, LinkKey(profile, key).bytes.span, since.bytes.span)
-    }
-
-    /// Whether the profile has a value of this identifier's kind that is not this one.
-    static func hasOther(
-        _ profile: ProfileID, than key: IdentifierKey, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> Bool {
-        for other in try keys(of: profile, in: transaction) where other.tag == key.tag && other != key { return true }
-        return false
     }
 }
 

@@ -106,6 +106,22 @@ enum IdentityLinks {
         return list
     }
 
+    /// The links of an identifier that are not cut.
+    static func uncut(
+        of identifier: IdentifierKey, atMost: Int, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [(other: IdentifierKey, origin: LinkOrigin)] {
+        var list: [(other: IdentifierKey, origin: LinkOrigin)] = []
+        let prefix = identifier.bytes
+        try transaction.scan(transaction.tables.edges, from: prefix.span) { key, value in
+            guard list.count < atMost, key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else {
+                return false
+            }
+            if let other = IdentifierKey(key, at: 36), let origin = LinkOrigin(value), !origin.isCut { list.append((other, origin)) }
+            return true
+        }
+        return list
+    }
+
     /// Takes away all links of an identifier, at their other ends as well.
     static func removeAll(of identifier: IdentifierKey, in transaction: inout WriteTransaction) throws(StoreError) {
         for link in try links(of: identifier, atMost: Int.max, in: transaction) {

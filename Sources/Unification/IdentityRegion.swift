@@ -36,6 +36,8 @@ struct IdentityRegion {
 
     private(set) var nodes: [Node] = []
     private var links: [Link] = []
+    /// There is more than fits: what is here tells nothing for certain.
+    private(set) var isCut = false
 
     func index(of key: IdentifierKey) -> Int? {
         for index in nodes.indices where nodes[index].key == key { return index }
@@ -45,6 +47,7 @@ struct IdentityRegion {
     /// - Returns: its place.
     mutating func add(_ key: IdentifierKey, _ plan: IdentifierPlan) -> Int {
         if let known = index(of: key) { return known }
+        if nodes.count >= Limits.identifiersPerRegion { isCut = true }
         let kind = plan.kindIndex(tag: key.tag) ?? -1
         var node = Node(key: key, kind: kind, isUnique: kind >= 0 && plan.kinds[kind].isUnique)
         node.isNobodys = kind >= 0 && plan.kinds[kind].isShared
@@ -63,6 +66,7 @@ struct IdentityRegion {
         while place > 0, isBefore(link, links[place - 1]) { place -= 1 }
         if place > 0, links[place - 1].first == link.first, links[place - 1].second == link.second { return }
         links.insert(link, at: place)
+        if links.count >= Limits.linksPerRegion { isCut = true }
     }
 
     private func isBefore(_ a: Link, _ b: Link) -> Bool {

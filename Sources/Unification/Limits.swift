@@ -62,8 +62,12 @@ public enum Limits {
     public static let identifiersPerPerson = 64
     /// Links that the answer to a question about a person has at most.
     static let linksShown = 256
-    /// Identifiers that are looked at to find out who is one person: a few milliseconds, and some dozen KiB.
-    static let identifiersPerRegion = 256
+    /// Identifiers and links that are looked at to find out who is one person. Where there are more, everybody stays who they
+    /// are: something links what it should not. It bounds what an event may cost the writer.
+    static let identifiersPerRegion = 192
+    static let linksPerRegion = 768
+    /// Links that one call cuts: those of an address that is nobody's may be a hundred thousand.
+    static let linksCutAtOnce = 64
 
     /// A visit goes on until nothing was heard of it for this long: what the field's analytics take for a session.
     public static let visitMilliseconds: Int64 = 30 * 60_000

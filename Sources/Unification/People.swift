@@ -23,6 +23,26 @@ public struct Resolution {
     public var refusals: [LinkRefusal] = []
 }
 
+/// Whose an event would be.
+public struct Outlook {
+    /// The person, as far as the store has them; nil for nobody yet.
+    public var person: ProfileID?
+    /// The identifier that the event would be counted for.
+    public var anchor: IdentifierKey
+    /// The event says nothing new about people.
+    public var isSettled = false
+    /// The event would make the person another than the store has: joined with others, or parted from some.
+    var isOther = false
+    /// Those that would be the person's, unless it is settled.
+    var identifiers: [IdentifierKey] = []
+
+    init(person: ProfileID?, anchor: IdentifierKey, isSettled: Bool = false) {
+        self.person = person
+        self.anchor = anchor
+        self.isSettled = isSettled
+    }
+}
+
 /// What an event shows of links.
 public struct LinkEvidence {
     /// When it happened; milliseconds since the epoch, as `now`, when it arrived.
@@ -96,43 +116,73 @@ public struct People: ~Copyable {
         return (person, key)
     }
 
-    /// The person that an event with these identifiers would be found under, and the identifier that leads there, without
-    /// changing anything; nil for nobody.
-    public static func existing(
-        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, at time: Int64,
+    /// Whose an event with these identifiers would be, without changing anything: what `resolve` would come to.
+    /// - Parameter found: the event's identifiers; not empty.
+    public static func foresee(
+        _ found: [HashedIdentifier], _ plan: IdentifierPlan, _ evidence: LinkEvidence,
         in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> (person: ProfileID, anchor: IdentifierKey)? {
-        // A till is nobody's consent when the event names a person.
-        guard anchor(found, plan) != nil else {
-            if let user = try sharedUser(found, at: time, transaction) { return user }
-            for identifier in found {
-                let key = IdentifierKey(identifier)
-                if let known = try IdentityGraph.profile(of: key, in: transaction) { return (known, key) }
-            }
-            return nil
+    ) throws(StoreError) -> Outlook {
+        if let known = try settled(found, plan, at: evidence.time, in: transaction) {
+            return Outlook(person: known.person, anchor: known.anchor, isSettled: true)
         }
-        for wantsUnique in [true, false] {
-            for identifier in found {
-                let kind = plan.kinds[identifier.kindIndex]
-                if kind.isShared || kind.isUnique != wantsUnique { continue }
-                let key = IdentifierKey(identifier)
-                guard let known = try IdentityGraph.profile(of: key, in: transaction) else { continue }
-                let isOther = try contradicts(known, found, plan, transaction)
-                if !isOther { return (known, key) }
+        let key = IdentifierKey(found[anchor(found, plan) ?? 0])
+        let seeds = People.seeds(key, found, plan)
+        var outlook = Outlook(person: try IdentityGraph.profile(of: key, in: transaction), anchor: key)
+        outlook.identifiers = [key]
+        if anchor(found, plan) == nil || seeds.count == 1 { return outlook }
+        let origin = LinkOrigin(time: evidence.time, message: evidence.message)
+        var region = try People.region(around: seeds, plan, showing: origin, transaction)
+        if region.isCut { return outlook }
+        region.partition()
+        outlook.identifiers = []
+        for node in region.nodes where node.group == region.nodes[0].group {
+            outlook.identifiers.append(node.key)
+            guard let person = try IdentityGraph.profile(of: node.key, in: transaction) else { continue }
+            if outlook.person == nil { outlook.person = person }
+            if person != outlook.person { outlook.isOther = true }
+        }
+        if let person = outlook.person, !outlook.isOther {
+            for own in try IdentityGraph.keys(of: person, in: transaction)
+            where !outlook.identifiers.contains(where: { $0 == own }) {
+                outlook.isOther = true
             }
         }
-        return nil
+        return outlook
     }
 
-    /// Whether the event carries a value of a unique kind that this profile has another value of.
-    private static func contradicts(
-        _ profile: ProfileID, _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan,
-        _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> Bool {
-        for identifier in found where plan.kinds[identifier.kindIndex].isUnique {
-            if try IdentityGraph.hasOther(profile, than: IdentifierKey(identifier), transaction) { return true }
+    /// The choices that hold for the person of an event.
+    public static func choices(of outlook: Outlook, in transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
+        if !outlook.isOther {
+            guard let id = outlook.person?.bytes, let record = try transaction.get(transaction.tables.consent, id.span) else {
+                return []
+            }
+            return [UInt8](copying: record)
         }
-        return false
+        return try choices(under: outlook.identifiers, in: transaction)
+    }
+
+    private static func choices(
+        under keys: [IdentifierKey], in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8] {
+        var choices: [UInt8] = []
+        for key in keys {
+            let bytes = key.bytes
+            guard let more = try transaction.get(transaction.tables.consentParts, bytes.span) else { continue }
+            choices = ConsentRecord.merging(choices.span, more)
+        }
+        return choices
+    }
+
+    /// The identifiers of an event that it links, the one that it is counted for first.
+    private static func seeds(
+        _ key: IdentifierKey, _ found: [HashedIdentifier], _ plan: IdentifierPlan
+    ) -> [IdentifierKey] {
+        var seeds = [key]
+        for identifier in found where !plan.kinds[identifier.kindIndex].isShared {
+            let other = IdentifierKey(identifier)
+            if !seeds.contains(where: { $0 == other }) { seeds.append(other) }
+        }
+        return seeds
     }
 
     private static func sharedUser(
@@ -164,13 +214,10 @@ public struct People: ~Copyable {
             return try made(key, evidence.now, &random, &transaction)
         }
         let key = IdentifierKey(found[place])
-        var seeds = [key]
+        let seeds = People.seeds(key, found, plan)
         var news: [IdentifierKey] = []
         let origin = LinkOrigin(time: evidence.time, message: evidence.message)
-        for index in found.indices where index != place && !plan.kinds[found[index].kindIndex].isShared {
-            let other = IdentifierKey(found[index])
-            if seeds.contains(where: { $0 == other }) { continue }
-            seeds.append(other)
+        for other in seeds where other != key {
             if try IdentityLinks.add(key, other, origin, in: &transaction) { news.append(other) }
         }
         let known = try IdentityGraph.profile(of: key, in: transaction)
@@ -179,7 +226,9 @@ public struct People: ~Copyable {
         if !news.isEmpty || known == nil {
             let region = try settle(seeds, plan, attributes, now: evidence.now, &random, &transaction, &resolution)
             for other in news {
-                if let reason = region.refusal(of: key, other) { resolution.refusals.append(reason) }
+                if let reason = region.isCut ? .tooManyIdentifiers : region.refusal(of: key, other) {
+                    resolution.refusals.append(reason)
+                }
             }
         }
         resolution.isNew = known == nil
@@ -196,6 +245,22 @@ public struct People: ~Copyable {
         var resolution = Resolution(profile: profile, anchor: key)
         resolution.isNew = true
         return resolution
+    }
+
+    /// Ends the visits of others at the shared things of an event that names a person, whatever becomes of the event.
+    public static func endVisits(
+        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, of person: ProfileID?,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if transaction.count(transaction.tables.visits) == 0 || anchor(found, plan) == nil { return }
+        for identifier in found where plan.kinds[identifier.kindIndex].isShared {
+            let key = IdentifierKey(identifier).bytes
+            var user: IdentifierKey?
+            if let value = try transaction.get(transaction.tables.visits, key.span) { user = IdentifierKey(value, at: 16) }
+            guard let user else { continue }
+            let isSame = try IdentityGraph.profile(of: user, in: transaction) == person && person != nil
+            if !isSame { try transaction.delete(transaction.tables.visits, key.span) }
+        }
     }
 
     /// Takes note of who uses the shared things of an event.
@@ -216,15 +281,15 @@ public struct People: ~Copyable {
 
     /// Cuts the links of an identifier: by a person's word, they were wrong.
     /// - Parameter other: the other end of the only one to cut; nil for all of them.
-    /// - Returns: how many were cut.
+    /// - Returns: how many were cut, `Limits.linksCutAtOnce` at most.
     public mutating func unlink<Random: RandomSource>(
         _ key: IdentifierKey, from other: IdentifierKey?, _ plan: IdentifierPlan, _ attributes: AttributePlan, now: Int64,
         random: inout Random, in transaction: inout WriteTransaction
     ) throws(StoreError) -> (cut: Int, resolution: Resolution) {
         var resolution = Resolution(profile: .nobody, anchor: key)
         var seeds = [key]
-        for link in try IdentityLinks.links(of: key, atMost: Int.max, in: transaction)
-        where !link.origin.isCut && (other == nil || link.other == other) {
+        for link in try IdentityLinks.uncut(of: key, atMost: other == nil ? Limits.linksCutAtOnce : Int.max, in: transaction)
+        where other == nil || link.other == other {
             var origin = link.origin
             origin.isCut = true
             _ = try IdentityLinks.add(key, link.other, origin, in: &transaction)
@@ -242,11 +307,15 @@ public struct People: ~Copyable {
         _ seeds: [IdentifierKey], _ plan: IdentifierPlan, _ attributes: AttributePlan, now: Int64, _ random: inout Random,
         _ transaction: inout WriteTransaction, _ resolution: inout Resolution
     ) throws(StoreError) -> IdentityRegion {
-        var region = try People.region(around: seeds, plan, transaction)
+        var region = try People.region(around: seeds, plan, showing: nil, transaction)
         region.partition()
         var before: [ProfileID?] = []
         for node in region.nodes { before.append(try IdentityGraph.profile(of: node.key, in: transaction)) }
-        let after = People.assign(region, before, &random)
+        var after = People.assign(region, before, &random)
+        if region.isCut {
+            // What is only seen in part is left as it is; who is new is somebody of their own.
+            for index in after.indices { after[index] = before[index] ?? ProfileID(high: random.next(), low: random.next()) }
+        }
 
         // Who only gets an identifier that was nobody's yet stays as they are.
         var changed: [ProfileID] = []
@@ -269,24 +338,29 @@ public struct People: ~Copyable {
     }
 
     /// The identifiers that links hold together with these.
+    /// - Parameter new: the link that an event would show between the first of the seeds and each other; nil for none.
     private static func region(
-        around seeds: [IdentifierKey], _ plan: IdentifierPlan, _ transaction: borrowing WriteTransaction
+        around seeds: [IdentifierKey], _ plan: IdentifierPlan, showing new: LinkOrigin?,
+        _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> IdentityRegion {
         var region = IdentityRegion()
         for seed in seeds { _ = region.add(seed, plan) }
         var next = 0
-        while next < region.nodes.count {
-            let links = try IdentityLinks.links(
-                of: region.nodes[next].key, atMost: Limits.linksPerIdentifier + Limits.linksFollowedBeyond, in: transaction)
+        while next < region.nodes.count, !region.isCut {
+            let key = region.nodes[next].key
+            var links = try IdentityLinks.links(
+                of: key, atMost: Limits.linksPerIdentifier + Limits.linksFollowedBeyond, in: transaction)
+            if let new, next < seeds.count {
+                for other in next == 0 ? Array(seeds[1...]) : [seeds[0]] where !links.contains(where: { $0.other == other }) {
+                    links.append((other, new))
+                }
+            }
             var count = 0
             for link in links where !link.origin.isCut { count += 1 }
             if count > Limits.linksPerIdentifier { region.markNobodys(next) }
             // What has just come to be nobody's may have held people together until now: so far it is followed.
             if count < Limits.linksPerIdentifier + Limits.linksFollowedBeyond || next < seeds.count {
-                for link in links {
-                    if region.nodes.count >= Limits.identifiersPerRegion, region.index(of: link.other) == nil { continue }
-                    region.add(next, region.add(link.other, plan), link.origin)
-                }
+                for link in links where !link.origin.isCut { region.add(next, region.add(link.other, plan), link.origin) }
             }
             next += 1
         }
@@ -324,15 +398,22 @@ public struct People: ~Copyable {
     // MARK: Profiles
 
     /// Puts the only part of a profile among the parts, if it is not there.
-    public func takeApart(_ person: ProfileID, _ transaction: inout WriteTransaction) throws(StoreError) {
+    public mutating func takeApart(_ person: ProfileID, _ transaction: inout WriteTransaction) throws(StoreError) {
         let id = person.bytes
         var record: [UInt8] = []
         if let value = try transaction.get(transaction.tables.profiles, id.span) { record = [UInt8](copying: value) }
+        if record.isEmpty { return }
         let part: UInt64
-        do throws(RecordDamage) { part = try ProfileView(record.span).part } catch { return }
+        do throws(RecordDamage) { part = try ProfileView(record.span).part } catch {
+            damaged += 1
+            return
+        }
         if part == 0 { return }
         let keys = try IdentityGraph.keys(of: person, in: transaction)
-        guard let key = keys.first(where: { $0.part(writtenBy: epoch) == part }) ?? keys.first else { return }
+        guard let key = keys.first(where: { $0.part(writtenBy: epoch) == part }) else {
+            damaged += 1
+            return
+        }
         try transaction.put(transaction.tables.parts, ProfileParts.Key(key, epoch).bytes.span, record.span)
     }
 
@@ -344,7 +425,6 @@ public struct People: ~Copyable {
         let tables = transaction.tables
         let keys = try IdentityGraph.keys(of: person, in: transaction)
         var record: [UInt8] = []
-        var choices: [UInt8] = []
         var only: (key: IdentifierKey, epoch: UInt64)?
         var count = 0
         for key in keys {
@@ -355,11 +435,8 @@ public struct People: ~Copyable {
                 only = (key, epoch)
                 try add(part, to: &record, person, attributes, now)
             }
-            let bytes = key.bytes
-            var more: [UInt8] = []
-            if let known = try transaction.get(tables.consentParts, bytes.span) { more = [UInt8](copying: known) }
-            if !more.isEmpty { choices = ConsentRecord.merging(choices.span, more.span) }
         }
+        let choices = try People.choices(under: keys, in: transaction)
         let id = person.bytes
         if record.isEmpty {
             try transaction.delete(tables.profiles, id.span)
@@ -378,6 +455,7 @@ public struct People: ~Copyable {
         } else {
             try transaction.put(tables.consent, id.span, choices.span)
         }
+        if keys.isEmpty { try transaction.delete(tables.damaged, id.span) }
         return !keys.isEmpty
     }
 

@@ -2,6 +2,7 @@
 // the later copy of a part, which has one writer; the newer choice). Afterwards both know the same people, in whichever
 // order they have met, and meeting again changes nothing.
 
+import Cryptography
 import Formats
 import Governance
 import Platform
@@ -29,7 +30,9 @@ extension People {
             if let key = IdentifierKey(key), let person = ProfileID(value) { found.append((key, person)) }
             return true
         }
-        for (key, person) in found where try suppression.time(key.tag, key.digest, in: transaction) == nil {
+        for (key, person) in found {
+            // Of somebody who was erased here the other may know identifiers that were not known here.
+            if try People.isErased(person, other, suppression, transaction) { continue }
             let hasParts = try learnParts(of: key, person, from: other, otherEpoch, &transaction)
             let hasChoices = try People.learnChoices(of: key, from: other, &transaction)
             let (seeds, hasLinks) = try People.learnLinks(of: key, from: other, suppression, &transaction)
@@ -44,6 +47,18 @@ extension People {
             }
         }
         return next
+    }
+
+    private static func isErased(
+        _ person: ProfileID, _ other: borrowing Reader, _ suppression: SuppressionList,
+        _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        var keys: [IdentifierKey] = []
+        try IdentityGraph.forEachIdentifier(of: person, in: other) { tag, digest in
+            if let digest = Digest256(digest) { keys.append(IdentifierKey(tag: tag, digest: digest)) }
+        }
+        for key in keys where try suppression.time(key.tag, key.digest, in: transaction) != nil { return true }
+        return false
     }
 
     private static func learnLinks(

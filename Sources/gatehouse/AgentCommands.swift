@@ -16,7 +16,8 @@ enum ProfileCommand {
           erase     erases them, here and at every destination, and prints the receipt; asks first unless --yes is given
 
           unlink    says that an identifier does not belong to this person: the links that events made to it are cut,
-                    for good, and both people get back what was theirs; --from cuts only the one to that identifier
+                    for good, 64 at a time, and both people get back what was theirs; --from cuts only the one to that
+                    identifier
 
         """
 

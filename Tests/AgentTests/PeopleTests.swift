@@ -252,6 +252,181 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         #expect(other.pipeline.ledger.waiting == 1)
     }
 
+    // MARK: Consent is that of whom the event is counted for
+
+    private func choose(
+        _ device: Device, _ kind: String, _ value: String, granted: Bool, at now: Int64? = nil, source: Bool = true
+    ) {
+        let person = device.person(kind, value)
+        let signal = granted ? ConsentSignal(granted: PurposeSet(purpose: 0)) : ConsentSignal(denied: PurposeSet(purpose: 0))
+        let key = device.key(kind, value)
+        let named = LoggedIdentifier(kindTag: key.tag, digest: key.digest, plainDigest: nil)
+        let time = now ?? device.now
+        device.write { transaction throws(StoreError) in
+            _ = try device.pipeline.takeChoice(signal, of: person, named, actor: [], now: time, &transaction)
+        }
+    }
+
+    private func admitted(_ device: Device, _ body: () -> Void) -> UInt64 {
+        let before = device.pipeline.ledger.admitted
+        body()
+        return device.pipeline.ledger.admitted - before
+    }
+
+    @Test func anEventThatNamesTwoPeopleWhoRefusedIsDenied() {
+        let device = evening()
+        let (ada, phone) = (("user_id", "ada"), ("phone", "49301"))
+        let (ben, other) = (("user_id", "ben"), ("phone", "49302"))
+        device.take(event([ada, phone], id: "1"))
+        device.take(event([ben, other], id: "2"))
+        for (kind, value) in [ada, ben] { choose(device, kind, value, granted: false) }
+        // Ada's number and Ben's phone: no one person, and neither has agreed, whatever the event reports.
+        #expect(admitted(device) { device.take(event([ada, other], at: 1, id: "3")) } == 0)
+        #expect(count(device, "user_id", "ada") == 1)
+    }
+
+    @Test func aStrangerIsNotLetInOnAnothersConsent() {
+        let device = evening()
+        let address = ("email", "home@example.com")
+        device.take(event([("user_id", "ada"), address], id: "1"))
+        let identifiers = device.count { $0.identifiers }
+        // Ben is not known, and the address is Ada's: her grant is not his. Nothing of him is kept.
+        #expect(admitted(device) { device.take(event([("user_id", "ben"), address], at: 1, id: "2", consents: false)) } == 0)
+        #expect(device.pipeline.ledger.waiting == 1)
+        #expect(device.count { $0.identifiers } == identifiers)
+    }
+
+    @Test func aDeniedEventLeavesNoLink() {
+        let device = evening()
+        let (ada, card) = (("user_id", "ada"), ("card", "4711"))
+        device.take(event([ada], id: "1"))
+        device.take(event([card], id: "2"))
+        choose(device, "card", "4711", granted: false)
+        #expect(admitted(device) { device.take(event([ada, card, ("email", "new@example.com")], at: 1, id: "3", consents: false)) } == 0)
+        #expect(device.person("email", "new@example.com") == nil)
+        #expect(device.count { $0.edges } == 0)
+        #expect(!isOne(device, ada, card))
+    }
+
+    @Test func aRevocationIsNotLostWhenTheIdentifierItWasMadeUnderLeaves() {
+        let device = evening()
+        let address = ("email", "home@example.com")
+        device.take(event([("user_id", "ada"), address], at: 10, id: "1"))
+        choose(device, "email", "home@example.com", granted: false)
+        #expect(admitted(device) { device.take(event([("user_id", "ada")], at: 11, id: "2", consents: false)) } == 0)
+        // An older event of Ben's, who has agreed, takes the address away.
+        choose(device, "user_id", "ben", granted: true)
+        device.take(event([("user_id", "ben"), address], at: 5, id: "3"))
+        #expect(admitted(device) { device.take(event([("user_id", "ada")], at: 12, id: "4", consents: false)) } == 0)
+    }
+
+    @Test func aRefusalOfSomebodyWhoWasTakenForAnotherIsTheirs() {
+        let device = evening()
+        let (ada, finder) = (("user_id", "ada"), ("email", "finder@example.com"))
+        device.take(event([ada, ("card", "4711")], at: 0, id: "1"))
+        device.take(event([("card", "4711"), finder], at: 1, id: "2"))
+        choose(device, "user_id", "ada", granted: false, at: device.now - 1000)
+        choose(device, "email", "finder@example.com", granted: false)
+        #expect(device.unlink("email", "finder@example.com") == 1)
+        #expect(admitted(device) { device.take(event([finder], at: 3, id: "3", consents: false)) } == 0)
+        #expect(device.pipeline.ledger.waiting == 0)
+    }
+
+    @Test func aDeniedSignInEndsTheVisitBefore() {
+        let device = evening()
+        let kiosk = ("till", "kiosk-7")
+        device.take(event([("user_id", "ben")], at: 0, id: "0"))
+        choose(device, "user_id", "ben", granted: false)
+        device.take(event([("user_id", "ada"), kiosk], at: 0, id: "1"))
+        device.take(event([("user_id", "ben"), kiosk], at: 5, id: "2"))
+        device.take(event([kiosk], at: 6, id: "3", consents: false))
+        #expect(count(device, "user_id", "ada") == 1)
+    }
+
+    @Test func whatIsGrantedAtAKioskIsNobodysGrant() {
+        let device = evening()
+        let kiosk = ("till", "kiosk-7")
+        device.take(event([("user_id", "ada"), kiosk], at: 0, id: "1"))
+        choose(device, "user_id", "ada", granted: false)
+        device.take("""
+            {"type": "track", "event": "Segment Consent Preference Updated", "anonymousId": "somebody", "messageId": "2",
+            "timestamp": "2026-01-30T12:05:00Z", "context": {\(consent), "device": {"id": "kiosk-7"}}}
+            """)
+        #expect(admitted(device) { device.take(event([("user_id", "ada")], at: 6, id: "3", consents: false)) } == 0)
+    }
+
+    @Test func aChosenRefusalStandsAmongReportedOnes() {
+        let plan = Device(policy).bundle.policy.purposes
+        let (denied, granted) = (
+            ConsentSignal(denied: PurposeSet(purpose: 0)), ConsentSignal(granted: PurposeSet(purpose: 0))
+        )
+        func apply(_ signals: [(ConsentSignal, Int64, ConsentSource)]) -> Bool {
+            var record: [UInt8] = []
+            for (signal, time, source) in signals {
+                let before = record
+                record = ConsentRecord.applying(
+                    signal, at: time, from: source, plan, validDays: [0], to: before.span) ?? before
+            }
+            return ConsentRecord.isGranted(record.span, tag: plan.tags[0], at: 1000)
+        }
+        #expect(!apply([(denied, 90, .event), (denied, 40, .preference), (granted, 99, .event)]))
+        #expect(!apply([(denied, 40, .preference), (denied, 90, .event), (granted, 99, .event)]))
+        #expect(apply([(denied, 90, .event), (denied, 40, .preference), (granted, 99, .preference)]))
+    }
+
+    @Test func aDamagedProfileOfSeveralPartsIsPutTogetherAgain() {
+        let device = evening()
+        let (ada, card) = (("user_id", "ada"), ("card", "4711"))
+        device.take(event([ada], at: 0, id: "1", properties: [#""amount": 10"#]))
+        device.take(event([card], at: 0, id: "2", properties: [#""amount": 5"#]))
+        device.take(event([ada, card], at: 1, id: "3", properties: [#""amount": 100"#]))
+        let id = device.person("user_id", "ada")!.bytes
+        device.write { transaction throws(StoreError) in
+            var record: [UInt8] = []
+            if let value = try transaction.get(transaction.tables.profiles, id.span) { record = [UInt8](copying: value) }
+            record[80] ^= 1
+            try transaction.put(transaction.tables.profiles, id.span, record.span)
+        }
+        device.take(event([card], at: 2, id: "4", properties: [#""amount": 1"#]))
+        #expect(device.attributes("user_id", "ada").contains(#""spent":116.0"#))
+        #expect(device.meters.badRecords.current == 1)
+    }
+
+    @Test func anErasedPersonsIdentifierLeavesTheEventsOfOthers() {
+        let device = evening()
+        let address = ("email", "home@example.com")
+        device.take(event([("user_id", "ada"), address], at: 0, id: "1"))
+        device.take(event([("user_id", "ben"), address], at: 1, id: "2"))
+        let (person, now, key) = (device.person("user_id", "ada")!, device.now, device.key("email", "home@example.com"))
+        device.write { transaction throws(StoreError) in
+            var erasure = try device.pipeline.erase(person, nil, actor: [], now: now, &transaction)
+            try device.pipeline.eraseMore(&erasure, atMost: 1000, now: now, &transaction)
+            #expect(erasure.removedEvents == 1)
+            var found = 0
+            try transaction.scan(transaction.tables.log, from: Span<UInt8>()) { _, value in
+                guard let entry = LogEntryView(value), !entry.header.isErasureNotice else { return true }
+                found += entry.identifierCount
+                for index in 0..<entry.identifierCount where entry.identifier(index).digest == key.digest { found += 100 }
+                return true
+            }
+            #expect(found == 1)
+        }
+    }
+
+    @Test func nobodyErasedComesBackFromAnotherDevice() {
+        let (device, other) = (evening(), evening(epoch: 2))
+        let (ada, card) = (("user_id", "ada"), ("card", "4711"))
+        for each in [device, other] { each.take(event([ada], at: 0, id: "1")) }
+        other.take(event([ada, card], at: 1, id: "2"))
+        let (person, now) = (device.person("user_id", "ada")!, device.now)
+        device.write { transaction throws(StoreError) in
+            _ = try device.pipeline.erase(person, nil, actor: [], now: now, &transaction)
+        }
+        device.learn(from: other)
+        #expect(device.count { $0.identifiers } == 0)
+        #expect(device.count { $0.profiles } == 0)
+    }
+
     // MARK: Limits
 
     @Test func anAddressThatEverybodyUsesIsNobodys() {

@@ -169,6 +169,14 @@ def test_stores_under_another_secret_are_not_merged(bench):
     check("pepper" in done.stderr, done.stderr)
     done = gatehouse("store", "merge", os.path.join(bench.folder, "nowhere"), "--config", a.config)
     equal(done.returncode, 3, done.stdout + done.stderr)
+    with open(os.path.join(b.data, "data.mdb"), "r+b") as file:
+        file.truncate(os.path.getsize(os.path.join(b.data, "data.mdb")) // 2)
+    shutil.copy(os.path.join(a.data, "pepper"), os.path.join(b.data, "pepper"))
+    done = gatehouse("store", "merge", b.data, "--config", a.config)
+    equal(done.returncode, 3, done.stdout + done.stderr)
+    check("cut short" in done.stderr, done.stderr)
+    done = gatehouse("store", "merge", a.data, "--config", a.config)
+    equal(done.returncode, 3, done.stdout + done.stderr)
     done = gatehouse("store", "merge")
     equal(done.returncode, 2, done.stdout + done.stderr)
 
