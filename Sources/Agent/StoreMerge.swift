@@ -26,28 +26,45 @@ extension Upkeep {
         } catch {
             throw UpkeepError(error)
         }
+        let source: Database
+        let otherEpoch: UInt64
         do throws(StoreError) {
-            let source = try Database(reading: other)
-            var reader = try source.makeReader()
-            try reader.begin()
-            let epoch = Array("epoch".utf8)
-            guard let number = try reader.get(reader.tables.meta, epoch.span), let otherEpoch = NumberKey.decode(number) else {
-                throw .badRecord("epoch")
+            source = try Database(reading: other)
+            otherEpoch = try epoch(of: source)
+        } catch {
+            throw UpkeepError(error, other)
+        }
+        let identity: DeviceIdentity
+        do throws(StoreError) {
+            var random = SystemRandom()
+            let database = try Database(folder: folder, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
+            identity = try DeviceIdentity.establish(database, configured: nil, &random)
+            if identity.epoch != otherEpoch {
+                return try merge(source, otherEpoch, into: database, identity, pepper, bundle)
             }
-            let mapBytes = configuration.diskBytes ?? Store.Limits.defaultMapBytes
-            try merge(reader, otherEpoch, into: Database(folder: folder, mapBytes: mapBytes), pepper, bundle)
-            return reader.count(reader.tables.identifiers)
         } catch {
             throw UpkeepError(error, folder)
         }
+        throw UpkeepError("\(other): this is the store itself, or a copy of it: there is nothing to take over")
+    }
+
+    private static func epoch(of source: Database) throws(StoreError) -> UInt64 {
+        var reader = try source.makeReader()
+        try reader.begin()
+        let name = Array("epoch".utf8)
+        guard let number = try reader.get(reader.tables.meta, name.span), let epoch = NumberKey.decode(number) else {
+            throw .badRecord("meta")
+        }
+        return epoch
     }
 
     private static func merge(
-        _ reader: borrowing Reader, _ otherEpoch: UInt64, into database: Database, _ pepper: HMACSHA256, _ bundle: Bundle
-    ) throws(StoreError) {
+        _ source: Database, _ otherEpoch: UInt64, into database: Database, _ identity: DeviceIdentity,
+        _ pepper: HMACSHA256, _ bundle: Bundle
+    ) throws(StoreError) -> Int64 {
+        var reader = try source.makeReader()
+        try reader.begin()
         var random = SystemRandom()
-        let identity = try DeviceIdentity.establish(database, configured: nil, &random)
-        if identity.epoch == otherEpoch { throw .damaged("it is this store, or a copy of it") }
         var people = People(epoch: identity.epoch)
         let policy = bundle.policy
         let now = SystemClock().wallMilliseconds()
@@ -60,6 +77,7 @@ extension Upkeep {
                 random: &random, in: &transaction)
             try transaction.commit()
         }
+        return reader.count(reader.tables.identifiers)
     }
 
     private static func bundle(of configuration: Configuration) throws(UpkeepError) -> Bundle {
