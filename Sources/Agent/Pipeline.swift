@@ -63,6 +63,13 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var updater = ProfileUpdater()
     var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     let surroundings = Surroundings(now: 0)
+    var index = ProfileIndex()
+    /// How many profiles there may be; 0: no bound.
+    var profileLimit: Int64 = 0
+    /// Number of the newest event of tier `realtime`; 0 for none yet.
+    var newestUrgent: UInt64 = 0
+
+    // Of the event under way.
     /// What is kept of the event under way: its root, see `EventPreparer`.
     var kept = JSONDocument()
     private let nothing = JSONDocument()
@@ -73,12 +80,18 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     /// Of `messageID`.
     var messageKey = MessageKey()
     var logged: [LoggedIdentifier] = []
+    /// What it says about purposes, and the person whose it is; see PipelineConsent.swift.
+    var choice = Choice()
+    /// The identifier that it is counted for, and whether it showed that people are others than was thought.
+    var anchor = IdentifierKey(tag: 0, digest: .zero)
+    var hasMoved = false
 
     init(
         _ plans: Plans, _ identity: DeviceIdentity, watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
-        let (accounts, window, chain) = (try Ledger(transaction), try RecentMessages(transaction), try AuditLog(transaction, pepper: pepper))
+        let (accounts, window) = (try Ledger(transaction), try RecentMessages(transaction))
+        let chain = try AuditLog(transaction, pepper: pepper)
         observed = try Observed(plans, watch, transaction)
         ledger = accounts
         recent = window
@@ -112,11 +125,9 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
 
     var policy: Policy { plans.policy }
     var purposes: PurposePlan { policy.purposes }
-    /// Number of the newest event of tier `realtime`; 0 for none yet.
-    var newestUrgent: UInt64 = 0
 
-    /// Takes one event of a submission through; nothing of it is in the transaction unless the outcome is `.admitted` or
-    /// `.quarantined` (or the event changed a consent).
+    /// Takes one event of a submission through. Nothing of it is in the transaction unless the outcome is `.admitted` or
+    /// `.quarantined`, but what it has changed of consents, and that it has ended somebody's visit at a till.
     mutating func process(
         _ submission: Submission, _ event: PreparedEvent, _ envelope: Envelope, in transaction: inout WriteTransaction
     ) throws(StoreError) -> EventOutcome {
@@ -196,17 +207,6 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         case .admitted: ledger.admitted += 1
         }
     }
-
-    /// How many profiles there may be; 0: no bound.
-    var profileLimit: Int64 = 0
-    var index = ProfileIndex()
-
-    /// Whether the event under way showed that people are others than was thought.
-    var hasMoved = false
-    /// The identifier that the event under way is counted for.
-    var anchor = IdentifierKey(tag: 0, digest: .zero)
-    /// What the event under way says about purposes, and the person whose it is; see PipelineConsent.swift.
-    var choice = Choice()
 
     // MARK: Steps
 

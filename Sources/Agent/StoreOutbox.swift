@@ -155,10 +155,15 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         var granted: PurposeSet? = []
         if !isNotice {
             let owner: ProfileID?
-            do throws(StoreError) { owner = try StoreOutbox.person(of: entry, bundle.policy.identifiers, reader) } catch { return false }
+            do throws(StoreError) {
+                owner = try StoreOutbox.person(of: entry, bundle.policy.identifiers, reader)
+            } catch {
+                return false
+            }
             guard let owner else { return false }
             person = owner
-            granted = StoreOutbox.consent(owner, entry.header.purposeTag, target.destination.purposeTag, purposes, surroundings.now, reader)
+            granted = StoreOutbox.consent(
+                owner, entry.header.purposeTag, target.destination.purposeTag, purposes, surroundings.now, reader)
         }
         guard let granted else { return false }
         surroundings.consent = granted

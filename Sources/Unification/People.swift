@@ -23,26 +23,6 @@ public struct Resolution {
     public var refusals: [LinkRefusal] = []
 }
 
-/// Whose an event would be.
-public struct Outlook {
-    /// The person, as far as the store has them; nil for nobody yet.
-    public var person: ProfileID?
-    /// The identifier that the event would be counted for.
-    public var anchor: IdentifierKey
-    /// The event says nothing new about people.
-    public var isSettled = false
-    /// The event would make the person another than the store has: joined with others, or parted from some.
-    var isOther = false
-    /// Those that would be the person's, unless it is settled.
-    var identifiers: [IdentifierKey] = []
-
-    init(person: ProfileID?, anchor: IdentifierKey, isSettled: Bool = false) {
-        self.person = person
-        self.anchor = anchor
-        self.isSettled = isSettled
-    }
-}
-
 /// What an event shows of links.
 public struct LinkEvidence {
     /// When it happened; milliseconds since the epoch, as `now`, when it arrived.
@@ -61,141 +41,11 @@ public struct LinkEvidence {
 public struct People: ~Copyable {
     /// Of the store, by which parts of profiles are told from those of other devices.
     public let epoch: UInt64
-    private var merger = ProfileMerger()
+    var merger = ProfileMerger()
     /// Records that failed their checksum while people were put together: for a counter, which takes them away.
     public var damaged: UInt64 = 0
 
     public init(epoch: UInt64) { self.epoch = epoch }
-
-    // MARK: Finding
-
-    /// The place of the identifier that an event is counted for; nil when it has only shared ones.
-    static func anchor(_ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan) -> Int? {
-        var best: Int?
-        for index in found.indices where !plan.kinds[found[index].kindIndex].isShared {
-            guard let known = best else {
-                best = index
-                continue
-            }
-            let (a, b) = (found[index], found[known])
-            let (isUnique, isOtherUnique) = (plan.kinds[a.kindIndex].isUnique, plan.kinds[b.kindIndex].isUnique)
-            if isUnique != isOtherUnique {
-                if isUnique { best = index }
-            } else if a.kindIndex != b.kindIndex {
-                if a.kindIndex < b.kindIndex { best = index }
-            } else if IdentifierKey(a).isBefore(IdentifierKey(b)) {
-                best = index
-            }
-        }
-        return best
-    }
-
-    /// The person of an event about whom it says nothing new: `resolve` would find them and change nothing. nil for any
-    /// other event.
-    /// - Parameters:
-    ///   - found: the event's identifiers; not empty.
-    ///   - time: when it happened, milliseconds since the epoch.
-    public static func settled(
-        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, at time: Int64,
-        in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> (person: ProfileID, anchor: IdentifierKey)? {
-        guard let place = anchor(found, plan) else {
-            // Each event at a till lets the visit go on.
-            if let user = try sharedUser(found, at: time, transaction) { return user }
-            let key = IdentifierKey(found[0])
-            return try IdentityGraph.profile(of: key, in: transaction).map { ($0, key) }
-        }
-        let key = IdentifierKey(found[place])
-        guard let person = try IdentityGraph.profile(of: key, in: transaction) else { return nil }
-        for index in found.indices where index != place {
-            if plan.kinds[found[index].kindIndex].isShared { continue }
-            let other = IdentifierKey(found[index])
-            if other == key { continue }
-            guard let link = try IdentityLinks.link(key, other, in: transaction), link.time <= time else { return nil }
-        }
-        return (person, key)
-    }
-
-    /// Whose an event with these identifiers would be, without changing anything: what `resolve` would come to.
-    /// - Parameter found: the event's identifiers; not empty.
-    public static func foresee(
-        _ found: [HashedIdentifier], _ plan: IdentifierPlan, _ evidence: LinkEvidence,
-        in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> Outlook {
-        if let known = try settled(found, plan, at: evidence.time, in: transaction) {
-            return Outlook(person: known.person, anchor: known.anchor, isSettled: true)
-        }
-        let key = IdentifierKey(found[anchor(found, plan) ?? 0])
-        let seeds = People.seeds(key, found, plan)
-        var outlook = Outlook(person: try IdentityGraph.profile(of: key, in: transaction), anchor: key)
-        outlook.identifiers = [key]
-        if anchor(found, plan) == nil || seeds.count == 1 { return outlook }
-        let origin = LinkOrigin(time: evidence.time, message: evidence.message)
-        var region = try People.region(around: seeds, plan, showing: origin, transaction)
-        if region.isCut { return outlook }
-        region.partition()
-        outlook.identifiers = []
-        for node in region.nodes where node.group == region.nodes[0].group {
-            outlook.identifiers.append(node.key)
-            guard let person = try IdentityGraph.profile(of: node.key, in: transaction) else { continue }
-            if outlook.person == nil { outlook.person = person }
-            if person != outlook.person { outlook.isOther = true }
-        }
-        if let person = outlook.person, !outlook.isOther {
-            for own in try IdentityGraph.keys(of: person, in: transaction)
-            where !outlook.identifiers.contains(where: { $0 == own }) {
-                outlook.isOther = true
-            }
-        }
-        return outlook
-    }
-
-    /// The choices that hold for the person of an event.
-    public static func choices(of outlook: Outlook, in transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
-        if !outlook.isOther {
-            guard let id = outlook.person?.bytes, let record = try transaction.get(transaction.tables.consent, id.span) else {
-                return []
-            }
-            return [UInt8](copying: record)
-        }
-        return try choices(under: outlook.identifiers, in: transaction)
-    }
-
-    private static func choices(
-        under keys: [IdentifierKey], in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [UInt8] {
-        var choices: [UInt8] = []
-        for key in keys {
-            let bytes = key.bytes
-            guard let more = try transaction.get(transaction.tables.consentParts, bytes.span) else { continue }
-            choices = ConsentRecord.merging(choices.span, more)
-        }
-        return choices
-    }
-
-    /// The identifiers of an event that it links, the one that it is counted for first.
-    private static func seeds(
-        _ key: IdentifierKey, _ found: [HashedIdentifier], _ plan: IdentifierPlan
-    ) -> [IdentifierKey] {
-        var seeds = [key]
-        for identifier in found where !plan.kinds[identifier.kindIndex].isShared {
-            let other = IdentifierKey(identifier)
-            if !seeds.contains(where: { $0 == other }) { seeds.append(other) }
-        }
-        return seeds
-    }
-
-    private static func sharedUser(
-        _ found: [HashedIdentifier], at time: Int64, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> (person: ProfileID, anchor: IdentifierKey)? {
-        for identifier in found {
-            guard let user = try SharedVisit.user(of: IdentifierKey(identifier), at: time, in: transaction),
-                let person = try IdentityGraph.profile(of: user, in: transaction)
-            else { continue }
-            return (person, user)
-        }
-        return nil
-    }
 
     // MARK: Resolving
 
@@ -245,38 +95,6 @@ public struct People: ~Copyable {
         var resolution = Resolution(profile: profile, anchor: key)
         resolution.isNew = true
         return resolution
-    }
-
-    /// Ends the visits of others at the shared things of an event that names a person, whatever becomes of the event.
-    public static func endVisits(
-        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, of person: ProfileID?,
-        in transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        if transaction.count(transaction.tables.visits) == 0 || anchor(found, plan) == nil { return }
-        for identifier in found where plan.kinds[identifier.kindIndex].isShared {
-            let key = IdentifierKey(identifier).bytes
-            var user: IdentifierKey?
-            if let value = try transaction.get(transaction.tables.visits, key.span) { user = IdentifierKey(value, at: 16) }
-            guard let user else { continue }
-            let isSame = try IdentityGraph.profile(of: user, in: transaction) == person && person != nil
-            if !isSame { try transaction.delete(transaction.tables.visits, key.span) }
-        }
-    }
-
-    /// Takes note of who uses the shared things of an event.
-    public static func noteVisits(
-        _ found: [HashedIdentifier], of user: IdentifierKey, _ plan: borrowing IdentifierPlan, at time: Int64, now: Int64,
-        in transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        for identifier in found where plan.kinds[identifier.kindIndex].isShared {
-            let thing = IdentifierKey(identifier)
-            if thing != user { try SharedVisit.note(thing, user, at: time, now: now, in: &transaction) }
-        }
-    }
-
-    /// Forgets who used which shared thing, once that is over.
-    public static func forgetVisits(now: Int64, in transaction: inout WriteTransaction) throws(StoreError) {
-        try SharedVisit.removeOld(now: now, in: &transaction)
     }
 
     /// Cuts the links of an identifier: by a person's word, they were wrong.
@@ -339,7 +157,7 @@ public struct People: ~Copyable {
 
     /// The identifiers that links hold together with these.
     /// - Parameter new: the link that an event would show between the first of the seeds and each other; nil for none.
-    private static func region(
+    static func region(
         around seeds: [IdentifierKey], _ plan: IdentifierPlan, showing new: LinkOrigin?,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> IdentityRegion {
@@ -393,133 +211,5 @@ public struct People: ~Copyable {
             after.append(person)
         }
         return after
-    }
-
-    // MARK: Profiles
-
-    /// Puts the only part of a profile among the parts, if it is not there.
-    public mutating func takeApart(_ person: ProfileID, _ transaction: inout WriteTransaction) throws(StoreError) {
-        let id = person.bytes
-        var record: [UInt8] = []
-        if let value = try transaction.get(transaction.tables.profiles, id.span) { record = [UInt8](copying: value) }
-        if record.isEmpty { return }
-        let part: UInt64
-        do throws(RecordDamage) { part = try ProfileView(record.span).part } catch {
-            damaged += 1
-            return
-        }
-        if part == 0 { return }
-        let keys = try IdentityGraph.keys(of: person, in: transaction)
-        guard let key = keys.first(where: { $0.part(writtenBy: epoch) == part }) else {
-            damaged += 1
-            return
-        }
-        try transaction.put(transaction.tables.parts, ProfileParts.Key(key, epoch).bytes.span, record.span)
-    }
-
-    /// Makes a person's profile and choices of the parts of their identifiers.
-    /// - Returns: false for one who has no identifiers any more, and of whom nothing is left.
-    public mutating func putTogether(
-        _ person: ProfileID, _ attributes: AttributePlan, now: Int64, _ transaction: inout WriteTransaction
-    ) throws(StoreError) -> Bool {
-        let tables = transaction.tables
-        let keys = try IdentityGraph.keys(of: person, in: transaction)
-        var record: [UInt8] = []
-        var only: (key: IdentifierKey, epoch: UInt64)?
-        var count = 0
-        for key in keys {
-            var parts: [(UInt64, [UInt8])] = []
-            try ProfileParts.forEach(of: key, in: transaction) { epoch, value in parts.append((epoch, [UInt8](copying: value))) }
-            for (epoch, part) in parts {
-                count += 1
-                only = (key, epoch)
-                try add(part, to: &record, person, attributes, now)
-            }
-        }
-        let choices = try People.choices(under: keys, in: transaction)
-        let id = person.bytes
-        if record.isEmpty {
-            try transaction.delete(tables.profiles, id.span)
-        } else {
-            // A single part of our own is the profile again.
-            var part: UInt64 = 0
-            if count == 1, let only, only.epoch == epoch {
-                part = only.key.part(writtenBy: epoch)
-                try transaction.delete(tables.parts, ProfileParts.Key(only.key, epoch).bytes.span)
-            }
-            ProfileRecord.relabel(&record, person, part: part)
-            try transaction.put(tables.profiles, id.span, record.span)
-        }
-        if choices.isEmpty {
-            try transaction.delete(tables.consent, id.span)
-        } else {
-            try transaction.put(tables.consent, id.span, choices.span)
-        }
-        if keys.isEmpty { try transaction.delete(tables.damaged, id.span) }
-        return !keys.isEmpty
-    }
-
-    private mutating func add(
-        _ part: [UInt8], to record: inout [UInt8], _ person: ProfileID, _ attributes: AttributePlan, _ now: Int64
-    ) throws(StoreError) {
-        do throws(RecordDamage) {
-            if record.isEmpty {
-                _ = try ProfileView(part.span)
-                record = part
-            } else {
-                try merger.merge(record.span, part.span, id: person, plan: attributes, now: now)
-                record = merger.record
-            }
-        } catch {
-            damaged += 1
-        }
-    }
-
-    /// The part of a profile that this device has counted for an identifier; empty: none lies apart.
-    public func part(of key: IdentifierKey, in transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
-        let bytes = ProfileParts.Key(key, epoch).bytes
-        guard let value = try transaction.get(transaction.tables.parts, bytes.span) else { return [] }
-        return [UInt8](copying: value)
-    }
-
-    public func putPart(
-        _ record: Span<UInt8>, of key: IdentifierKey, in transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        try transaction.put(transaction.tables.parts, ProfileParts.Key(key, epoch).bytes.span, record)
-    }
-
-    /// Adds a choice to those that were made under an identifier.
-    /// - Returns: whether that was news.
-    @discardableResult
-    public static func addChoices(
-        _ choices: Span<UInt8>, of key: IdentifierKey, in transaction: inout WriteTransaction
-    ) throws(StoreError) -> Bool {
-        let bytes = key.bytes
-        let parts = transaction.tables.consentParts
-        var known: [UInt8] = []
-        if let value = try transaction.get(parts, bytes.span) { known = [UInt8](copying: value) }
-        let merged = known.isEmpty ? [UInt8](copying: choices) : ConsentRecord.merging(known.span, choices)
-        if equal(merged.span, known.span) { return false }
-        try transaction.put(parts, bytes.span, merged.span)
-        return true
-    }
-
-    /// Notes a person's new choices with their identifiers, by which they go with whoever these turn out to belong to: a grant
-    /// with the one under which it was made, a refusal with all of them. Whoever is parted from the person later has not
-    /// granted it, and the refusal is not lost.
-    /// - Parameter choices: those that are new; `key`: the identifier under which they were made.
-    public static func note(
-        _ choices: Span<UInt8>, of person: ProfileID, under key: IdentifierKey, in transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        let keys = try IdentityGraph.keys(of: person, in: transaction)
-        let refusals = ConsentRecord.refusals(of: choices)
-        let isOwn = keys.contains { $0 == key }
-        for (place, other) in keys.enumerated() {
-            if isOwn ? other == key : place == 0 {
-                try addChoices(choices, of: other, in: &transaction)
-            } else if ConsentRecord.isAnything(refusals.span) {
-                try addChoices(refusals.span, of: other, in: &transaction)
-            }
-        }
     }
 }

@@ -96,3 +96,37 @@ enum SharedVisit {
         return leaving.count
     }
 }
+
+extension People {
+    /// Ends the visits of others at the shared things of an event that names a person, whatever becomes of the event.
+    public static func endVisits(
+        _ found: [HashedIdentifier], _ plan: borrowing IdentifierPlan, of person: ProfileID?,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if transaction.count(transaction.tables.visits) == 0 || anchor(found, plan) == nil { return }
+        for identifier in found where plan.kinds[identifier.kindIndex].isShared {
+            let key = IdentifierKey(identifier).bytes
+            var user: IdentifierKey?
+            if let value = try transaction.get(transaction.tables.visits, key.span) { user = IdentifierKey(value, at: 16) }
+            guard let user else { continue }
+            let isSame = try IdentityGraph.profile(of: user, in: transaction) == person && person != nil
+            if !isSame { try transaction.delete(transaction.tables.visits, key.span) }
+        }
+    }
+
+    /// Takes note of who uses the shared things of an event.
+    public static func noteVisits(
+        _ found: [HashedIdentifier], of user: IdentifierKey, _ plan: borrowing IdentifierPlan, at time: Int64, now: Int64,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        for identifier in found where plan.kinds[identifier.kindIndex].isShared {
+            let thing = IdentifierKey(identifier)
+            if thing != user { try SharedVisit.note(thing, user, at: time, now: now, in: &transaction) }
+        }
+    }
+
+    /// Forgets who used which shared thing, once that is over.
+    public static func forgetVisits(now: Int64, in transaction: inout WriteTransaction) throws(StoreError) {
+        try SharedVisit.removeOld(now: now, in: &transaction)
+    }
+}
