@@ -119,12 +119,37 @@ extension Pipeline {
             if let person = choice.person, changed != nil {
                 try changeConsent(of: person, choice, at: event.timestamp, now: envelope.receivedAt, &transaction)
             }
+            try spreadRefusals(of: effective, envelope.receivedAt, &transaction)
             let mayWait = policy.consent.waitMilliseconds > 0 && choice.source != .preference
             if mayWait, !ConsentRecord.isDecided(effective.span, tag: tag) { return false }
         } catch {
             throw .store(error)
         }
         throw .outcome(.denied)
+    }
+
+    /// A denied event leaves no link behind. But it has shown that people are one, of whom one has refused something: the
+    /// refusal is from then on that of all of them.
+    private mutating func spreadRefusals(
+        of joint: [UInt8], _ now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let outlook = choice.outlook, outlook.isOther else { return }
+        let refusals = ConsentRecord.refusals(of: joint.span)
+        if !ConsentRecord.isAnything(refusals.span) { return }
+        for person in try People.people(of: outlook, in: transaction) {
+            let record = try consentRecord(of: person, transaction)
+            let changed = ConsentRecord.merging(record.span, refusals.span)
+            if changed == record { continue }
+            let id = person.bytes
+            try transaction.put(transaction.tables.consent, id.span, changed.span)
+            try People.note(refusals.span, of: person, under: outlook.anchor, in: &transaction)
+            try audit.append(
+                .consent, actor: Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
+            ) { line in
+                line.key("from")
+                line.string("joined")
+            }
+        }
     }
 
     /// What the person of the event under way has chosen.

@@ -14,7 +14,7 @@ public struct Outlook {
     /// The event says nothing new about people.
     public var isSettled = false
     /// The event would make the person another than the store has: joined with others, or parted from some.
-    var isOther = false
+    public var isOther = false
     /// Those that would be the person's, unless it is settled.
     var identifiers: [IdentifierKey] = []
 
@@ -105,6 +105,18 @@ extension People {
             }
         }
         return outlook
+    }
+
+    /// The people who would be that one.
+    public static func people(
+        of outlook: Outlook, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [ProfileID] {
+        var people: [ProfileID] = []
+        for key in outlook.identifiers {
+            guard let person = try IdentityGraph.profile(of: key, in: transaction) else { continue }
+            if !people.contains(person) { people.append(person) }
+        }
+        return people
     }
 
     /// The choices that hold for the person of an event.

@@ -306,6 +306,9 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         #expect(device.person("email", "new@example.com") == nil)
         #expect(device.count { $0.edges } == 0)
         #expect(!isOne(device, ada, card))
+        // But it has shown that Ada is somebody who has refused.
+        #expect(admitted(device) { device.take(event([ada], at: 2, id: "4", consents: false)) } == 0)
+        #expect(device.pipeline.ledger.waiting == 0)
     }
 
     @Test func aRevocationIsNotLostWhenTheIdentifierItWasMadeUnderLeaves() {

@@ -51,7 +51,7 @@ def test_commands_without_an_agent_and_with_wrong_command_lines(bench):
         done = run(agent, *command, code=3)
         check("Is the agent running?" in done.stderr and str(agent.port) in done.stderr, done.stderr)
         equal(done.stdout, "", "output")
-    for command in (("profile",), ("profile", "show"), ("profile", "unlink", "user_id:zora"), ("profile", "show", "a", "b"),
+    for command in (("profile",), ("profile", "show"), ("profile", "unlink"), ("profile", "show", "a", "b"),
                     ("quarantine", "show"), ("quarantine", "show", "--all"), ("quarantine", "release", "0"),
                     ("quarantine", "delete", "1", "--all"), ("quarantine", "list", "1"), ("erasures", "zora"),
                     ("status", "now"), ("status", "--yes"), ("profile", "show", "user_id:1", "--token", "zora"),
