@@ -85,7 +85,7 @@ extension Pipeline {
         let (id, part) = (person.bytes, anchor.part(writtenBy: people.epoch))
         var whole = try partOfProfile(id.span, &transaction)
         if whole == .unreadable { return }
-        if whole == .missing {
+        if whole == .damaged {
             // What was damaged may lie there in parts as well.
             _ = try people.putTogether(person, policy.attributes, now: surroundings.now, &transaction)
             whole = try partOfProfile(id.span, &transaction)
@@ -95,7 +95,7 @@ extension Pipeline {
             if number != 0 { try people.takeApart(person, &transaction) }
             origin.part = 0
         }
-        if whole != .missing, let old = try transaction.get(profiles, id.span) {
+        if case .part = whole, let old = try transaction.get(profiles, id.span) {
             compute(old, person, origin)
         } else {
             compute(Span<UInt8>(), person, origin)
@@ -110,7 +110,7 @@ extension Pipeline {
     /// What is under a person's id in `profiles`. A record that fails its checksum is set aside and counted: the person begins
     /// anew. One of a later version is left alone.
     private enum Whole: Equatable {
-        case missing, unreadable
+        case missing, damaged, unreadable
         case part(UInt64)
     }
 
@@ -126,7 +126,7 @@ extension Pipeline {
             return .missing
         }
         try transaction.put(transaction.tables.damaged, id, damaged.span)
-        return .missing
+        return .damaged
     }
 
     /// Leaves the new record in `updater`.

@@ -90,9 +90,11 @@ enum IdentityLinks {
     }
 
     /// The links of an identifier, by the other end's key.
-    /// - Parameter atMost: how many of them.
+    /// - Parameters:
+    ///   - atMost: how many of them.
+    ///   - withCut: those that were cut, too.
     static func links(
-        of identifier: IdentifierKey, atMost: Int, in transaction: borrowing WriteTransaction
+        of identifier: IdentifierKey, atMost: Int, withCut: Bool = true, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> [(other: IdentifierKey, origin: LinkOrigin)] {
         var list: [(other: IdentifierKey, origin: LinkOrigin)] = []
         let prefix = identifier.bytes
@@ -100,23 +102,9 @@ enum IdentityLinks {
             guard list.count < atMost, key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else {
                 return false
             }
-            if let other = IdentifierKey(key, at: 36), let origin = LinkOrigin(value) { list.append((other, origin)) }
-            return true
-        }
-        return list
-    }
-
-    /// The links of an identifier that are not cut.
-    static func uncut(
-        of identifier: IdentifierKey, atMost: Int, in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [(other: IdentifierKey, origin: LinkOrigin)] {
-        var list: [(other: IdentifierKey, origin: LinkOrigin)] = []
-        let prefix = identifier.bytes
-        try transaction.scan(transaction.tables.edges, from: prefix.span) { key, value in
-            guard list.count < atMost, key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else {
-                return false
+            if let other = IdentifierKey(key, at: 36), let origin = LinkOrigin(value), withCut || !origin.isCut {
+                list.append((other, origin))
             }
-            if let other = IdentifierKey(key, at: 36), let origin = LinkOrigin(value), !origin.isCut { list.append((other, origin)) }
             return true
         }
         return list

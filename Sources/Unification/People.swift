@@ -28,6 +28,7 @@ public struct LinkEvidence {
     /// When it happened; milliseconds since the epoch, as `now`, when it arrived.
     public var time: Int64
     public var now: Int64
+    /// Which event it is.
     public var message: EventHash
 
     public init(time: Int64, now: Int64, message: EventHash) {
@@ -106,7 +107,8 @@ public struct People: ~Copyable {
     ) throws(StoreError) -> (cut: Int, resolution: Resolution) {
         var resolution = Resolution(profile: .nobody, anchor: key)
         var seeds = [key]
-        for link in try IdentityLinks.uncut(of: key, atMost: other == nil ? Limits.linksCutAtOnce : Int.max, in: transaction)
+        let atMost = other == nil ? Limits.linksCutAtOnce : Int.max
+        for link in try IdentityLinks.links(of: key, atMost: atMost, withCut: false, in: transaction)
         where other == nil || link.other == other {
             var origin = link.origin
             origin.isCut = true

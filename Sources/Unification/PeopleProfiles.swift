@@ -15,6 +15,7 @@ extension People {
         let part: UInt64
         do throws(RecordDamage) { part = try ProfileView(record.span).part } catch {
             damaged += 1
+            try transaction.put(transaction.tables.damaged, id.span, record.span)
             return
         }
         if part == 0 { return }
@@ -68,7 +69,7 @@ extension People {
         return !keys.isEmpty
     }
 
-    fileprivate mutating func add(
+    private mutating func add(
         _ part: [UInt8], to record: inout [UInt8], _ person: ProfileID, _ attributes: AttributePlan, _ now: Int64
     ) throws(StoreError) {
         do throws(RecordDamage) {
