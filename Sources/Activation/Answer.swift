@@ -64,6 +64,11 @@ struct DecisionID: Equatable, Sendable {
 
 /// Answers of one policy that were written lately.
 struct AnswerMemo {
+    /// Names of what every answer says about itself.
+    static let metadata: [StaticString] = [
+        "bundle", "consent", "rule", "yieldsTo", "id", "bundleAgeSeconds", "profileAgeSeconds",
+    ]
+
     struct Entry {
         var choice: Choice?
         var text: [UInt8] = []
@@ -113,6 +118,8 @@ struct AnswerMemo {
         writer.string(variant.name)
         writer.key("metadata")
         writer.beginObject()
+        let metadata = decision.metadata
+        if !metadata.isEmpty { writer.raw(metadata.span) }
         writer.key("bundle")
         writer.uint(policy.version)
         writer.key("consent")

@@ -330,9 +330,12 @@ public struct Decider: ~Copyable {
     ) -> Choice {
         var choice = Choice(decision: number, variant: decision.defaultVariant)
         if !decision.isEnabled {
+            // Whoever asks goes on as if there were no flag.
+            choice.variant = decision.variants.count - 1
             choice.reason = .disabled
             return choice
         }
+        if decision.rules.isEmpty { choice.reason = .always }
         if let purpose = decision.purpose {
             guard consent.contains(PurposeSet(purpose: purpose)) else {
                 choice.consent = .denied

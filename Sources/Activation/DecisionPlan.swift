@@ -45,7 +45,11 @@ struct Variant: Sendable {
     /// Its value as JSON text, ready to be answered; `null`: the default of the code that asks holds.
     let json: [UInt8]
 
+    /// Leaves the value to the code that asks, whose default is its own.
     var isCodeDefault: Bool { json.count == 4 && json[0] == UInt8(ascii: "n") }
+
+    /// What a decision without `default` comes to.
+    static let codeDefault = Variant(name: Array("default".utf8), json: Array("null".utf8))
 }
 
 /// One decision: an OpenFeature flag. Immutable; a class, so that answering copies one reference.
@@ -55,7 +59,10 @@ public final class Decision: Sendable {
     /// Number of the purpose that it needs; nil for one that sees no person.
     public let purpose: Int?
     let variants: [Variant]
+    /// The variant where no rule matches; that behind all others leaves it to the code that asks.
     let defaultVariant: Int
+    /// What the bundle says in `metadata`: members of a JSON object, ready to be answered; empty for none.
+    let metadata: [UInt8]
     let isEnabled: Bool
     let rules: [Rule]
     /// The conditions of the first rules, up to one without a condition: expressions of the policy's program, in order.
@@ -69,14 +76,15 @@ public final class Decision: Sendable {
     let priority: Int
 
     init(
-        key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, isEnabled: Bool, rules: [Rule],
-        needs: UInt64, schedule: Int?, slot: [UInt8]?, priority: Int
+        key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, metadata: [UInt8], isEnabled: Bool,
+        rules: [Rule], needs: UInt64, schedule: Int?, slot: [UInt8]?, priority: Int
     ) {
         self.key = key
         tag = NameTag.of(key.span)
         self.purpose = purpose
         self.variants = variants
         self.defaultVariant = defaultVariant
+        self.metadata = metadata
         self.isEnabled = isEnabled
         self.rules = rules
         self.needs = needs
@@ -210,7 +218,7 @@ struct DecisionPlanReader {
     ) {
         reader.refuseOthers(
             document, settings,
-            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority"] + Schedule.members,
+            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata"] + Schedule.members,
             of: "a decision")
         if let cap = document.member(settings, "cap") {
             reader.report(document, cap, "cap is not supported yet; without it the decision is served without a cap")
@@ -231,12 +239,15 @@ struct DecisionPlanReader {
             reader.report(document, settings, "a decision needs variants, at most \(Limits.variants): variants: { off: false, on: true }")
             return
         }
-        guard let standard = document.member(settings, "default"), let defaultVariant = find(document, standard, variants)
-        else {
-            reader.report(
-                document, document.member(settings, "default") ?? settings, "default must name one of the variants")
-            return
+        var defaultVariant = variants.count
+        if let standard = document.member(settings, "default"), !document.isNull(standard) {
+            guard let number = find(document, standard, variants) else {
+                reader.report(document, standard, "default must name one of the variants; without it the code that asks has its own")
+                return
+            }
+            defaultVariant = number
         }
+        variants.append(Variant.codeDefault)
         let schedule = Schedule(document, settings, &reader)
         var scheduled: Int?
         if !schedule.source.isEmpty {
@@ -265,8 +276,30 @@ struct DecisionPlanReader {
         plan.decisions.append(
             Decision(
                 key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
-                isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs),
+                metadata: readMetadata(document, settings, &reader), isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs),
                 schedule: scheduled, slot: slot, priority: Int(reader.integer(document, settings, "priority", 0...9) ?? 0)))
+    }
+
+    /// What people want to read beside the value (OpenFeature's flag metadata): texts, numbers and truth values.
+    private func readMetadata(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, _ reader: inout PlanReader
+    ) -> [UInt8] {
+        guard let section = reader.object(document, settings, "metadata") else { return [] }
+        var writer = JSONWriter()
+        var key = document.firstChild(section)
+        while let name = key, let value = document.next(name) {
+            key = document.next(value)
+            var isTaken = false
+            for own in AnswerMemo.metadata where document.equals(name, own) { isTaken = true }
+            if isTaken { reader.report(document, name, "every answer has metadata of this name; choose another") }
+            switch document.kind(value) {
+            case .string, .bool, .integer, .number:
+                writer.key(document.bytes(name))
+                writer.value(document, value)
+            default: reader.report(document, value, "metadata is a map of names and texts, numbers or truth values")
+            }
+        }
+        return writer.bytes
     }
 
     /// The place that a decision competes for.

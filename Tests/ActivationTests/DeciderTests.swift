@@ -135,7 +135,7 @@ struct Bench: ~Copyable {
             """)
         var bench = try Bench()
         for (key, n, variant, reason) in [
-            ("middle", 1, "a", "TARGETING_MATCH"), ("middle", 2, "b", "STATIC"), ("none", 1, "off", "DEFAULT"),
+            ("middle", 1, "a", "TARGETING_MATCH"), ("middle", 2, "b", "STATIC"), ("none", 1, "off", "STATIC"),
             ("only", 1, "a", "STATIC"), ("conditions", 1, "a", "TARGETING_MATCH"), ("conditions", 2, "off", "DEFAULT"),
         ] {
             let answer = bench.ask(policy, key, "{\"n\": \(n), \"zero\": 0}")

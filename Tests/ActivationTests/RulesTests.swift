@@ -80,7 +80,25 @@ import Testing
         let policy = try policy("version: 1\ndecisions:\n  d: { variants: { code: null, on: 0.50 }, default: code }")
         #expect(
             bench.ask(policy, "d")
-                == #"{"key":"d","reason":"DEFAULT","variant":"code","metadata":{"bundle":1,"consent":"not needed"}}"#)
+                == #"{"key":"d","reason":"STATIC","variant":"code","metadata":{"bundle":1,"consent":"not needed"}}"#)
+    }
+
+    @Test func aDecisionMayBeOffOrHaveNoDefault() throws {
+        var bench = try Bench()
+        let policy = try policy(
+            """
+            version: 1
+            decisions:
+              none: { variants: { on: 1 }, rules: [ { when: has(context.n), serve: on } ] }
+              off: { enabled: false, variants: { on: 1 }, default: on, metadata: { team: shop, weight: 0.5 } }
+            """)
+        #expect(
+            bench.ask(policy, "none")
+                == #"{"key":"none","reason":"DEFAULT","variant":"default","metadata":{"bundle":1,"consent":"not needed"}}"#)
+        #expect(bench.ask(policy, "none", "{\"n\": 1}").contains(#""value":1,"reason":"TARGETING_MATCH","variant":"on""#))
+        #expect(
+            bench.ask(policy, "off")
+                == #"{"key":"off","reason":"DISABLED","variant":"default","metadata":{"team":"shop","weight":0.5,"bundle":1,"consent":"not needed"}}"#)
     }
 
     @Test func peopleOutsideAPartOfTheGroupComeToTheNextRule() throws {
@@ -126,6 +144,7 @@ import Testing
             ("    days: [monday]", "8:11", "mon, tue"), ("    zone: 'x\"y'", "8:11", "Europe/Berlin"),
             ("    slot: s", "8:11", "sees no person"), ("    priority: 3", "8:15", "without a slot"),
             ("    rules: [ { when: 'context.n +', hours: 09:00-10:00, serve: a } ]", "8:22", "1:12"),
+            ("    metadata: { id: x }", "8:17", "of this name"), ("    metadata: { x: [1] }", "8:20", "truth values"),
             ("    rules: [ { group: { g: 40 }, serve: a } ]", "8:23", "in percent"),
             ("    rules: [ { group: { g: 50-40 }, serve: a } ]", "8:23", "in percent"),
         ] {
