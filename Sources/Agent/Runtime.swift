@@ -245,7 +245,8 @@ public final class Runtime {
         pipeline.profileLimit = configuration.profiles ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
-            bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub, pipeline: pipeline)
+            bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub,
+            historyBytes: configuration.historyBytes, pipeline: pipeline)
         return try Thread.spawn { writer.run() }
     }
 

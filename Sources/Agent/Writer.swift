@@ -156,6 +156,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let health: Health
     private let clock: Time
     private let isHub: Bool
+    /// What the log may take of events that every destination has.
+    private let historyBytes: Int64
     private var pipeline: Pipeline<Random>
     /// Those in force.
     private var plans: Plans
@@ -180,7 +182,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        pipeline: consuming Pipeline<Random>
+        historyBytes: Int64, pipeline: consuming Pipeline<Random>
     ) {
         self.database = database
         self.intake = intake
@@ -192,6 +194,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.health = health
         self.clock = clock
         self.isHub = isHub
+        self.historyBytes = historyBytes
         plans = bundles.current.plans
         self.pipeline = pipeline
     }
@@ -203,7 +206,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue { continue }
+            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue && !isRecomputationDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -226,6 +229,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
+
+    /// Whether events of the log are to be counted once more.
+    private var isRecomputationDue: Bool { pipeline.isRecomputationDue(clock.monotonicNanoseconds()) }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -260,13 +266,15 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var audit: AuditLog
         var suppression: SuppressionList
         var retention: Retention
+        var recomputation: Recomputation
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, retention: pipeline.retention, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention,
+            recomputation: pipeline.recomputation, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -276,6 +284,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
         pipeline.retention = mark.retention
+        pipeline.recomputation = mark.recomputation
         erasures = mark.erasures
     }
 
@@ -318,6 +327,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
+                try recompute(&transaction)
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
@@ -737,6 +747,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
             line.key("bundle")
             line.uint(version)
         }
+        if !isHub { try pipeline.noteAttributes(clock.wallMilliseconds(), &transaction) }
+    }
+
+    /// One step of what new attributes want of the log. Of whoever is being erased nothing may come back: that goes first.
+    private func recompute(_ transaction: inout WriteTransaction) throws(StoreError) {
+        if !pipeline.isRecomputing || erasures.contains(where: { $0.state == .erasing }) { return }
+        try pipeline.recompute(
+            plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
     }
 
     // MARK: Cursors and trimming
@@ -756,9 +774,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
         needsTrim = true
     }
 
-    /// Removes what every destination has passed, a little at a time. A hub keeps what has arrived.
+    /// Removes what every destination has passed where the log has no room for it, a little at a time, oldest first: of what is
+    /// delivered it keeps `historyBytes`, for attributes to come. A hub keeps what has arrived.
     private func trim(_ transaction: inout WriteTransaction) throws(StoreError) {
-        guard needsTrim, !isHub else {
+        let log = transaction.tables.log
+        guard needsTrim || isTooLarge(log, transaction), !isHub else {
             needsTrim = false
             return
         }
@@ -772,9 +792,43 @@ final class Writer<Time: Clock, Random: RandomSource> {
             erasures[index] = erasure
         }
         erasures.removeAll { $0.state == .done }
-        let removed = try transaction.deleteNumbers(
-            transaction.tables.log, below: lowest, atMost: Limits.trimmedPerCommit)
-        needsTrim = removed == Limits.trimmedPerCommit
+        var removed = 0
+        var isThere = true
+        while isThere, removed < Limits.trimmedPerCommit, isTooLarge(log, transaction) {
+            isThere = try transaction.deleteNumbers(log, below: lowest, atMost: Limits.trimmedAtOnce) == Limits.trimmedAtOnce
+            removed += Limits.trimmedAtOnce
+        }
+        needsTrim = isThere && removed == Limits.trimmedPerCommit
+        if try forgetPlainDigests(below: lowest, &transaction) { needsTrim = true }
+    }
+
+    private func isTooLarge(_ log: Table, _ transaction: borrowing WriteTransaction) -> Bool {
+        room.isShort || transaction.bytes(of: log) > historyBytes
+    }
+
+    private let plainKey = Array("plain".utf8)
+
+    /// Takes hashes without a key out of entries that every destination has passed: they are kept for no other (promise P3).
+    /// - Returns: whether there are more such entries.
+    private func forgetPlainDigests(
+        below lowest: UInt64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let (tables, plainKey) = (transaction.tables, self.plainKey)
+        var start = try transaction.firstNumber(tables.log) ?? lowest
+        if let value = try transaction.get(tables.meta, plainKey.span) { start = max(start, NumberKey.decode(value) ?? 0) }
+        if start >= lowest { return false }
+        let end = min(lowest, start + UInt64(Limits.sweptPerStep))
+        var entry: [UInt8] = []
+        for number in start..<end {
+            let key = NumberKey(number)
+            entry.removeAll(keepingCapacity: true)
+            if let value = try transaction.get(tables.log, key.bytes.span), let view = LogEntryView(value), view.hasPlainDigests {
+                view.encode(without: [], withPlain: false, into: &entry)
+            }
+            if !entry.isEmpty { try transaction.put(tables.log, key.bytes.span, entry.span) }
+        }
+        try transaction.put(tables.meta, plainKey.span, NumberKey(end).bytes.span)
+        return end < lowest
     }
 
     // MARK: The hub

@@ -46,6 +46,14 @@ public final class Meters: Sendable {
     public let purgedAttributes = Counter()
     public let purgedEvents = Counter()
     public let purgedQuarantined = Counter()
+    /// Entries of the log that were counted once more for attributes that are new: those that said something about one, those
+    /// that did not, those of people who do not grant it any more or are not there, and those that are gone or cannot be read.
+    public let recomputeCounted = Counter()
+    public let recomputeUnchanged = Counter()
+    public let recomputeDenied = Counter()
+    public let recomputeMissing = Counter()
+    /// Entries of the log that are yet to be counted once more.
+    public let recomputePending = Gauge()
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
     public let commits = Counter()

@@ -460,6 +460,13 @@ public struct WriteTransaction: ~Copyable {
         return Int64(status.ms_entries)
     }
 
+    /// Bytes of the pages that a table's entries take.
+    public borrowing func bytes(of table: Table) -> Int64 {
+        var status = MDB_stat()
+        mdb_stat(transaction!, table.handle, &status)
+        return Int64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages) * Int64(status.ms_psize)
+    }
+
     /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile.
     public borrowing func scan(
         _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool

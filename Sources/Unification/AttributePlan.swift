@@ -99,7 +99,7 @@ public struct Attribute: Sendable {
     public let name: [UInt8]
     public let type: AttributeType
     let scope: AttributeScope
-    /// FNV-1a of name, type, window and scope: another meaning is another attribute.
+    /// FNV-1a of name, type, rules, window and scope: another meaning is another attribute.
     let tag: UInt32
     let form: StateForm
     let policy: StatePolicy
@@ -395,6 +395,8 @@ private struct Draft {
     let readsProfile: Bool
     let isRestricted: Bool
     let scope: AttributeScope
+    /// Of `when` and `value`.
+    private let rules: UInt32
     var condition: Int?
     var value: Int?
     var valueType = CEL.`Type`.dyn
@@ -450,6 +452,10 @@ private struct Draft {
         self.policy = policy
         isRestricted = reader.flag(document, node, "restricted") ?? false
         readsProfile = Draft.mentionsProfile(document, conditionNode) || Draft.mentionsProfile(document, valueNode)
+        var rules = NameTag()
+        Draft.combine(document, conditionNode, into: &rules)
+        Draft.combine(document, valueNode, into: &rules)
+        self.rules = rules.value
         check(document, node, &reader)
     }
 
@@ -531,6 +537,22 @@ private struct Draft {
         return false
     }
 
+    /// Takes in a rule's text but for the blanks outside of quotes, which mean nothing; the end of a line ends a comment.
+    private static func combine(_ document: borrowing JSONDocument, _ node: JSONNode?, into tag: inout NameTag) {
+        tag.combine(0)
+        guard let node else { return }
+        let text = document.bytes(node)
+        var quote: UInt8 = 0
+        for index in text.indices {
+            let byte = text[index]
+            if quote == 0, byte == 0x20 || byte == 0x09 { continue }
+            if byte == 0x22 || byte == 0x27 {
+                if quote == 0 { quote = byte } else if quote == byte, text[index - 1] != 0x5C { quote = 0 }
+            }
+            tag.combine(byte)
+        }
+    }
+
     private static func isIdentifier(_ bytes: [UInt8]) -> Bool {
         if bytes.isEmpty || bytes.count > 64 || isDigit(bytes[0]) { return false }
         for byte in bytes {
@@ -546,6 +568,7 @@ private struct Draft {
         tag.combine(name.span)
         tag.combine(0)
         tag.combine(type.name.bytes)
+        for shift in stride(from: UInt32(0), to: 32, by: 8) { tag.combine(UInt8(truncatingIfNeeded: rules >> shift)) }
         for shift in stride(from: Int64(0), to: 64, by: 8) where window > 0 {
             tag.combine(UInt8(truncatingIfNeeded: window >> shift))
         }

@@ -36,6 +36,9 @@ public final class Surroundings {
     public var now: Int64
     /// `event.timestamp`, milliseconds since the epoch; nil: not set.
     public var eventTimestamp: Int64?
+    /// When the event is processed, if that is not `now`: an event of the log that is counted once more sees the time at which
+    /// it came, and what has ended since has ended.
+    public var processedAt: Int64?
     /// `age.profile` and `age.bundle`, milliseconds; nil: never fresh, `has()` is false.
     public var profileAge: Int64?
     public var bundleAge: Int64?

@@ -26,6 +26,10 @@ public struct ProfileUpdater: ~Copyable {
     public private(set) var failedRules = 0
     /// Values that were not kept at the last event: too long, or the record was full. For a counter.
     public private(set) var refusedValues = 0
+    /// Whether the last event said anything about an attribute that is kept.
+    public private(set) var hasContributed = false
+    /// Which attributes of the plan are computed; empty: all of them.
+    public var selection: [Bool] = []
 
     /// The old record, and behind it each new state as it comes to be; `index` points at the latest of each attribute.
     private var working: [UInt8] = []
@@ -67,10 +71,11 @@ public struct ProfileUpdater: ~Copyable {
         let head = try open(old, plan, time)
         failedRules = 0
         refusedValues = 0
+        hasContributed = false
         contributions.removeAll(keepingCapacity: true)
         contributed.removeAll(keepingCapacity: true)
         let hasChanged = applyRules(plan, slots, program, surroundings, time, &evaluator)
-        close(head, id, origin, plan, now: surroundings.now)
+        close(head, id, origin, plan, now: surroundings.processedAt ?? surroundings.now)
         return hasChanged
     }
 
@@ -81,19 +86,20 @@ public struct ProfileUpdater: ~Copyable {
         surroundings: borrowing Surroundings
     ) throws(RecordDamage) {
         let time = surroundings.eventTimestamp ?? surroundings.now
+        let now = surroundings.processedAt ?? surroundings.now
         let head = try open(old, plan, time)
         for (number, range) in contributions {
             _ = merge(
-                number, plan.attributes[number], time, now: surroundings.now,
-                [UInt8](copying: contributed.span.extracting(range)))
+                number, plan.attributes[number], time, now: now, [UInt8](copying: contributed.span.extracting(range)))
         }
-        close(head, id, origin, plan, now: surroundings.now)
+        close(head, id, origin, plan, now: now)
     }
 
     private struct Head {
         var created: Int64
         var lastSeen: Int64
         var entryCount = 0
+        var revision: UInt64 = 0
     }
 
     /// Takes a record into `working`.
@@ -110,7 +116,8 @@ public struct ProfileUpdater: ~Copyable {
             working.append(contentsOf: old)
             index.fill(view, plan)
             head = Head(
-                created: min(view.created, time), lastSeen: max(view.lastSeen, time), entryCount: view.entryCount)
+                created: min(view.created, time), lastSeen: max(view.lastSeen, time), entryCount: view.entryCount,
+                revision: view.revision)
         }
         recordBytes = working.count
         return head
@@ -121,6 +128,9 @@ public struct ProfileUpdater: ~Copyable {
         _ head: Head, _ id: ProfileID, _ origin: RecordOrigin, _ plan: borrowing AttributePlan, now: Int64
     ) {
         collectEntries(plan, head.entryCount, lastSeen: head.lastSeen, now: now)
+        var origin = origin
+        // Counting older events once more has gone ahead of the log's numbers.
+        if head.revision > origin.revision { origin.revision = head.revision + 1 }
         var written: [UInt8] = []
         swap(&written, &record)
         RecordWriter.write(
@@ -144,6 +154,10 @@ public struct ProfileUpdater: ~Copyable {
         var isStale = false
         evaluator.begin()
         judge(plan, slots, program, surroundings, &evaluator, into: &verdicts)
+        if !selection.isEmpty {
+            for number in verdicts.indices where !selection[number] { verdicts[number] = .unmatched }
+        }
+        let now = surroundings.processedAt ?? surroundings.now
         for number in verdicts.indices where verdicts[number] != .unmatched {
             if verdicts[number] == .failed {
                 failedRules += 1
@@ -167,8 +181,9 @@ public struct ProfileUpdater: ~Copyable {
             if result.outcome == .matched {
                 contributions.append((number, contributed.count..<contributed.count + scalars.count))
                 contributed.append(contentsOf: scalars.span)
+                if attribute.scope != .event { hasContributed = true }
             }
-            if result.outcome == .matched, merge(number, attribute, time, now: surroundings.now, scalars) {
+            if result.outcome == .matched, merge(number, attribute, time, now: now, scalars) {
                 hasChanged = hasChanged || attribute.scope != .event
                 isStale = true
             }

@@ -26,7 +26,8 @@ struct MovedClock: Clock {
 final class Device {
     let folder: String
     let database: Database
-    let bundle: Bundle
+    private(set) var bundle: Bundle
+    private let epoch: UInt64
     let meters = Meters()
     let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
     var pipeline: Pipeline<SeededRandom>
@@ -36,10 +37,8 @@ final class Device {
     init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1) {
         var random = SystemRandom()
         folder = "/tmp/gatehouse-device-test-\(random.next())"
-        let bytes = Array(text.utf8)
-        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
-        guard let bundle else { fatalError("\(problems)") }
-        self.bundle = bundle
+        bundle = Device.read(text)
+        self.epoch = epoch
         do {
             database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
             let transaction = try database.beginWrite()
@@ -47,6 +46,77 @@ final class Device {
                 bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
                 random: SeededRandom(seed: seed), transaction)
         } catch { fatalError(error.message) }
+        noteAttributes()
+    }
+
+    private static func read(_ text: String) -> Bundle {
+        let bytes = Array(text.utf8)
+        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
+        guard let bundle else { fatalError("\(problems)") }
+        return bundle
+    }
+
+    private func noteAttributes() {
+        let now = self.now
+        write { transaction throws(StoreError) in try self.pipeline.noteAttributes(now, &transaction) }
+    }
+
+    /// Another bundle is in force, as after a SIGHUP.
+    func adopt(_ text: String) {
+        bundle = Device.read(text)
+        pipeline.adopt(bundle.plans)
+        noteAttributes()
+    }
+
+    /// The process ends, and another one goes on with the store.
+    func restart() {
+        do {
+            let transaction = try database.beginWrite()
+            pipeline = try Pipeline(
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
+                random: SeededRandom(seed: UInt64(now)), transaction)
+        } catch { fatalError(error.message) }
+        noteAttributes()
+    }
+
+    var isRecomputing: Bool { pipeline.isRecomputing }
+
+    /// Steps of the recomputation, until nothing is left of it or so many are taken.
+    func recompute(steps most: Int = 10_000) {
+        var steps = 0
+        while isRecomputing, steps < most {
+            monotonic += 50_000_000
+            let (now, monotonic) = (self.now, self.monotonic)
+            write { transaction throws(StoreError) in
+                try self.pipeline.recompute(
+                    self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
+            }
+            steps += 1
+        }
+    }
+
+    /// Names of the attributes that do not know of all events of a person.
+    func incomplete(_ kind: String, _ value: String) -> [String] {
+        guard let person = person(kind, value) else { return [] }
+        let plan = bundle.policy.attributes
+        do {
+            var reader = try database.makeReader()
+            try reader.begin()
+            let key = AttributeHistory.key
+            var history: AttributeHistory?
+            if let record = try reader.get(reader.tables.meta, key.span) { history = AttributeHistory(record) }
+            let firstSeen = try IdentityGraph.firstSeen(person, in: reader)
+            return history?.incomplete(plan, firstSeen: firstSeen, now: now).map {
+                String(decoding: plan.attributes[$0].name, as: UTF8.self)
+            } ?? ["damaged"]
+        } catch { fatalError("the store cannot be read") }
+    }
+
+    /// Takes entries out of the log, as trimming does.
+    func trim(below bound: UInt64) {
+        write { transaction throws(StoreError) in
+            _ = try transaction.deleteNumbers(transaction.tables.log, below: bound, atMost: Int.max)
+        }
     }
 
     deinit {
