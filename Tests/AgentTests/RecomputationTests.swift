@@ -236,6 +236,57 @@ private struct Day {
         #expect(old.people(today.identifiers) == new.people(today.identifiers))
     }
 
+    /// An event that was prepared by the bundle before is counted by the new one, and once.
+    @Test func anEventThatWasUnderWayIsCountedOnce() {
+        let device = Device(before)
+        let order = #"{"type": "track", "userId": "ada", "event": "Order Completed", "properties": {"amount": 0.5}, "context": {\#(consent)}}"#
+        device.take(order)
+        let earlier = device.bundle
+        device.adopt(after)
+        device.take(order, by: earlier)
+        device.recompute()
+        device.take(order, by: earlier)
+        #expect(device.attributes("user_id", "ada").contains(#""events":3,"bought":0,"spent":1.5"#))
+        device.adopt(before)
+        device.recompute()
+        #expect(device.attributes("user_id", "ada") == #"{"events":3,"bought":3}"#)
+    }
+
+    /// What has ended is not brought back: a visit that is over adds nothing to the present one.
+    @Test func whatHasEndedStaysSo() {
+        let visits = { (text: String) in
+            text.replacingOccurrences(of: "  bought:", with: "  pages: { type: counter, scope: visit }\n  bought:")
+        }
+        let device = Device(before)
+        device.take("ada", "Product Viewed")
+        device.now += 2 * 3_600_000
+        device.take("ada", "Product Viewed")
+        device.now += 60_000
+        device.adopt(visits(before))
+        device.take("ada", "Product Viewed")
+        device.recompute()
+        #expect(device.attributes("user_id", "ada").contains(#""pages":2"#))
+    }
+
+    /// Another device that took over what this one knew takes over what it has found out since.
+    @Test func anotherDeviceLearnsOfIt() {
+        let (device, other) = (Device(before), Device(after, epoch: 2))
+        for card in ["400001", "400002"] {
+            device.take(
+                #"{"type": "track", "userId": "ada", "event": "Order Completed", "properties": {"amount": 5.0, "card": "\#(card)"}, "context": {\#(consent)}}"#)
+        }
+        other.learn(from: device)
+        #expect(other.attributes("user_id", "ada").contains(#""events":2,"bought":0,"spent":0.0"#))
+        device.adopt(after)
+        device.recompute()
+        other.learn(from: device)
+        #expect(other.attributes("user_id", "ada") == device.attributes("user_id", "ada"))
+        // Also of the event that follows.
+        device.take("ada", "Order Completed", #"{"amount": 2.0}"#)
+        other.learn(from: device)
+        #expect(other.attributes("user_id", "ada").contains(#""events":3,"bought":3,"spent":12.0"#))
+    }
+
     /// Where nobody knows what was counted, nothing is counted twice.
     @Test func aDamagedRecordCountsNothing() {
         let device = Device(before)

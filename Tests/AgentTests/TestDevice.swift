@@ -145,14 +145,17 @@ final class Device {
     }
 
     /// Takes one event.
-    func take(_ json: String) {
+    /// - Parameter earlier: the bundle by which it was prepared, if that is not in force any more.
+    func take(_ json: String, by earlier: Bundle? = nil) {
+        let plans = (earlier ?? bundle).plans
         let text = Array(json.utf8)
         let submission = Submission()
         let span = text.span
         do { try submission.document.parse(span) } catch { fatalError("the test's event is wrong") }
         submission.receivedAt = now
-        var preparer = EventPreparer(PlanHolder(bundle.plans), pepper: pepper)
+        var preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
         preparer.prepare(submission)
+        pipeline.use(plans)
         write { transaction throws(StoreError) in
             for event in submission.events {
                 _ = try self.pipeline.process(
