@@ -89,6 +89,8 @@ public struct AttributeHistory: Equatable {
     /// The next entry of the log to be counted once more; it stands for nothing when none is.
     public private(set) var next: UInt64 = 0
     private(set) var counted: [CountedAttribute] = []
+    /// Whether something is yet to be counted.
+    public private(set) var isFilling = false
 
     public static let key: [UInt8] = Array("attributes".utf8)
 
@@ -101,6 +103,7 @@ public struct AttributeHistory: Equatable {
         next = numbers[0]
         for place in stride(from: 1, to: count, by: CountedAttribute.fieldCount) {
             counted.append(CountedAttribute(numbers, at: place))
+            if counted[counted.count - 1].isFilling { isFilling = true }
         }
     }
 
@@ -143,12 +146,10 @@ public struct AttributeHistory: Equatable {
         counted = known
         next = sequence
         for attribute in counted where attribute.isFilling { next = min(next, attribute.start) }
+        isFilling = next < sequence
     }
 
     // MARK: Counting once more
-
-    /// Whether something is yet to be counted.
-    public var isFilling: Bool { counted.contains { $0.isFilling } }
 
     /// The first event that was counted when it came.
     public var end: UInt64 {
@@ -202,7 +203,10 @@ public struct AttributeHistory: Equatable {
 
     private mutating func move(to number: UInt64) {
         next = number
-        for index in counted.indices where counted[index].isFilling && counted[index].end <= number { counted[index].finish() }
+        isFilling = false
+        for index in counted.indices where counted[index].isFilling {
+            if counted[index].end <= number { counted[index].finish() } else { isFilling = true }
+        }
     }
 
     // MARK: What is lacking

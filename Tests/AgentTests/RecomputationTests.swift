@@ -164,6 +164,26 @@ private struct Day {
         #expect(device.incomplete("user_id", "ada").contains("spent"))
     }
 
+    /// What goes while it is being counted, too.
+    @Test func theLogMayBeTrimmedMeanwhile() {
+        let device = Device(before)
+        for number in 1...400 {
+            device.now += 1000
+            device.take(number <= 250 ? "ada" : "ben", "Order Completed", #"{"amount": 5.0}"#)
+        }
+        device.adopt(after)
+        device.recompute(steps: 1)
+        device.trim(below: 201)
+        device.recompute()
+        #expect(device.attributes("user_id", "ada").contains(#""spent":890.0"#))
+        #expect(device.incomplete("user_id", "ada").contains("spent") && device.incomplete("user_id", "ben") == [])
+        // All that was left goes.
+        device.adopt(after.replacingOccurrences(of: "> 1.0", with: "> 2.0"))
+        device.trim(below: 401)
+        device.recompute()
+        #expect(device.incomplete("user_id", "ben") == ["bought"] && device.incomplete("user_id", "ada").contains("bought"))
+    }
+
     /// An entry in the middle that cannot be read, or whose time was up, may have been anybody's.
     @Test func anEntryThatCannotBeReadMakesThoseBeforeItIncomplete() {
         let device = Device(before)
