@@ -71,10 +71,10 @@ def test_a_new_rule_counts_the_events_that_the_log_still_has(bench):
     hub = bench.hub()
     agent = agent_with(bench, hub)
     users = [f"u{number}" for number in range(50)]
-    for turn in range(20):
+    for turn in range(40):
         agent.batch([event(user, "Product Viewed", product_id=f"p-{turn}") for user in users]
                     + [event(user, "Order Completed", revenue=turn) for user in users])
-    wait_until(lambda: delivered(agent, 2000), 60, "not everything arrives")
+    wait_until(lambda: delivered(agent, 4000), 90, "not everything arrives")
     equal(agent.check_accounts()[1]["hub"]["queued"], 0, "queued")
     write_bundle(bench, hub, 2, MORE)
     agent.process.send_signal(signal.SIGHUP)
@@ -85,13 +85,13 @@ def test_a_new_rule_counts_the_events_that_the_log_still_has(bench):
     agent.batch([event("u8", "Order Completed", revenue=1000)])
     wait_until(lambda: is_done(agent), 60, f"it does not end: {agent.log()}")
     before = outcomes(agent)
-    check(0 < before["counted"] < 2000 and before["missing"] == 0, f"after the kill only the rest is counted: {before}")
+    check(0 < before["counted"] < 4000 and before["missing"] == 0, f"after the kill only the rest is counted: {before}")
     for user in users:
         profile = agent.profile(f"user_id:{user}")
         more = 1000 if user in ("u7", "u8") else 0
-        equal(profile["attributes"]["spent"], 190.0 + more, f"spent of {user}")
-        equal(profile["attributes"]["orders"], 20 + (more > 0), f"orders of {user}")
-        equal(len(profile["attributes"]["viewed"]), 20, f"viewed of {user}")
+        equal(profile["attributes"]["spent"], 780.0 + more, f"spent of {user}")
+        equal(profile["attributes"]["orders"], 40 + (more > 0), f"orders of {user}")
+        equal(len(profile["attributes"]["viewed"]), 40, f"viewed of {user}")
         equal((profile["attributes"]["vip"], "incomplete" in profile), (True, False), f"{profile}")
     agent.check_accounts()
 
