@@ -819,16 +819,17 @@ final class Writer<Time: Clock, Random: RandomSource> {
         if start >= lowest { return false }
         let end = min(lowest, start + UInt64(Limits.sweptPerStep))
         var entry: [UInt8] = []
-        for number in start..<end {
-            let key = NumberKey(number)
+        while start < end, transaction.changedPages < Limits.pagesPerCommit {
+            let key = NumberKey(start)
+            start += 1
             entry.removeAll(keepingCapacity: true)
             if let value = try transaction.get(tables.log, key.bytes.span), let view = LogEntryView(value), view.hasPlainDigests {
                 view.encode(without: [], withPlain: false, into: &entry)
             }
             if !entry.isEmpty { try transaction.put(tables.log, key.bytes.span, entry.span) }
         }
-        try transaction.put(tables.meta, plainKey.span, NumberKey(end).bytes.span)
-        return end < lowest
+        try transaction.put(tables.meta, plainKey.span, NumberKey(start).bytes.span)
+        return start < lowest
     }
 
     // MARK: The hub
