@@ -173,11 +173,27 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             return false
         }
         if isNotice { return true }
+        if entry.header.isDirected { return isMeant(granted) }
         guard let filter = target.filter else { return true }
         surroundings.event = event
         let isLeaving = matches(filter, person, reader)
         surroundings.event = nil
         return isLeaving
+    }
+
+    /// Whether the trigger that has fired, in `event`, sends to this destination by the bundle in force, and the purpose of
+    /// what it is about is still granted. The filter is not asked: somebody has said where it goes.
+    private func isMeant(_ granted: PurposeSet) -> Bool {
+        let document = event
+        guard let properties = document.member(document.root, "properties"),
+            let name = document.member(properties, "trigger"),
+            let trigger = bundle.policy.triggers.trigger(named: document.bytes(name)),
+            trigger.isFor(target.destination.name),
+            let context = document.member(document.root, "context"), let cause = document.member(context, "trigger"),
+            let ofCause = document.member(cause, "purpose"),
+            let purpose = bundle.policy.purposes.index(of: document.bytes(ofCause))
+        else { return false }
+        return granted.contains(PurposeSet(purpose: purpose))
     }
 
     /// The purposes that the person grants; nil when the event may not leave.
@@ -253,7 +269,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.clear()
         let tracking = bundle.plans.tracking
-        withheld = tracking.rule(ofKept: event.root, event)?.restricted ?? tracking.keeping.restricted
+        // What the device has made of an event may hold fields that are restricted in that one.
+        let ofEvent = entry.header.isGenerated ? nil : tracking.rule(ofKept: event.root, event)?.restricted
+        withheld = ofEvent ?? tracking.keeping.restricted
         guard target.destination.format == .cloudEvents else { return composeMessage(entry, number) }
         // CloudEvents 1.0, JSON format: the message is the data, and the last word of the type says which kind it is.
         message.beginObject()

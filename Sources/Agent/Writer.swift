@@ -200,10 +200,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     func run() {
         var batch: [Submission] = []
         resume()
-        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds) {
+        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue { continue }
+            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue && !isTimerDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -226,6 +226,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
+
+    private var isTimerDue: Bool { pipeline.nextTimer <= clock.wallMilliseconds() }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -260,13 +262,15 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var audit: AuditLog
         var suppression: SuppressionList
         var retention: Retention
+        var nextTimer: Int64
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, retention: pipeline.retention, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, nextTimer: pipeline.nextTimer,
+            erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -276,6 +280,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
         pipeline.retention = mark.retention
+        pipeline.nextTimer = mark.nextTimer
         erasures = mark.erasures
     }
 
@@ -314,6 +319,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
+                try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
                 try eraseMore(&transaction)
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(
