@@ -190,20 +190,24 @@ extension Pipeline {
     ///   - plans: those in force, which are not always those of the event that came last.
     ///   - now: milliseconds since the epoch.
     ///   - hasRoom: whether the disk takes what they do; if not, they wait.
+    /// - Returns: how many keys of the table of timers were read.
+    @discardableResult
     mutating func takeTimers(
         _ plans: Plans, now: Int64, atMost: Int, _ hasRoom: Bool, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        guard nextTimer <= now else { return }
+    ) throws(StoreError) -> Int {
+        guard nextTimer <= now else { return 0 }
         isTimerHeld = !hasRoom
-        if isTimerHeld { return }
+        if isTimerHeld { return 0 }
         let before = self.plans
         if before !== plans { use(plans) }
-        for timer in try Timers.due(at: now, atMost: min(atMost, Limits.timersPerCommit), transaction)
+        let (due, keysRead) = try Timers.due(at: now, atMost: min(atMost, Limits.timersPerCommit), transaction)
+        for timer in due
         where transaction.changedPages < Limits.pagesPerCommit {
             try take(timer.key, timer.time, now, &transaction)
         }
         nextTimer = try Timers.first(transaction) ?? .max
         if before !== plans { use(before) }
+        return keysRead + 1
     }
 
     private mutating func take(

@@ -46,17 +46,19 @@ public enum Timers {
         return first
     }
 
-    /// The timers that are due at `now`, first those that have been for longest.
+    /// The timers that are due at `now`, first those that have been for longest; and how many keys were read for it.
     public static func due(
         at now: Int64, atMost: Int, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [(time: Int64, key: TimerKey)] {
+    ) throws(StoreError) -> (timers: [(time: Int64, key: TimerKey)], keysRead: Int) {
         var found: [(time: Int64, key: TimerKey)] = []
+        var read = 0
         try transaction.scan(transaction.tables.timers, from: Span<UInt8>()) { key, _ in
+            read += 1
             guard found.count < atMost, let due = time(key), due <= now, let timer = TimerKey(key, at: 8) else { return false }
             found.append((due, timer))
             return true
         }
-        return found
+        return (found, read)
     }
 
     /// What is remembered for a key, its head included; empty: nothing.

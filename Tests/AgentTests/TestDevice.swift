@@ -26,14 +26,14 @@ struct MovedClock: Clock {
 final class Device {
     let folder: String
     let database: Database
-    let bundle: Bundle
+    private(set) var bundle: Bundle
     let meters = Meters()
     let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
     var pipeline: Pipeline<SeededRandom>
     var now = noon
     var monotonic: Int64 = 0
 
-    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1) {
+    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1, mapBytes: Int64 = 16 << 20) {
         var random = SystemRandom()
         folder = "/tmp/gatehouse-device-test-\(random.next())"
         let bytes = Array(text.utf8)
@@ -41,12 +41,70 @@ final class Device {
         guard let bundle else { fatalError("\(problems)") }
         self.bundle = bundle
         do {
-            database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
+            database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
                 bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
                 random: SeededRandom(seed: seed), transaction)
         } catch { fatalError(error.message) }
+    }
+
+    /// Begins anew as after a power cut, with what the store has; perhaps with another bundle.
+    func restart(_ text: String? = nil) {
+        if let text {
+            let bytes = Array(text.utf8)
+            let (next, problems) = Bundle.read(bytes.span, loadedAt: now)
+            guard let next else { fatalError("\(problems)") }
+            bundle = next
+        }
+        do {
+            let transaction = try database.beginWrite()
+            pipeline = try Pipeline(
+                bundle.plans, DeviceIdentity(device: [], epoch: pipeline.people.epoch), watch: PlanWatch(sources: []),
+                pepper: pepper, meters: meters, random: SeededRandom(seed: UInt64(now)), transaction)
+        } catch { fatalError(error.message) }
+    }
+
+    /// What the writer does once time has moved on, until nothing is due.
+    /// - Parameter commits: false for a transaction that does not happen.
+    /// - Returns: how many timers were looked at.
+    @discardableResult
+    func takeTimers(commits: Bool = true) -> Int {
+        var read = 0
+        let mark = (pipeline.ledger, pipeline.nextTimer)
+        do throws(StoreError) {
+            repeat {
+                var transaction = try database.beginWrite()
+                read += try pipeline.takeTimers(bundle.plans, now: now, atMost: 4096, true, &transaction)
+                if !commits { break }
+                try pipeline.ledger.write(to: &transaction)
+                try transaction.commit()
+            } while pipeline.nextTimer <= now
+        } catch { fatalError(error.message) }
+        if !commits { (pipeline.ledger, pipeline.nextTimer) = mark }
+        return read
+    }
+
+    /// Moves the clock on in steps, and lets happen what comes due.
+    func pass(_ milliseconds: Int64, steps: Int = 1) {
+        for _ in 0..<steps {
+            now += milliseconds / Int64(steps)
+            takeTimers()
+        }
+    }
+
+    /// The texts of the events that the device has made, oldest first.
+    func generated() -> [String] {
+        var texts: [String] = []
+        write { transaction throws(StoreError) in
+            try transaction.scan(transaction.tables.log, from: Span<UInt8>()) { _, value in
+                if let entry = LogEntryView(value), entry.header.isGenerated {
+                    texts.append(String(decoding: [UInt8](copying: entry.body), as: UTF8.self))
+                }
+                return true
+            }
+        }
+        return texts
     }
 
     deinit {
