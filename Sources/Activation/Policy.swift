@@ -87,7 +87,8 @@ public final class Policy: @unchecked Sendable {
     }
 
     /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
-    public func audiences(of expression: Expression) -> UInt64 { decisions.closure(slots.audiences(expression.slots)) }
+    /// - Parameter read: the slots of the expression.
+    public func audiences(of read: [Int]) -> UInt64 { decisions.closure(slots.audiences(read)) }
 
     /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences.
     /// - Parameter slots: those of the expression.

@@ -27,6 +27,9 @@ extension Bundle {
             if let filter = entry.filter, let node = entry.destination.condition?.node {
                 refuseRestricted(filter.slots, named, document, node, &reader)
             }
+            if let body = entry.body, let node = entry.destination.webhook.body {
+                refuseRestricted(body.slots, named, document, node, &reader)
+            }
             for trigger in policy.triggers.triggers where trigger.isFor(entry.destination.name) {
                 refuseRestricted(trigger.slots, named, document, trigger.node, &reader)
             }
