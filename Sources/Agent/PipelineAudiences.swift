@@ -159,7 +159,7 @@ extension Pipeline {
         body.endObject()
         body.endObject()
         let header = LogEntryHeader(
-            tier: .realtime, priority: 5, receivedAt: now, purposeTag: tag, bundleVersion: policy.version,
+            tier: .batch, priority: 5, receivedAt: now, purposeTag: tag, bundleVersion: policy.version,
             profile: whom.person, isGenerated: true)
         try generate(header, whom.identifiers, messageID: newMessageID(), body.bytes, &transaction)
         if policy.triggers.triggers.isEmpty { return }

@@ -366,7 +366,7 @@ extension Pipeline {
         let number = NumberKey(ledger.nextSequence)
         LogEntry.encode(header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &entry)
         try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
-        newestUrgent = ledger.nextSequence
+        if header.tier == .realtime { newestUrgent = ledger.nextSequence }
         ledger.nextSequence += 1
         ledger.generated += 1
     }

@@ -102,7 +102,8 @@ extension Pipeline {
     /// How long the idle writer waits, milliseconds: no longer than until the next timer is due.
     func idleMilliseconds(at now: Int64) -> Int64 {
         let pause = retention.stage == .resting ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
-        return isTimerHeld ? pause : max(0, min(pause, nextTimer.subtractingReportingOverflow(now).partialValue))
+        if isTimerHeld || nextTimer == .max { return pause }
+        return max(0, min(pause, nextTimer - now))
     }
 
     /// One step of the sweep, if it is time for one.
