@@ -7,30 +7,38 @@ import Governance
 import Store
 import Unification
 
-/// One trigger: `on` an event, `after` some time, `unless` another event came meanwhile, destinations get word of it.
-public struct Trigger: Sendable {
+/// One trigger: `on` an event, `after` some time, `unless` another event came meanwhile, destinations get word of it. A class,
+/// so that handing it on copies one reference.
+public final class Trigger: @unchecked Sendable {
+    // All members are written while the bundle is read only; threads read them.
     public let name: [UInt8]
     /// FNV-1a of the name, by which the store knows it; never 0.
     public let tag: UInt32
     /// Conditions over an event, in the policy's program.
-    public internal(set) var on = 0
-    public internal(set) var unless: Int?
+    public fileprivate(set) var on = 0
+    public fileprivate(set) var unless: Int?
     /// A condition over the person at the time of firing.
-    public internal(set) var when: Int?
+    public fileprivate(set) var when: Int?
     /// How long after the event; 0: at once. Milliseconds, as all times here.
-    public internal(set) var after: Int64 = 0
+    public fileprivate(set) var after: Int64 = 0
     /// For one person at most once in this time; 0: each time.
-    public internal(set) var every: Int64 = 0
+    public fileprivate(set) var every: Int64 = 0
     /// How much later than due it may still fire.
-    public internal(set) var grace = Limits.graceMilliseconds
+    public fileprivate(set) var grace = Limits.graceMilliseconds
     /// Number of the purpose that the person must grant besides that of the event; nil: no other.
-    public internal(set) var purpose: Int?
-    public internal(set) var priority: UInt8 = 5
+    public fileprivate(set) var purpose: Int?
+    public fileprivate(set) var priority: UInt8 = 5
     /// Names of the destinations.
-    public internal(set) var send: [[UInt8]] = []
+    public fileprivate(set) var send: [[UInt8]] = []
     /// What its conditions read, and where it stands in the bundle: for complaints.
-    public internal(set) var slots: [Int] = []
+    public fileprivate(set) var slots: [Int] = []
     public let node: JSONNode
+
+    fileprivate init(_ document: borrowing JSONDocument, _ name: JSONNode) {
+        self.name = copy(document.bytes(name))
+        tag = NameTag.of(document.bytes(name))
+        node = name
+    }
 
     public func isFor(_ destination: [UInt8]) -> Bool { send.contains(destination) }
 }
@@ -45,7 +53,8 @@ public struct TriggerPlan: Sendable {
 
     public init() {}
 
-    /// Reads the section; problems are remembered by the reader.
+    /// Reads the section; problems are remembered by the reader. Apart from `Policy`, which is compiled twice.
+    @inline(never)
     init(
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ slots: Slots,
         _ decisions: DecisionPlan, _ environment: Environment, _ compiler: inout Compiler, _ reader: inout PlanReader
@@ -54,7 +63,7 @@ public struct TriggerPlan: Sendable {
         var key = document.firstChild(section)
         while let name = key, let settings = document.next(name) {
             key = document.next(settings)
-            var trigger = Trigger(name: copy(document.bytes(name)), tag: NameTag.of(document.bytes(name)), node: name)
+            let trigger = Trigger(document, name)
             guard triggers.count < Limits.triggers else {
                 reader.report(document, name, "there can be at most 64 triggers")
                 return
@@ -84,7 +93,7 @@ public struct TriggerPlan: Sendable {
 }
 
 extension Trigger {
-    fileprivate mutating func read(
+    fileprivate func read(
         _ document: borrowing JSONDocument, _ settings: JSONNode, _ purposes: PurposePlan, _ environment: Environment,
         _ compiler: inout Compiler, _ reader: inout PlanReader
     ) {
@@ -94,9 +103,9 @@ extension Trigger {
         on = condition(document, settings, "on", environment, &compiler, &reader) ?? 0
         unless = condition(document, settings, "unless", environment, &compiler, &reader)
         when = condition(document, settings, "when", environment, &compiler, &reader)
-        after = reader.duration(document, settings, "after", atMost: Limits.longestWaitMilliseconds) ?? 0
-        every = reader.duration(document, settings, "every", atMost: Limits.longestWaitMilliseconds) ?? 0
-        grace = reader.duration(document, settings, "grace", atMost: Limits.longestWaitMilliseconds) ?? grace
+        after = Trigger.duration(document, settings, "after", &reader) ?? 0
+        every = Trigger.duration(document, settings, "every", &reader) ?? 0
+        grace = Trigger.duration(document, settings, "grace", &reader) ?? grace
         purpose = purposes.read(document, settings, &reader)
         if let number = reader.integer(document, settings, "priority", 0...9) { priority = UInt8(number) }
         if unless != nil, after == 0, let node = document.member(settings, "unless") {
@@ -104,7 +113,15 @@ extension Trigger {
         }
     }
 
-    private mutating func condition(
+    @inline(never)
+    private static func duration(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, _ name: StaticString, _ reader: inout PlanReader
+    ) -> Int64? {
+        reader.duration(document, settings, name, atMost: Limits.longestWaitMilliseconds)
+    }
+
+    @inline(never)
+    private func condition(
         _ document: borrowing JSONDocument, _ settings: JSONNode, _ name: StaticString, _ environment: Environment,
         _ compiler: inout Compiler, _ reader: inout PlanReader
     ) -> Int? {
@@ -116,7 +133,8 @@ extension Trigger {
     }
 
     /// `send` is a name or a list of names among the bundle's `destinations`.
-    private mutating func readDestination(
+    @inline(never)
+    private func readDestination(
         _ document: borrowing JSONDocument, _ node: JSONNode, _ bundle: JSONNode, _ reader: inout PlanReader
     ) {
         var isThere = false
@@ -130,7 +148,7 @@ extension Trigger {
         if !isThere { reader.report(document, node, "send must name a destination of this bundle, or be a list of such names") }
     }
 
-    fileprivate mutating func readDestinations(
+    fileprivate func readDestinations(
         _ document: borrowing JSONDocument, _ settings: JSONNode, _ bundle: JSONNode, _ reader: inout PlanReader
     ) {
         let node = document.member(settings, "send") ?? settings
@@ -146,7 +164,7 @@ extension Trigger {
 /// What is remembered of a trigger for one identifier, in a record of `Timers`:
 ///
 ///   0  when its timer is due      8  when it is to fire; 0: it does not wait      16  when what it is about happened
-///  24  when it last fired; 0: it has not      32  what it is about, as an entry of the log; nothing if it does not wait
+///  24  when it last fired; 0: it has not      32  the entry of its firing but for the time; nothing if it does not wait
 ///
 /// Times are milliseconds since the epoch, little-endian. It may be to fire later than the timer is due: then the timer is
 /// moved when it comes due, and not with each event that lets the wait begin anew.
@@ -180,7 +198,7 @@ public struct TriggerState {
     public var record: [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(TriggerState.headBytes + cause.count)
-        for time in [due, wanted, since, firedAt] { LogEntry.append(time, to: &bytes) }
+        for time in [due, wanted, since, firedAt] { LogEntry.append(UInt64(bitPattern: time), to: &bytes) }
         bytes.append(contentsOf: cause)
         return bytes
     }

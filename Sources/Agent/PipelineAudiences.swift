@@ -30,7 +30,7 @@ private struct Standing {
 
     var record: [UInt8] {
         var bytes: [UInt8] = []
-        LogEntry.append(due, to: &bytes)
+        LogEntry.append(UInt64(bitPattern: due), to: &bytes)
         for tag in tags { LogEntry.append(tag, to: &bytes) }
         return bytes
     }
@@ -40,18 +40,18 @@ extension Pipeline {
     /// Holds the audiences that a person is in against those that they were last known to be in, announces the difference,
     /// and finds out when to look again. What nobody grants is neither looked at nor announced.
     mutating func announce(
-        _ whom: Addressee, _ anchor: IdentifierKey, _ now: Int64, _ transaction: inout WriteTransaction
+        _ whom: Addressee, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let policy = self.policy
         let audiences = policy.decisions.audiences
-        let key = TimerKey(anchor, TimerKey.audiences)
+        let key = TimerKey(whom.anchor, TimerKey.audiences)
         let own = Standing(try Timers.record(key, transaction))
         let before = try takeStanding(of: whom, own, &transaction)
         let granted = grantedAudiences(of: whom, at: now)
         surroundings.now = now
         surroundings.eventTimestamp = nil
         let record = try beginLooking(
-            at: whom.person, whom.consent, nil, policy.decisions.closure(granted), true, transaction)
+            at: whom, nil, policy.decisions.closure(granted), true, transaction)
         let lastSeen = now - (surroundings.profileAge ?? 0)
         let present = audiencesFound & granted
         var next = Standing()
@@ -64,7 +64,7 @@ extension Pipeline {
         for number in audiences.indices where granted & 1 << UInt64(number) != 0 {
             let isIn = present & 1 << UInt64(number) != 0
             if isIn == before.contains(audiences[number].tag) { continue }
-            try announce(audiences[number], isIn, whom, anchor, now, &transaction)
+            try announce(audiences[number], isIn, whom, now, &transaction)
         }
     }
 
@@ -147,17 +147,16 @@ extension Pipeline {
     }
 
     private mutating func announce(
-        _ audience: Audience, _ isIn: Bool, _ whom: Addressee, _ anchor: IdentifierKey, _ now: Int64,
-        _ transaction: inout WriteTransaction
+        _ audience: Audience, _ isIn: Bool, _ whom: Addressee, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         guard let purpose = audience.purpose else { return }
         let tag = policy.purposes.tags[purpose]
         var body = JSONWriter(reserving: 160)
-        Pipeline.beginEvent(isIn ? "Audience Entered" : "Audience Exited", now, &body)
+        Pipeline.beginEvent(isIn ? "Audience Entered" : "Audience Exited", &body)
         body.key("audience")
         body.string(audience.name)
         body.endObject()
-        body.endObject()
+        Pipeline.appendTime(now, to: &body.bytes)
         let header = LogEntryHeader(
             tier: .batch, priority: 5, receivedAt: now, purposeTag: tag, bundleVersion: policy.version,
             profile: whom.person, isGenerated: true)
@@ -167,8 +166,6 @@ extension Pipeline {
         Pipeline.parse(body.bytes, into: &event)
         // It may start a trigger, and what that sends starts nothing.
         try startTriggers(
-            Cause(
-                event: event, person: whom.person, anchor: anchor, identifiers: whom.identifiers, purposeTag: tag, time: now,
-                now: now), &transaction)
+            Cause(event, whom.identifiers, purposeTag: tag, at: now, now: now), whom, &transaction)
     }
 }

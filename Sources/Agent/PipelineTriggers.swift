@@ -17,27 +17,39 @@ import Store
 import Unification
 
 /// What something follows from: an event as it was taken, or the announcement of an audience.
-struct Cause {
-    var event: JSONDocument
-    let person: ProfileID
-    let anchor: IdentifierKey
+final class Cause {
+    let event: JSONDocument
     /// Those that came with it in the forms in which they may leave.
-    var identifiers: [LoggedIdentifier]
+    let identifiers: [LoggedIdentifier]
     let purposeTag: UInt32
     /// How long it may be kept, milliseconds; 0 for good.
-    var keptFor: Int64 = 0
+    let keptFor: Int64
     /// When it happened, and now; milliseconds since the epoch.
     let time: Int64
     let now: Int64
+
+    init(
+        _ event: JSONDocument, _ identifiers: [LoggedIdentifier], purposeTag: UInt32, keptFor: Int64 = 0, at time: Int64,
+        now: Int64
+    ) {
+        (self.event, self.identifiers, self.purposeTag) = (event, identifiers, purposeTag)
+        (self.keptFor, self.time, self.now) = (keptFor, time, now)
+    }
 }
 
 /// Whom something is for, as the store has them now.
-struct Addressee {
+final class Addressee {
     let person: ProfileID
     /// The identifiers that are theirs, the one that it is counted for first.
-    var identifiers: [LoggedIdentifier]
+    let identifiers: [LoggedIdentifier]
     /// Their consent record.
     let consent: [UInt8]
+    /// The identifier that it is counted for.
+    var anchor: IdentifierKey { IdentifierKey(identifiers[0]) }
+
+    init(_ person: ProfileID, _ identifiers: [LoggedIdentifier], _ consent: [UInt8]) {
+        (self.person, self.identifiers, self.consent) = (person, identifiers, consent)
+    }
 }
 
 extension Pipeline {
@@ -48,13 +60,13 @@ extension Pipeline {
         let policy = self.policy
         let announces = policy.decisions.announced != 0
         if policy.triggers.triggers.isEmpty, !announces { return }
-        var cause = Cause(
-            event: kept, person: person, anchor: anchor, identifiers: logged, purposeTag: policy.purposes.tags[rule.purpose],
-            time: min(time, now), now: now)
-        cause.keptFor = Plans.shorter(rule.timeToLive, policy.purposes.timesToLive[rule.purpose])
-        try startTriggers(cause, &transaction)
-        cause.event = JSONDocument()
-        if announces { try announce(addressee(person, anchor, transaction), anchor, now, &transaction) }
+        let whom = try addressee(person, anchor, transaction)
+        let keptFor = Plans.shorter(rule.timeToLive, policy.purposes.timesToLive[rule.purpose])
+        try startTriggers(
+            Cause(
+                kept, logged, purposeTag: policy.purposes.tags[rule.purpose], keptFor: keptFor, at: min(time, now), now: now),
+            whom, &transaction)
+        if announces { try announce(whom, now, &transaction) }
     }
 
     /// The person of an identifier with all that are theirs.
@@ -68,22 +80,22 @@ extension Pipeline {
             guard let kind = plan.kindIndex(tag: identifier.kindTag), !plan.kinds[kind].isShared else { continue }
             identifiers.append(identifier)
         }
-        return Addressee(
-            person: person, identifiers: identifiers, consent: try consentRecord(of: person, transaction))
+        return Addressee(person, identifiers, try consentRecord(of: person, transaction))
     }
 
     // MARK: Events
 
     /// Calls off and starts the triggers whose conditions hold for an event.
-    mutating func startTriggers(_ cause: Cause, _ transaction: inout WriteTransaction) throws(StoreError) {
+    mutating func startTriggers(
+        _ cause: Cause, _ whom: Addressee, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         let policy = self.policy
         let triggers = policy.triggers.triggers
         if triggers.isEmpty { return }
         surroundings.now = cause.now
         surroundings.eventTimestamp = cause.time
-        let consent = try consentRecord(of: cause.person, transaction)
         let record = try beginLooking(
-            at: cause.person, consent, cause.event, policy.triggers.needs, policy.triggers.readsPerson, transaction)
+            at: whom, cause.event, policy.triggers.needs, policy.triggers.readsPerson, transaction)
         var (calledOff, started): (UInt64, UInt64) = (0, 0)
         for index in triggers.indices {
             if let unless = triggers[index].unless, holds(unless, record) { calledOff |= 1 << UInt64(index) }
@@ -91,7 +103,6 @@ extension Pipeline {
         }
         endLooking()
         if calledOff | started == 0 { return }
-        let whom = try addressee(cause.person, cause.anchor, transaction)
         for index in triggers.indices {
             let bit = UInt64(1) << UInt64(index)
             if calledOff & bit != 0 { try callOff(triggers[index], whom, at: cause.time, cause.now, &transaction) }
@@ -105,7 +116,9 @@ extension Pipeline {
         for identifier in whom.identifiers {
             let key = TimerKey(IdentifierKey(identifier), trigger.tag)
             let record = try Timers.record(key, transaction)
-            guard let state = TriggerState(record.span), state.wanted != 0, state.since <= time else { continue }
+            guard let state = TriggerState(record.span), state.wanted != 0 else { continue }
+            // What came before it and arrives late calls nothing off; unless the clock was set back since.
+            if state.since > time, state.since <= now { continue }
             meters.triggersCalledOff.add()
             try rest(trigger, key, state, now, &transaction)
         }
@@ -117,10 +130,10 @@ extension Pipeline {
         guard isGranted(trigger, cause.purposeTag, whom, at: cause.now) else { return meters.triggersDenied.add() }
         let due = max(1, cause.time + trigger.after)
         if cause.now - due > trigger.grace { return meters.triggersLate.add() }
-        let key = TimerKey(cause.anchor, trigger.tag)
+        let key = TimerKey(whom.anchor, trigger.tag)
         // What may not be kept for so long is not waited with.
         let isKept = cause.keptFor == 0 || cause.keptFor >= trigger.after
-        var state = TriggerState(due: due, since: cause.time, cause: Pipeline.record(of: cause, withProperties: isKept))
+        var state = TriggerState(due: due, since: cause.time, cause: entry(of: trigger, cause, whom, withProperties: isKept))
         let record = try Timers.record(key, transaction)
         if let known = TriggerState(record.span) {
             state.firedAt = known.firedAt
@@ -162,23 +175,50 @@ extension Pipeline {
         return ConsentRecord.isGranted(record.span, tag: policy.purposes.tags[purpose], at: now)
     }
 
-    /// What a trigger keeps of its cause: an entry of the log, whose body is its name, time and properties.
-    private static func record(of cause: Cause, withProperties: Bool) -> [UInt8] {
+    /// What a trigger keeps of its cause: the entry that tells destinations of it, but for its time, under the cause's
+    /// purpose. Properties keep their places, so that what may not leave of these does not leave here.
+    private func entry(of trigger: Trigger, _ cause: Cause, _ whom: Addressee, withProperties: Bool) -> [UInt8] {
         let event = cause.event
-        var body = JSONWriter(reserving: 256)
-        let names: [StaticString] = ["type", "event", "timestamp", "properties"]
+        var body = JSONWriter(reserving: 512)
+        Pipeline.beginEvent("Trigger Fired", &body)
+        body.key("trigger")
+        body.string(trigger.name)
+        if withProperties, let properties = event.member(event.root, "properties"),
+            event.source(properties).count <= Limits.causeBytes
+        {
+            event.forEachMember(properties) { name, value in
+                if event.equals(name, "trigger") { return }
+                body.key(event.bytes(name))
+                body.raw(event.source(value))
+            }
+        }
+        body.endObject()
+        body.key("context")
         body.beginObject()
-        for name in withProperties ? names[...] : names[..<3] {
+        body.key("trigger")
+        body.beginObject()
+        for name: StaticString in ["event", "type", "timestamp"] {
             guard let value = event.member(event.root, name), event.source(value).count <= Limits.causeBytes else { continue }
             body.key(name)
             body.raw(event.source(value))
         }
-        body.endObject()
+        if let purpose = policy.purposes.index(ofTag: cause.purposeTag) {
+            body.key("purpose")
+            body.string(policy.purposes.names[purpose])
+        }
+        for _ in 0..<3 { body.endObject() }
         let header = LogEntryHeader(
-            tier: .realtime, priority: 0, receivedAt: cause.now, purposeTag: cause.purposeTag, bundleVersion: 0,
-            profile: cause.person, isGenerated: true)
+            tier: .realtime, priority: trigger.priority, receivedAt: cause.now, purposeTag: cause.purposeTag, bundleVersion: 0,
+            profile: whom.person, isGenerated: true, isDirected: true)
         var entry: [UInt8] = []
-        let (identifiers, text) = (cause.identifiers, body.bytes)
+        // The forms that destinations ask for are known of those that came with the event. Those of others are not kept.
+        var identifiers = whom.identifiers
+        for index in identifiers.indices {
+            for known in cause.identifiers where known.digest == identifiers[index].digest {
+                identifiers[index].plainDigest = known.plainDigest
+            }
+        }
+        let text = body.bytes
         LogEntry.encode(header, identifiers: identifiers.span, messageID: Span<UInt8>(), body: text.span, into: &entry)
         return entry
     }
@@ -214,8 +254,9 @@ extension Pipeline {
         _ key: TimerKey, _ time: Int64, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         let person = try IdentityGraph.profile(of: key.identifier, in: transaction)
-        if key.tag == TimerKey.audiences, let person {
-            return try announce(addressee(person, key.identifier, transaction), key.identifier, now, &transaction)
+        if key.tag == TimerKey.audiences {
+            guard let person else { return try Timers.remove(key, in: &transaction) }
+            return try announce(addressee(person, key.identifier, transaction), now, &transaction)
         }
         let record = try Timers.record(key, transaction)
         guard let state = TriggerState(record.span), state.due == time else {
@@ -273,13 +314,13 @@ extension Pipeline {
         }
         let entry = state.cause
         guard let cause = LogEntryView(entry.span) else { return try Timers.remove(key, in: &transaction) }
-        var event = JSONDocument()
-        Pipeline.parse([UInt8](copying: cause.body), into: &event)
-        surroundings.now = now
-        surroundings.eventTimestamp = state.since
         if let when = trigger.when {
+            var event = JSONDocument()
+            Pipeline.parse([UInt8](copying: cause.body), into: &event)
+            surroundings.now = now
+            surroundings.eventTimestamp = state.since
             let record = try beginLooking(
-                at: whom.person, whom.consent, event, policy.triggers.needs, policy.triggers.readsPerson, transaction)
+                at: whom, event, policy.triggers.needs, policy.triggers.readsPerson, transaction)
             let isWanted = holds(when, record)
             endLooking()
             if !isWanted {
@@ -288,17 +329,19 @@ extension Pipeline {
             }
         }
         var identifiers = whom.identifiers
-        // The forms that destinations ask for are known of those that came with the event.
         for index in identifiers.indices {
             for place in 0..<cause.identifierCount where cause.identifier(place).digest == identifiers[index].digest {
                 identifiers[index].plainDigest = cause.identifier(place).plainDigest
             }
         }
-        let purpose = trigger.purpose.map { policy.purposes.tags[$0] } ?? cause.header.purposeTag
-        let header = LogEntryHeader(
-            tier: .realtime, priority: trigger.priority, receivedAt: now, purposeTag: purpose,
-            bundleVersion: policy.version, profile: whom.person, isGenerated: true, isDirected: true)
-        let body = firing(trigger, event, cause.header.purposeTag, now)
+        var header = cause.header
+        header.receivedAt = now
+        header.bundleVersion = policy.version
+        header.profile = whom.person
+        header.priority = trigger.priority
+        if let purpose = trigger.purpose { header.purposeTag = policy.purposes.tags[purpose] }
+        var body = [UInt8](copying: cause.body.extracting(0..<cause.body.count - 1))
+        Pipeline.appendTime(now, to: &body)
         meters.triggersFired.add()
         last.firedAt = now
         try rest(trigger, key, last, now, &transaction)
@@ -310,52 +353,23 @@ extension Pipeline {
         return Hex.encode(bytes.span)
     }
 
-    /// The event that tells destinations of a trigger: what it is about keeps its properties in their places, so that what
-    /// may not leave of these does not leave here.
-    private func firing(_ trigger: Trigger, _ cause: JSONDocument, _ purposeTag: UInt32, _ now: Int64) -> [UInt8] {
-        var body = JSONWriter(reserving: 512)
-        Pipeline.beginEvent("Trigger Fired", now, &body)
-        body.key("trigger")
-        body.string(trigger.name)
-        if let properties = cause.member(cause.root, "properties") {
-            cause.forEachMember(properties) { name, value in
-                if cause.equals(name, "trigger") { return }
-                body.key(cause.bytes(name))
-                body.raw(cause.source(value))
-            }
-        }
-        body.endObject()
-        body.key("context")
-        body.beginObject()
-        body.key("trigger")
-        body.beginObject()
-        for name: StaticString in ["event", "type", "timestamp"] {
-            guard let value = cause.member(cause.root, name) else { continue }
-            body.key(name)
-            body.raw(cause.source(value))
-        }
-        if let purpose = policy.purposes.index(ofTag: purposeTag) {
-            body.key("purpose")
-            body.string(policy.purposes.names[purpose])
-        }
-        body.endObject()
-        body.endObject()
-        body.endObject()
-        return body.bytes
-    }
-
     /// Begins an event that the device makes, up to its first property.
-    static func beginEvent(_ name: StaticString, _ time: Int64, _ body: inout JSONWriter) {
+    static func beginEvent(_ name: StaticString, _ body: inout JSONWriter) {
         body.beginObject()
         body.key("type")
         body.string("track")
         body.key("event")
         body.string(name)
-        body.key("timestamp")
-        let text = Timestamp.write(time)
-        body.string(text)
         body.key("properties")
         body.beginObject()
+    }
+
+    /// Ends such an event, whose last brace is yet to come, with its time.
+    static func appendTime(_ time: Int64, to body: inout [UInt8]) {
+        body.append(contentsOf: (",\"timestamp\":\"" as StaticString).bytes)
+        Timestamp.append(time, to: &body)
+        body.append(UInt8(ascii: "\""))
+        body.append(UInt8(ascii: "}"))
     }
 
     /// Puts an event that this device has made into the log.
@@ -376,12 +390,12 @@ extension Pipeline {
     /// Makes ready to evaluate conditions over a person, until `endLooking`. Times are in `surroundings`.
     /// - Returns: the person's record; empty where none is asked for, or there is none.
     mutating func beginLooking(
-        at person: ProfileID, _ consent: [UInt8], _ event: JSONDocument?, _ audiences: UInt64, _ readsPerson: Bool,
+        at whom: Addressee, _ event: JSONDocument?, _ audiences: UInt64, _ readsPerson: Bool,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> [UInt8] {
         let policy = self.policy
         var record: [UInt8] = []
-        let id = person.bytes
+        let (id, consent) = (whom.person.bytes, whom.consent)
         surroundings.profileAge = nil
         if readsPerson, let value = try transaction.get(transaction.tables.profiles, id.span) {
             record = [UInt8](copying: value)

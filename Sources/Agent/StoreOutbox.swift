@@ -141,8 +141,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 if self.mayLeave(entry) {
                     self.compose(entry, number)
                     let text = self.message.bytes
-                    filling.id = self.webhookID(entry)
-                    return filling.append(sequence: number, text.span)
+                    if filling.count == 0 { filling.id = self.webhookID(entry) }
+                    // What does not fit any more is not made in vain.
+                    return filling.append(sequence: number, text.span) && !filling.isFull
                 }
                 return filling.pass(sequence: number)
             })
@@ -234,13 +235,12 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// Whether the filter lets the event go to the destination, in the light of the person's profile.
     private func matches(_ filter: Expression, _ profile: ProfileID, _ reader: borrowing Reader) -> Bool {
-        withProfile(of: profile, reader) { self.evaluate(filter, $0) }
+        guard let record = load(profile, reader) else { return false }
+        return evaluate(filter, record.span)
     }
 
-    /// Calls `body` with a person's record, or an empty one, and the index filled from it.
-    private func withProfile(
-        of profile: ProfileID, _ reader: borrowing Reader, _ body: (Span<UInt8>) -> Bool
-    ) -> Bool {
+    /// A person's record, empty for one without, and the index filled from it; nil where the store cannot be read.
+    private func load(_ profile: ProfileID, _ reader: borrowing Reader) -> [UInt8]? {
         let policy = bundle.policy
         let key = profile.bytes
         surroundings.bundleAge = surroundings.now - policy.loadedAt
@@ -251,16 +251,16 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                     let view = try ProfileView(record)
                     index.fill(view, policy.attributes)
                     surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
-                    return body(view.bytes)
+                    return [UInt8](copying: view.bytes)
                 } catch {
                     meters.badRecords.add()
                 }
             }
         } catch {
-            return false
+            return nil
         }
         index.clear(policy.attributes)
-        return body(Span<UInt8>())
+        return []
     }
 
     private func evaluate(_ filter: Expression, _ record: Span<UInt8>) -> Bool {
@@ -345,20 +345,17 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         do throws(JSONError) { try composed.parse(text.span) } catch { return }
         surroundings.event = composed
         var body: [UInt8] = []
-        _ = withProfile(of: person, reader) { record in
-            self.evaluator.begin()
-            _ = self.bundle.policy.findAudiences(
-                self.neededAudiences, record, self.index, self.surroundings, &self.evaluator)
-            for piece in template.pieces {
-                switch piece {
-                case .text(let text): body.append(contentsOf: text)
-                case .value(let number): body.append(contentsOf: self.value(number, record))
-                case .part(let number): WebhookBody.append(part: self.value(number, record), to: &body)
-                }
+        let record = load(person, reader) ?? []
+        evaluator.begin()
+        _ = bundle.policy.findAudiences(neededAudiences, record.span, index, surroundings, &evaluator)
+        for piece in template.pieces {
+            switch piece {
+            case .text(let text): body.append(contentsOf: text)
+            case .value(let number): body.append(contentsOf: value(number, record.span))
+            case .part(let number): WebhookBody.append(part: value(number, record.span), to: &body)
             }
-            self.evaluator.end()
-            return true
         }
+        evaluator.end()
         surroundings.event = nil
         message.clear()
         message.bytes.append(contentsOf: body)

@@ -165,10 +165,10 @@ public final class RecordClerk: @unchecked Sendable {
         var writer = output
         writer.beginArray()
         for identifier in order.identifiers {
-            try Timers.forEach(of: IdentifierKey(identifier), in: reader) { tag, record in
-                guard let trigger = triggers.trigger(tag: tag), let state = TriggerState(record), state.wanted != 0 else { return }
+            for (tag, record) in try Timers.records(of: IdentifierKey(identifier), in: reader) {
+                guard let trigger = triggers.trigger(tag: tag), let state = TriggerState(record.span) else { continue }
                 let entry = state.cause
-                guard let cause = LogEntryView(entry.span) else { return }
+                guard let cause = LogEntryView(entry.span) else { continue }
                 writer.beginObject()
                 writer.key("trigger")
                 writer.string(trigger.name)

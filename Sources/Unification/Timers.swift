@@ -114,16 +114,18 @@ public enum Timers {
         for key in keys { try remove(key, in: &transaction) }
     }
 
-    /// Calls `body` with the tag and the record of each that an identifier has.
-    public static func forEach(
-        of identifier: IdentifierKey, in reader: borrowing Reader, _ body: (UInt32, Span<UInt8>) -> Void
-    ) throws(StoreError) {
+    /// Tag and record of each that an identifier has.
+    public static func records(
+        of identifier: IdentifierKey, in reader: borrowing Reader
+    ) throws(StoreError) -> [(tag: UInt32, record: [UInt8])] {
+        var found: [(tag: UInt32, record: [UInt8])] = []
         let start = identifier.bytes
         try reader.scan(reader.tables.pending, from: start.span) { key, value in
             guard let timer = TimerKey(key), timer.identifier == identifier else { return false }
-            body(timer.tag, value)
+            found.append((timer.tag, [UInt8](copying: value)))
             return true
         }
+        return found
     }
 
     private static func due(_ key: TimerKey, _ transaction: borrowing WriteTransaction) throws(StoreError) -> Int64 {
