@@ -14,6 +14,10 @@ public struct Audience: Sendable {
     let needs: UInt64
     /// What the condition reads.
     let slots: [Int]
+    /// FNV-1a of the name, by which the store knows it.
+    public let tag: UInt32
+    /// Of one that announces who joins and leaves it: the number of the purpose that a person must grant for that.
+    public let purpose: Int?
 }
 
 /// What a rule that matches answers.
@@ -105,6 +109,8 @@ public struct DecisionPlan: Sendable {
     public internal(set) var decisions: [Decision] = []
     /// Of each decision those that go before it for the same place, the first of them first; empty where none competes.
     private(set) var rivals: [[Int]] = []
+    /// Audiences that announce who joins and leaves them, a bit each.
+    public internal(set) var announced: UInt64 = 0
 
     public init() {}
 
@@ -129,7 +135,7 @@ public struct DecisionPlan: Sendable {
     }
 
     /// A set of audiences with all those that they build on.
-    func closure(_ needs: UInt64) -> UInt64 {
+    public func closure(_ needs: UInt64) -> UInt64 {
         var all = needs
         for number in audiences.indices.reversed() where all & 1 << UInt64(number) != 0 { all |= audiences[number].needs }
         return all
@@ -162,7 +168,8 @@ struct DecisionPlanReader {
     }
 
     mutating func readAudiences(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ compiler: inout Compiler, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ purposes: PurposePlan, _ compiler: inout Compiler,
+        _ reader: inout PlanReader
     ) {
         guard let section = reader.object(document, bundle, "audiences") else { return }
         var key = document.firstChild(section)
@@ -172,23 +179,48 @@ struct DecisionPlanReader {
                 reader.report(document, name, "there can be at most \(Limits.audiences) audiences")
                 return
             }
-            guard document.kind(condition) == .string else {
-                reader.report(document, condition, "an audience is a condition, such as profile.orders >= 3")
-                continue
-            }
-            let source = copy(document.bytes(condition))
-            guard let expression = compile(document, condition, source, personal, &compiler, &reader) else { continue }
+            guard let (node, purpose) = readAnnouncing(document, condition, purposes, &reader) else { continue }
+            let source = copy(document.bytes(node))
+            guard let expression = compile(document, node, source, personal, &compiler, &reader) else { continue }
             // An audience may build on those before it, so that there are no circles.
             let needs = slots.audiences(expression.slots)
             if needs >> UInt64(plan.audiences.count) != 0 {
                 reader.report(document, condition, "an audience may mention only audiences that stand before it")
                 continue
             }
+            let tag = NameTag.of(document.bytes(name))
+            if purpose != nil {
+                if plan.audiences.contains(where: { $0.tag == tag }) {
+                    reader.report(
+                        document, name, "this name cannot be told apart from an earlier one in records; choose another")
+                }
+                plan.announced |= 1 << UInt64(plan.audiences.count)
+            }
             plan.audiences.append(
                 Audience(
                     name: copy(document.bytes(name)), expression: expression.number, needs: plan.closure(needs),
-                    slots: expression.slots))
+                    slots: expression.slots, tag: tag, purpose: purpose))
         }
+    }
+
+    /// Where an audience's condition stands, and the purpose of an audience that announces itself: a text, or a map.
+    private func readAnnouncing(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, _ purposes: PurposePlan, _ reader: inout PlanReader
+    ) -> (condition: JSONNode, purpose: Int?)? {
+        if document.kind(settings) == .string { return (settings, nil) }
+        guard document.kind(settings) == .object, let condition = reader.text(document, settings, "when") else {
+            reader.report(
+                document, settings,
+                "an audience is a condition, such as profile.orders >= 3, or { when: CONDITION, purpose: …, announce: true }")
+            return nil
+        }
+        reader.refuseOthers(document, settings, ["when", "purpose", "announce"], of: "an audience")
+        let purpose = purposes.read(document, settings, &reader)
+        if reader.flag(document, settings, "announce") != true { return (condition, nil) }
+        if purpose == nil {
+            reader.report(document, settings, "an audience that announces itself needs a purpose: one of the bundle's purposes")
+        }
+        return (condition, purpose)
     }
 
     mutating func readDecisions(

@@ -18,6 +18,13 @@ public enum Limits {
     public static let tableBytes = 1024 * 1024
     /// The body of a question: a context is settings, not data.
     public static let questionBytes = 64 * 1024
+    /// Triggers of a bundle: each asks every event.
+    public static let triggers = 64
+    /// The longest that a trigger waits or rests, milliseconds: a year, as for a birthday. What it waits with is kept so long.
+    public static let longestWaitMilliseconds: Int64 = 366 * 86_400_000
+    /// How much later than due a trigger fires where it says nothing, milliseconds: a restart or a short power cut, but not
+    /// a night, after which a reminder of a cart is out of place.
+    public static let graceMilliseconds: Int64 = 3_600_000
     /// Nesting of a context.
     public static let contextDepth = 32
     /// Answers that a thread keeps as text; a power of two. Most devices give fewer different ones in a minute.

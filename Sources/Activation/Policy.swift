@@ -16,6 +16,9 @@ public final class Policy: @unchecked Sendable {
     public let identifiers: IdentifierPlan
     public let attributes: AttributePlan
     public let decisions: DecisionPlan
+    public let triggers: TriggerPlan
+    /// Whether anybody may join or leave an announced audience through time alone.
+    public let announcesByTime: Bool
     public let slots: Slots
     /// What a profile is worth, where there are too many (`profiles: { value: … }`); nil: all are worth the same.
     public let profileValue: Expression?
@@ -28,7 +31,7 @@ public final class Policy: @unchecked Sendable {
     public static let deviceFields = ["id"]
 
     /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences`,
-    /// `decisions` and `profiles`.
+    /// `decisions`, `triggers` and `profiles`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
@@ -63,10 +66,18 @@ public final class Policy: @unchecked Sendable {
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
         var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
-        decisionReader.readAudiences(document, bundle, &compiler, &reader)
+        decisionReader.readAudiences(document, bundle, purposes, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
+        triggers = TriggerPlan(
+            document, bundle, purposes, slots, decisionReader.plan, environment, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
         decisions = decisionReader.plan
+        var read: [Int] = []
+        let announcing = decisionReader.plan.closure(decisionReader.plan.announced)
+        for (number, audience) in decisions.audiences.enumerated() where announcing & 1 << UInt64(number) != 0 {
+            read.append(contentsOf: audience.slots)
+        }
+        announcesByTime = attributes.mayChange(read, slots)
         program = compiler.finish()
         self.purposes = purposes
         consent = ConsentPlan(document, bundle, purposes, &reader)
@@ -76,16 +87,18 @@ public final class Policy: @unchecked Sendable {
     }
 
     /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
-    public func audiences(of expression: Expression) -> UInt64 { decisions.closure(slots.audiences(expression.slots)) }
+    /// - Parameter read: the slots of the expression.
+    public func audiences(of read: [Int]) -> UInt64 { decisions.closure(slots.audiences(read)) }
 
     /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences.
-    public func restrictedAttributes(of expression: Expression) -> [Int] {
-        var read = expression.slots
-        let needed = audiences(of: expression)
+    /// - Parameter slots: those of the expression.
+    public func restrictedAttributes(among slots: [Int]) -> [Int] {
+        var read = slots
+        let needed = decisions.closure(self.slots.audiences(slots))
         for number in decisions.audiences.indices where needed & 1 << UInt64(number) != 0 {
             read.append(contentsOf: decisions.audiences[number].slots)
         }
-        return attributes.restricted(among: read, slots)
+        return attributes.restricted(among: read, self.slots)
     }
 
     private static func readValue(

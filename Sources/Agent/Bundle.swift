@@ -38,8 +38,10 @@ public final class Bundle: @unchecked Sendable {
                 "version", "purposes", "consent", "identifiers", "events", "sources", "tables", "attributes", "audiences",
                 "decisions", "profiles", "triggers", "destinations",
             ], of: "a bundle")
-        if let triggers = document.member(document.root, "triggers") {
-            reader.warn(document, triggers, "triggers are not supported yet: nothing will fire")
+        for trigger in policy.triggers.triggers {
+            for entry in destinations where entry.destination.isFallbackOnly && trigger.isFor(entry.destination.name) {
+                reader.report(document, trigger.node, "send must not name a fallback, which gets what another cannot deliver")
+            }
         }
     }
 

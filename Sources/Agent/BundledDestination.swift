@@ -12,6 +12,8 @@ public struct BundledDestination: Sendable {
     public let destination: Destination
     /// Expression of the policy's program; nil: every event.
     let filter: Expression?
+    /// Of a webhook whose body the bundle gives.
+    let body: WebhookBody?
     /// Kinds of identifiers that may leave: stable tag, name, and whether as a plain SHA-256.
     let identifiers: [(tag: UInt32, name: [UInt8], isPlain: Bool)]
 
@@ -39,7 +41,9 @@ public struct BundledDestination: Sendable {
                 let index = identifiers.kindIndex(named: name.span)
                 allowed.append((NameTag.of(name.span), name, index.map { identifiers.kinds[$0].form == .sha256 } ?? false))
             }
-            result.append(BundledDestination(destination: destination, filter: filter, identifiers: allowed))
+            let body = destination.webhook.body.flatMap { WebhookBody(document, $0, environment, &compiler, &reader) }
+            result.append(
+                BundledDestination(destination: destination, filter: filter, body: body, identifiers: allowed))
         }
         return result
     }

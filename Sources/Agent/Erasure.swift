@@ -181,15 +181,10 @@ extension Pipeline {
         body.endObject()
         let header = LogEntryHeader(
             tier: .realtime, priority: 9, receivedAt: now, purposeTag: 0, bundleVersion: policy.version,
-            profile: erasure.profile, isErasureNotice: true)
-        var entry: [UInt8] = []
-        LogEntry.encode(
-            header, identifiers: erasure.identifiers.span, messageID: receipt.span, body: body.bytes.span, into: &entry)
-        try transaction.put(transaction.tables.log, NumberKey(ledger.nextSequence).bytes.span, entry.span, appending: true)
+            profile: erasure.profile, isErasureNotice: true, isGenerated: true)
         erasure.notice = ledger.nextSequence
-        newestUrgent = ledger.nextSequence
         erasure.state = .telling
-        ledger.nextSequence += 1
+        try generate(header, erasure.identifiers, messageID: receipt, body.bytes, &transaction)
     }
 
     /// Ends an erasure once every destination has heard of it.

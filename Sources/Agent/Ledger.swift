@@ -19,27 +19,33 @@ public struct Ledger: Equatable, Sendable {
     public var refused: UInt64 = 0
     /// Number of the next event in quarantine.
     public var nextQuarantined: UInt64 = 1
+    /// What this device has put into the log of itself: triggers that fired, audiences that people joined or left, notices of
+    /// erasures. `nextSequence - 1 = admitted + generated`.
+    public var generated: UInt64 = 0
 
-    static let fieldCount = 9
+    static let fieldCount = 10
 
     public init() {}
 
     init(_ transaction: borrowing WriteTransaction) throws(StoreError) {
         self.init()
         guard let bytes = try transaction.get(transaction.tables.accounts, Ledger.key.span) else { return }
-        guard let numbers = Record.decode(bytes, count: Ledger.fieldCount) else { throw .badRecord("accounts") }
-        take(numbers)
+        try take(bytes)
     }
 
     /// Reads the last committed state for `/metrics`.
     public init(_ reader: borrowing Reader) throws(StoreError) {
         self.init()
         guard let bytes = try reader.get(reader.tables.accounts, Ledger.key.span) else { return }
-        guard let numbers = Record.decode(bytes, count: Ledger.fieldCount) else { throw .badRecord("accounts") }
-        take(numbers)
+        try take(bytes)
     }
 
-    private mutating func take(_ numbers: [UInt64]) {
+    private mutating func take(_ bytes: Span<UInt8>) throws(StoreError) {
+        // An earlier version did not count what it generated.
+        let count = Ledger.fieldCount
+        guard let numbers = Record.decode(bytes, count: count) ?? Record.decode(bytes, count: count - 1) else {
+            throw .badRecord("accounts")
+        }
         nextSequence = numbers[0]
         received = numbers[1]
         admitted = numbers[2]
@@ -49,11 +55,13 @@ public struct Ledger: Equatable, Sendable {
         quarantined = numbers[6]
         refused = numbers[7]
         nextQuarantined = numbers[8]
+        generated = numbers.count == count ? numbers[9] : nextSequence - 1 - min(admitted, nextSequence - 1)
     }
 
     func write(to transaction: inout WriteTransaction) throws(StoreError) {
         let bytes = Record.encode([
             nextSequence, received, admitted, duplicate, denied, waiting, quarantined, refused, nextQuarantined,
+            generated,
         ])
         try transaction.put(transaction.tables.accounts, Ledger.key.span, bytes.span)
     }

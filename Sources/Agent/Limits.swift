@@ -63,6 +63,13 @@ public enum Limits {
     /// random sample that is worth least.
     static let sampledForEviction = 64
     static let evictedPerCommit = 16
+    /// Timers that one transaction takes: each reads and writes some pages, and events need not wait.
+    static let timersPerCommit = 256
+    /// How far ahead it is looked for when an audience changes through time alone, seconds: 90 days, or as long as any
+    /// attribute lasts.
+    static let audienceHorizonSeconds: Int64 = 90 * 86_400
+    /// What a trigger keeps of an event's properties: a basket with some dozen lines. Larger ones are left out.
+    static let causeBytes = 4096
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

@@ -22,6 +22,10 @@ struct MetricsPage {
         do throws(StoreError) {
             let ledger = try Ledger(reader)
             writeEvents(ledger, &page)
+            page.counter(
+                "gatehouse_events_generated_total",
+                "Events that the device made: triggers, audiences, notices of erasures. With those admitted, all of the log.",
+                ledger.generated)
             try writeDestinations(ledger, &page, reader)
         } catch {
             Log.error("the accounts cannot be read") { $0.field("reason", error.message) }
@@ -48,6 +52,8 @@ struct MetricsPage {
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
         writePurged(&page)
         writeRecomputation(&page)
+        writeTriggers(&page)
+        page.gauge("gatehouse_timers", "Timers that are pending.", reader.count(reader.tables.timers))
         page.counter(
             "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",
             meters.evictedProfiles.current)
@@ -108,6 +114,16 @@ struct MetricsPage {
         page.gauge(
             "gatehouse_recompute_pending", "Events of the log that are yet to be counted once more.",
             meters.recomputePending.current)
+    }
+
+    private func writeTriggers(_ page: inout MetricsWriter) {
+        page.family("gatehouse_triggers_total", "Triggers by what became of them, since the start.", "counter")
+        let terms: [(StaticString, UInt64)] = [
+            ("fired", meters.triggersFired.current), ("called_off", meters.triggersCalledOff.current),
+            ("late", meters.triggersLate.current), ("denied", meters.triggersDenied.current),
+            ("rested", meters.triggersRested.current),
+        ]
+        for (name, value) in terms { page.sample("gatehouse_triggers_total", "outcome", name, value) }
     }
 
     /// `queued` is counted from the cursor to the log's end, and not as what the other terms leave over.

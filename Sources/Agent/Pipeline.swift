@@ -1,12 +1,12 @@
 // The journey of one event, on one page: (decode → hash → validate, in Serving/EventPreparer.swift) → dedup → consent →
-// resolve → enrich → append. Everything here happens inside the writer's transaction, so that it happens whole or not at all
+// resolve → enrich → append → follow. Everything here happens inside the writer's transaction, so that it happens whole or not at all
 // (promise P1).
 //
 // The design's order has consent before hashing; but whose consent it is, only the hashed identifiers tell. Hashing is
 // done in memory and leaves nothing behind for an event that is then denied. What the schema says counts after consent,
 // because an event that is not as it should be is set aside, which is a way of keeping it. What becomes of the event when
 // nobody has chosen yet, and when somebody does, stands in PipelineConsent.swift; what is done with one that breaks its
-// schema, in PipelineQuality.swift.
+// schema, in PipelineQuality.swift; what follows from an event later, in PipelineTriggers.swift.
 
 import Activation
 import CEL
@@ -67,6 +67,10 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var index = ProfileIndex()
     /// How many profiles there may be; 0: no bound.
     var profileLimit: Int64 = 0
+    /// When the next timer is due, milliseconds since the epoch; never before that.
+    var nextTimer = Int64.max
+    /// Timers that are due wait for room on the disk.
+    var isTimerHeld = false
     /// Number of the newest event of tier `realtime`; 0 for none yet.
     var newestUrgent: UInt64 = 0
 
@@ -93,7 +97,9 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     ) throws(StoreError) {
         let (accounts, window) = (try Ledger(transaction), try RecentMessages(transaction))
         let chain = try AuditLog(transaction, pepper: pepper)
+        let firstTimer = try Timers.first(transaction) ?? .max
         observed = try Observed(plans, watch, transaction)
+        nextTimer = firstTimer
         ledger = accounts
         recent = window
         audit = chain
@@ -267,6 +273,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         }
         if rule.isRealtime { newestUrgent = ledger.nextSequence }
         ledger.nextSequence += 1
+        do { try follow(rule, person, at: time, now: envelope.receivedAt, &transaction) } catch { throw .store(error) }
     }
 
     /// Makes an entry of the log or of the quarantine of the event under way: leaves it in `entry`.

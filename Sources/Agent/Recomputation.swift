@@ -107,7 +107,8 @@ extension Pipeline {
         if let value = try transaction.get(transaction.tables.log, number.bytes.span) { entry = [UInt8](copying: value) }
         let span = entry.span
         if let view = LogEntryView(span) {
-            if view.header.isErasureNotice { return }
+            // What the device has made itself was not counted when it was made.
+            if view.header.isErasureNotice || view.header.isGenerated { return }
             recomputation.seen += 1
             switch try recount(view, now, &transaction) {
             case .counted:

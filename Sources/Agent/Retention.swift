@@ -99,9 +99,11 @@ extension Pipeline {
         retention.plans !== plans || monotonic >= retention.dueAt && (retention.stage != .resting || retention.hasEnds)
     }
 
-    /// How long the idle writer waits, milliseconds.
-    var idleMilliseconds: Int64 {
-        retention.stage == .resting && !isRecomputing ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
+    /// How long the idle writer waits, milliseconds: no longer than until the next timer is due.
+    func idleMilliseconds(at now: Int64) -> Int64 {
+        let pause = retention.stage == .resting && !isRecomputing ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
+        if isTimerHeld || nextTimer == .max { return pause }
+        return max(0, min(pause, nextTimer - now))
     }
 
     /// One step of the sweep, if it is time for one.
@@ -334,6 +336,7 @@ extension Pipeline {
         let identifiers = try IdentityGraph.identifiers(of: person, in: transaction)
         if ConsentRecord.holdsRefusal(record.span) {
             try IdentityGraph.removeParts(of: identifiers, in: &transaction)
+            for identifier in identifiers { try Timers.removeAll(of: IdentifierKey(identifier), in: &transaction) }
         } else {
             try IdentityGraph.remove(person, identifiers, in: &transaction)
         }

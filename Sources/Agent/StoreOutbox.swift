@@ -39,6 +39,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private let surroundings: Surroundings
     /// Those that the filter mentions, a bit each.
     private let neededAudiences: UInt64
+    /// A message, in place of the event that it was made of, while a webhook's body is made of it.
+    private var composed = JSONDocument()
     private var message = JSONWriter(reserving: 4096)
     private var path: [JSONNode] = []
     /// Fields of the event under way that this destination does not get: restricted, and not named by it.
@@ -63,7 +65,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         pseudonymKey = key.withSpan { HMACSHA256(key: $0) }
         surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
         surroundings.device = [identity.device]
-        neededAudiences = target.filter.map { bundle.policy.audiences(of: $0) } ?? 0
+        neededAudiences = bundle.policy.audiences(of: (target.filter?.slots ?? []) + (target.body?.slots ?? []))
         reader = try database.makeReader()
         try reader.begin()
         cursor = try DestinationLedger(reader, name: target.destination.name)?.cursor ?? 1
@@ -139,7 +141,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 if self.mayLeave(entry) {
                     self.compose(entry, number)
                     let text = self.message.bytes
-                    return filling.append(sequence: number, text.span)
+                    if filling.count == 0 { filling.id = self.webhookID(entry) }
+                    // What does not fit any more is not made in vain.
+                    return filling.append(sequence: number, text.span) && !filling.isFull
                 }
                 return filling.pass(sequence: number)
             })
@@ -172,12 +176,31 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             meters.badRecords.add()
             return false
         }
+        let document = event
+        surroundings.eventTimestamp = document.member(document.root, "timestamp").flatMap { Timestamp.parse(document.bytes($0)) }
         if isNotice { return true }
-        guard let filter = target.filter else { return true }
+        if entry.header.isDirected { return isMeant(granted) }
+        // A webhook that does not say what it wants gets what triggers send there.
+        guard let filter = target.filter else { return target.destination.format != .webhook }
         surroundings.event = event
         let isLeaving = matches(filter, person, reader)
         surroundings.event = nil
         return isLeaving
+    }
+
+    /// Whether the trigger that has fired, in `event`, sends to this destination by the bundle in force, and the purpose of
+    /// what it is about is still granted. The filter is not asked: somebody has said where it goes.
+    private func isMeant(_ granted: PurposeSet) -> Bool {
+        let document = event
+        guard let properties = document.member(document.root, "properties"),
+            let name = document.member(properties, "trigger"),
+            let trigger = bundle.policy.triggers.trigger(named: document.bytes(name)),
+            trigger.isFor(target.destination.name),
+            let context = document.member(document.root, "context"), let cause = document.member(context, "trigger"),
+            let ofCause = document.member(cause, "purpose"),
+            let purpose = bundle.policy.purposes.index(of: document.bytes(ofCause))
+        else { return false }
+        return granted.contains(PurposeSet(purpose: purpose))
     }
 
     /// The purposes that the person grants; nil when the event may not leave.
@@ -212,6 +235,12 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// Whether the filter lets the event go to the destination, in the light of the person's profile.
     private func matches(_ filter: Expression, _ profile: ProfileID, _ reader: borrowing Reader) -> Bool {
+        guard let record = load(profile, reader) else { return false }
+        return evaluate(filter, record.span)
+    }
+
+    /// A person's record, empty for one without, and the index filled from it; nil where the store cannot be read.
+    private func load(_ profile: ProfileID, _ reader: borrowing Reader) -> [UInt8]? {
         let policy = bundle.policy
         let key = profile.bytes
         surroundings.bundleAge = surroundings.now - policy.loadedAt
@@ -222,16 +251,16 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                     let view = try ProfileView(record)
                     index.fill(view, policy.attributes)
                     surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
-                    return evaluate(filter, view.bytes)
+                    return [UInt8](copying: view.bytes)
                 } catch {
                     meters.badRecords.add()
                 }
             }
         } catch {
-            return false
+            return nil
         }
         index.clear(policy.attributes)
-        return evaluate(filter, Span<UInt8>())
+        return []
     }
 
     private func evaluate(_ filter: Expression, _ record: Span<UInt8>) -> Bool {
@@ -253,7 +282,15 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private func compose(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.clear()
         let tracking = bundle.plans.tracking
-        withheld = tracking.rule(ofKept: event.root, event)?.restricted ?? tracking.keeping.restricted
+        // What the device has made of an event may hold fields that are restricted in that one.
+        let ofEvent = entry.header.isGenerated ? nil : tracking.rule(ofKept: event.root, event)?.restricted
+        withheld = ofEvent ?? tracking.keeping.restricted
+        if target.destination.format == .webhook {
+            composeMessage(entry, number)
+            // A template is about what it was written for: that somebody was erased, receivers hear in the same words.
+            if let body = target.body, !entry.header.isErasureNotice { fillIn(body) }
+            return
+        }
         guard target.destination.format == .cloudEvents else { return composeMessage(entry, number) }
         // CloudEvents 1.0, JSON format: the message is the data, and the last word of the type says which kind it is.
         message.beginObject()
@@ -281,13 +318,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.string(entry.messageID)
         message.key("anonymousId")
         let id = person.bytes
-        let pseudonym = pseudonymKey.authenticate(id.span)
-        var hexadecimal: [UInt8] = []
-        for index in 0..<16 {
-            hexadecimal.append(Hex.digit(pseudonym[index] >> 4))
-            hexadecimal.append(Hex.digit(pseudonym[index] & 0xF))
-        }
-        message.string(hexadecimal)
+        message.string(pseudonym(of: id.span))
         path.removeAll(keepingCapacity: true)
         var context: JSONNode?
         var key = event.firstChild(event.root)
@@ -306,6 +337,61 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         writeOrigin(entry, number)
         message.endObject()
         message.endObject()
+    }
+
+    /// Makes the body of a webhook of the message: `event` in it is what may leave of the event, and nothing else.
+    private func fillIn(_ template: WebhookBody) {
+        let text = message.bytes
+        do throws(JSONError) { try composed.parse(text.span) } catch { return }
+        surroundings.event = composed
+        var body: [UInt8] = []
+        let record = load(person, reader) ?? []
+        evaluator.begin()
+        _ = bundle.policy.findAudiences(neededAudiences, record.span, index, surroundings, &evaluator)
+        for piece in template.pieces {
+            switch piece {
+            case .text(let text): body.append(contentsOf: text)
+            case .value(let number): body.append(contentsOf: value(number, record.span))
+            case .part(let number): WebhookBody.append(part: value(number, record.span), to: &body)
+            }
+        }
+        evaluator.end()
+        surroundings.event = nil
+        message.clear()
+        message.bytes.append(contentsOf: body)
+    }
+
+    /// What an expression comes to, as JSON; null where it fails.
+    private func value(_ number: Int, _ record: Span<UInt8>) -> [UInt8] {
+        let policy = bundle.policy
+        let bindings = DecisionBindings(
+            record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
+        var writer = JSONWriter()
+        do throws(EvaluationError) {
+            let value = try evaluator.evaluate(policy.program, number, bindings)
+            evaluator.write(value, to: &writer, policy.program, bindings)
+        } catch {
+            if error.reason != .noSuchKey { meters.evaluationErrors.add() }
+            writer.null()
+        }
+        return writer.bytes
+    }
+
+    /// By what a webhook's receiver knows a message that comes again: of its id, which a sender may have chosen, a hash.
+    private func webhookID(_ entry: borrowing LogEntryView) -> [UInt8] {
+        if target.destination.format != .webhook { return [] }
+        return Array("msg_".utf8) + pseudonym(of: entry.messageID)
+    }
+
+    /// 32 hexadecimal digits that stand for something at this destination and at no other.
+    private func pseudonym(of name: Span<UInt8>) -> [UInt8] {
+        let digest = pseudonymKey.authenticate(name)
+        var digits: [UInt8] = []
+        for index in 0..<16 {
+            digits.append(Hex.digit(digest[index] >> 4))
+            digits.append(Hex.digit(digest[index] & 0xF))
+        }
+        return digits
     }
 
     private var contextName: JSONNode? {

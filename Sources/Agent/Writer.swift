@@ -203,10 +203,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
     func run() {
         var batch: [Submission] = []
         resume()
-        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds) {
+        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue && !isRecomputationDue { continue }
+            let isIdle = batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate
+            if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -232,6 +233,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether events of the log are to be counted once more.
     private var isRecomputationDue: Bool { pipeline.isRecomputationDue(clock.monotonicNanoseconds()) }
+    private var isTimerDue: Bool { pipeline.nextTimer <= clock.wallMilliseconds() }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -267,14 +269,15 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var suppression: SuppressionList
         var retention: Retention
         var recomputation: Recomputation
+        var nextTimer: Int64
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, retention: pipeline.retention,
-            recomputation: pipeline.recomputation, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, recomputation: pipeline.recomputation,
+            nextTimer: pipeline.nextTimer, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -285,6 +288,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.suppression = mark.suppression
         pipeline.retention = mark.retention
         pipeline.recomputation = mark.recomputation
+        pipeline.nextTimer = mark.nextTimer
         erasures = mark.erasures
     }
 
@@ -323,6 +327,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
+                try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
                 try eraseMore(&transaction)
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(

@@ -29,6 +29,8 @@ public struct Batch {
     public private(set) var erasedCount = 0
     public private(set) var expiredCount = 0
     public private(set) var evictedCount = 0
+    /// Of the one message of a webhook: by what its receiver knows it when it comes again. Set by the source.
+    public var id: [UInt8] = []
 
     public init() {}
 
@@ -101,6 +103,8 @@ public struct Batch {
             body.append(UInt8(ascii: "["))
             body.append(contentsOf: messages.span)
             body.append(UInt8(ascii: "]"))
+        case .webhook:
+            body.append(contentsOf: messages.span)
         }
     }
 

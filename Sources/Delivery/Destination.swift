@@ -155,6 +155,8 @@ public enum WireFormat: UInt8, Sendable {
     case segment
     /// A CloudEvents batch: `[…]` (CloudEvents 1.0, HTTP binding 3.3).
     case cloudEvents
+    /// One event a request, as it is or in the form that the bundle gives it.
+    case webhook
 }
 
 /// One destination of a bundle.
@@ -182,6 +184,8 @@ public struct Destination: Sendable {
     /// How long the first event of a batch waits for others; one of tier `realtime` does not wait.
     public internal(set) var delayMilliseconds = Limits.defaultDelayMilliseconds
     public internal(set) var format = WireFormat.segment
+    /// Of the format `webhook`.
+    public internal(set) var webhook = Webhook()
     /// Sent as the user name of Basic authentication (Segment's write key); nil: none.
     public internal(set) var token: [UInt8]?
     /// The index of the destination that takes over while this one does not answer.
@@ -235,7 +239,10 @@ public struct DestinationPlan: Sendable {
     ) -> Destination? {
         reader.refuseOthers(
             document, settings,
-            ["url", "purpose", "when", "identifiers", "deny", "restricted", "batch", "fallback", "format", "token"], of: "a destination")
+            [
+                "url", "purpose", "when", "identifiers", "deny", "restricted", "batch", "fallback", "format", "token", "body",
+                "headers", "sign",
+            ], of: "a destination")
         let nameBytes = copy(document, name)
         guard !nameBytes.isEmpty, nameBytes.count <= 64 else {
             reader.report(document, name, "a destination's name has 1 to 64 bytes")
@@ -299,9 +306,21 @@ public struct DestinationPlan: Sendable {
         if let node = reader.text(document, settings, "format") {
             if document.equals(node, "cloudevents") {
                 destination.format = .cloudEvents
+            } else if document.equals(node, "webhook") {
+                destination.format = .webhook
+                destination.webhook = Webhook(document, settings, &reader)
+                destination.maximumEvents = 1
             } else if !document.equals(node, "segment") {
-                reader.report(document, node, "format must be segment or cloudevents")
+                reader.report(document, node, "format must be segment, cloudevents or webhook")
             }
+        }
+        let isWebhook = destination.format == .webhook
+        let others: [StaticString] = isWebhook ? ["batch"] : ["body", "headers", "sign"]
+        for name in others {
+            guard let node = document.member(settings, name) else { continue }
+            reader.report(
+                document, node,
+                isWebhook ? "a webhook gets one event a request, and no batch" : "this is for format: webhook only")
         }
         if let node = reader.text(document, settings, "token") {
             let token = copy(document, node)

@@ -70,9 +70,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
         headStart = makeHeadStart(url, token, version)
     }
 
-    public func post(_ body: Span<UInt8>, format: WireFormat) -> DeliveryResult {
+    public func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8]) -> DeliveryResult {
         let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
-        writeRequest(body, format)
+        writeRequest(body, format, head)
         while true {
             let isReused = isConnectionUsable()
             if !isReused, let failure = open(deadline) {
@@ -288,15 +288,17 @@ public final class HTTPSClient<Time: Clock>: Transport {
         case lostBeforeAnswer(TransportFailure)
     }
 
-    private func writeRequest(_ body: Span<UInt8>, _ format: WireFormat) {
+    private func writeRequest(_ body: Span<UInt8>, _ format: WireFormat, _ head: [UInt8]) {
         request.removeAll(keepingCapacity: true)
-        request.reserveCapacity(headStart.count + 128 + body.count)
+        request.reserveCapacity(headStart.count + 128 + head.count + body.count)
         request.append(contentsOf: headStart)
         switch format {
-        case .segment: append("Content-Type: application/json\r\n")
+        case .segment, .webhook: append("Content-Type: application/json\r\n")
         case .cloudEvents: append("Content-Type: application/cloudevents-batch+json\r\n")
         }
-        append("Content-Encoding: gzip\r\nContent-Length: ")
+        request.append(contentsOf: head)
+        if format != .webhook { append("Content-Encoding: gzip\r\n") }
+        append("Content-Length: ")
         appendInteger(UInt64(body.count), to: &request)
         append("\r\n\r\n")
         request.append(contentsOf: body)

@@ -26,6 +26,11 @@ public enum Limits {
     /// A token: Segment's write keys are 32 characters.
     public static let tokenBytes = 512
 
+    /// A webhook's secret, decoded: what Standard Webhooks asks for.
+    static let secretBytes = 24...64
+    /// Lines of a webhook's head from the bundle: half of what servers take at least.
+    static let headerBytes = 4096
+
     // Retrying
 
     /// The first pause is up to this, milliseconds.

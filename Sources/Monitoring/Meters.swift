@@ -56,6 +56,13 @@ public final class Meters: Sendable {
     public let recomputePending = Gauge()
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
+    /// Triggers that fired, that an event or a condition called off, that were due too long ago, whose person did not or no
+    /// longer grant it, and that had fired for their person a short time before.
+    public let triggersFired = Counter()
+    public let triggersCalledOff = Counter()
+    public let triggersLate = Counter()
+    public let triggersDenied = Counter()
+    public let triggersRested = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()

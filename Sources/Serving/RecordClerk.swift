@@ -1,6 +1,7 @@
 // Makes whole copies of people's records, on a thread of its own: it goes through the log, which may take longer than a
 // decision or an event can wait. The copy is given when the writer has put a line about it into the audit log.
 
+import Activation
 import Collection
 import Formats
 import Governance
@@ -95,6 +96,8 @@ public final class RecordClerk: @unchecked Sendable {
         let next = try writeEntries(reader.tables.log, of: person, order, from: first, reader, &writer, &found)
         writer.key("quarantined")
         _ = try writeEntries(reader.tables.quarantine, of: person, order, from: 0, reader, &writer, &found)
+        writer.key("pending")
+        try writeTriggers(order, reader, &writer)
         writer.key("audit")
         try writeLines(about: subjects.name(of: person), reader, &writer)
         // Said rather than left out in silence: the person has more events than one answer may hold.
@@ -151,6 +154,34 @@ public final class RecordClerk: @unchecked Sendable {
         output = writer
         count += written
         return isFull ? last : nil
+    }
+
+    /// Writes the triggers that wait for a person: which, until when, and what they are about.
+    private func writeTriggers(
+        _ order: Submission, _ reader: borrowing Reader, _ output: inout JSONWriter
+    ) throws(StoreError) {
+        var cache = PlanCache()
+        let triggers = plans.current(&cache).policy.triggers
+        var writer = output
+        writer.beginArray()
+        for identifier in order.identifiers {
+            for (tag, record) in try Timers.records(of: IdentifierKey(identifier), in: reader) {
+                guard let trigger = triggers.trigger(tag: tag), let state = TriggerState(record.span) else { continue }
+                let entry = state.cause
+                guard let cause = LogEntryView(entry.span) else { continue }
+                writer.beginObject()
+                writer.key("trigger")
+                writer.string(trigger.name)
+                writer.key("due")
+                let time = Timestamp.write(state.wanted)
+                writer.string(time)
+                writer.key("event")
+                writer.raw(cause.body)
+                writer.endObject()
+            }
+        }
+        writer.endArray()
+        output = writer
     }
 
     /// What was done with the record, oldest first.

@@ -51,12 +51,18 @@ public struct LogEntryHeader {
     public var profile: ProfileID
     /// Tells every destination that the person was erased: it leaves whatever consent and filters say.
     public var isErasureNotice: Bool
+    /// This device has made it, of what others said: no profile counts it.
+    public var isGenerated: Bool
+    /// A trigger has fired: it is for those whom the trigger names, and for nobody else.
+    public var isDirected: Bool
 
     public init(
         tier: Tier, priority: UInt8, receivedAt: Int64, purposeTag: UInt32, bundleVersion: UInt64, profile: ProfileID,
-        isErasureNotice: Bool = false
+        isErasureNotice: Bool = false, isGenerated: Bool = false, isDirected: Bool = false
     ) {
         self.isErasureNotice = isErasureNotice
+        self.isGenerated = isGenerated
+        self.isDirected = isDirected
         self.tier = tier
         self.priority = priority
         self.receivedAt = receivedAt
@@ -73,6 +79,8 @@ enum EntryLayout {
     static let hasPlainDigest: UInt32 = 1
     static let isHidden: UInt32 = 2
     static let isErasureNotice: UInt16 = 1
+    static let isGenerated: UInt16 = 2
+    static let isDirected: UInt16 = 4
 
     /// Over everything but the checksum itself.
     static func checksum(_ bytes: Span<UInt8>) -> UInt32 {
@@ -98,7 +106,9 @@ public enum LogEntry {
         append(UInt64(bitPattern: header.receivedAt), to: &bytes)
         append(header.purposeTag, to: &bytes)
         append(UInt16(clamping: messageID.count), to: &bytes)
-        append(header.isErasureNotice ? EntryLayout.isErasureNotice : 0, to: &bytes)
+        append(
+            (header.isErasureNotice ? EntryLayout.isErasureNotice : 0) | (header.isGenerated ? EntryLayout.isGenerated : 0)
+                | (header.isDirected ? EntryLayout.isDirected : 0), to: &bytes)
         append(header.bundleVersion, to: &bytes)
         bytes.append(contentsOf: header.profile.bytes.span)
         for index in 0..<count {
@@ -169,11 +179,13 @@ public struct LogEntryView: ~Escapable {
         bodyStart = messageIDStart + Int(UInt16(littleEndianAt: 20, of: bytes))
         guard bodyStart <= bytes.count else { return nil }
         self.bytes = bytes
+        let flags = UInt16(littleEndianAt: 22, of: bytes)
         header = LogEntryHeader(
             tier: tier, priority: bytes[2], receivedAt: Int64(bitPattern: UInt64(littleEndianAt: 8, of: bytes)),
             purposeTag: UInt32(littleEndianAt: 16, of: bytes), bundleVersion: UInt64(littleEndianAt: 24, of: bytes),
             profile: profile,
-            isErasureNotice: UInt16(littleEndianAt: 22, of: bytes) & EntryLayout.isErasureNotice != 0)
+            isErasureNotice: flags & EntryLayout.isErasureNotice != 0,
+            isGenerated: flags & EntryLayout.isGenerated != 0, isDirected: flags & EntryLayout.isDirected != 0)
     }
 
     /// The index is below `identifierCount`.

@@ -43,12 +43,16 @@ public struct Tables: Sendable {
     public let suppressed: Table
     /// Receipt's number → an erasure that is under way, or its receipt.
     public let erasures: Table
+    /// When, for which identifier and what of → nothing: what comes due next stands first. See Unification/Timers.swift.
+    public let timers: Table
+    /// Identifier, what of → when its timer is due, and what else is remembered.
+    public let pending: Table
 
     /// Each of them, always in the same order.
     var all: [Table] {
         [
             meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
-            audit, suppressed, erasures,
+            audit, suppressed, erasures, timers, pending,
         ]
     }
 
@@ -73,6 +77,8 @@ public struct Tables: Sendable {
         audit = open("audit")
         suppressed = open("suppressed")
         erasures = open("erasures")
+        timers = open("timers")
+        pending = open("pending")
     }
 }
 

@@ -208,6 +208,7 @@ public enum IdentityGraph {
             try ProfileParts.removeAll(of: key, in: &transaction)
             try IdentityLinks.removeAll(of: key, in: &transaction)
             try SharedVisit.removeAll(of: key, in: &transaction)
+            try Timers.removeAll(of: key, in: &transaction)
         }
     }
 

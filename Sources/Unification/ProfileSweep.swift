@@ -9,6 +9,25 @@ extension AttributePlan {
     /// Whether any attribute has an end.
     public var hasEnds: Bool { attributes.contains { $0.span > 0 } }
 
+    /// Whether what an expression comes to may change through time alone: it reads a time or an age, or an attribute that
+    /// ends.
+    public func mayChange(_ read: [Int], _ slots: Slots) -> Bool {
+        for slot in read {
+            if slot == Slots.now || slot == Slots.profileAge || slot == Slots.bundleAge { return true }
+            if let number = slots.attribute(slot, of: attributes.count, favorites: favorites), attributes[number].span > 0 {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// The longest time that any attribute lasts, milliseconds; 0: none ends.
+    public var longestSpan: Int64 {
+        var longest: Int64 = 0
+        for attribute in attributes { longest = max(longest, attribute.span) }
+        return longest
+    }
+
     /// The shortest `ttl`, milliseconds; 0: none has one. That a visit ends is no promise to have it off the disk at once.
     public var shortestTimeToLive: Int64 {
         var shortest: Int64 = 0

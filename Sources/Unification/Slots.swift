@@ -70,6 +70,15 @@ public struct Slots: Sendable {
         return set
     }
 
+    /// The slot of an audience.
+    public func slot(ofAudience number: Int) -> Int { firstAudience + number }
+
+    /// Whether an expression that reads these slots asks for something about a person.
+    public func readPerson(_ slots: [Int]) -> Bool {
+        for slot in slots where slot == Slots.profileAge || slot >= firstAudience { return true }
+        return false
+    }
+
     /// The attribute that a slot stands for, or whose favourite; nil: for something else.
     func attribute(_ slot: Int, of count: Int, favorites: [Int]) -> Int? {
         let number = slot - firstAttribute

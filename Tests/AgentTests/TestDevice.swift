@@ -34,13 +34,13 @@ final class Device {
     var now = noon
     var monotonic: Int64 = 0
 
-    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1) {
+    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1, mapBytes: Int64 = 16 << 20) {
         var random = SystemRandom()
         folder = "/tmp/gatehouse-device-test-\(random.next())"
         bundle = Device.read(text)
         self.epoch = epoch
         do {
-            database = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
+            database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
                 bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
@@ -65,17 +65,6 @@ final class Device {
     func adopt(_ text: String) {
         bundle = Device.read(text)
         pipeline.adopt(bundle.plans)
-        noteAttributes()
-    }
-
-    /// The process ends, and another one goes on with the store.
-    func restart() {
-        do {
-            let transaction = try database.beginWrite()
-            pipeline = try Pipeline(
-                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
-                random: SeededRandom(seed: UInt64(now)), transaction)
-        } catch { fatalError(error.message) }
         noteAttributes()
     }
 
@@ -117,6 +106,60 @@ final class Device {
         write { transaction throws(StoreError) in
             _ = try transaction.deleteNumbers(transaction.tables.log, below: bound, atMost: Int.max)
         }
+    }
+
+    /// Begins anew as after a power cut, with what the store has; perhaps with another bundle.
+    func restart(_ text: String? = nil) {
+        if let text { bundle = Device.read(text) }
+        do {
+            let transaction = try database.beginWrite()
+            pipeline = try Pipeline(
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
+                random: SeededRandom(seed: UInt64(now)), transaction)
+        } catch { fatalError(error.message) }
+        noteAttributes()
+    }
+
+    /// What the writer does once time has moved on, until nothing is due.
+    /// - Parameter commits: false for a transaction that does not happen.
+    /// - Returns: how many timers were looked at.
+    @discardableResult
+    func takeTimers(commits: Bool = true) -> Int {
+        var read = 0
+        let mark = (pipeline.ledger, pipeline.nextTimer)
+        do throws(StoreError) {
+            repeat {
+                var transaction = try database.beginWrite()
+                read += try pipeline.takeTimers(bundle.plans, now: now, atMost: 4096, true, &transaction)
+                if !commits { break }
+                try pipeline.ledger.write(to: &transaction)
+                try transaction.commit()
+            } while pipeline.nextTimer <= now
+        } catch { fatalError(error.message) }
+        if !commits { (pipeline.ledger, pipeline.nextTimer) = mark }
+        return read
+    }
+
+    /// Moves the clock on in steps, and lets happen what comes due.
+    func pass(_ milliseconds: Int64, steps: Int = 1) {
+        for _ in 0..<steps {
+            now += milliseconds / Int64(steps)
+            takeTimers()
+        }
+    }
+
+    /// The texts of the events that the device has made, oldest first.
+    func generated() -> [String] {
+        var texts: [String] = []
+        write { transaction throws(StoreError) in
+            try transaction.scan(transaction.tables.log, from: Span<UInt8>()) { _, value in
+                if let entry = LogEntryView(value), entry.header.isGenerated {
+                    texts.append(String(decoding: [UInt8](copying: entry.body), as: UTF8.self))
+                }
+                return true
+            }
+        }
+        return texts
     }
 
     deinit {

@@ -98,7 +98,7 @@ private func problem(_ text: String) -> DestinationURL.Problem? {
             "hub: { url: 'https://x/', purpose: analytics, fallback: hub }",
             "2:59 a fallback is another destination that has no fallback itself"
         ),
-        ("hub: { url: 'https://x/', purpose: analytics, format: xml }", "2:57 format must be segment or cloudevents"),
+        ("hub: { url: 'https://x/', purpose: analytics, format: xml }", "2:57 format must be segment, cloudevents or webhook"),
         (
             "hub: { url: 'https://x/', purpose: analytics, token: 'a:b' }",
             "2:56 token must have 1 to 512 bytes and no colon"

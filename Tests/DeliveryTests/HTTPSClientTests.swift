@@ -20,7 +20,7 @@ private func client(
 
 private func post(
     _ client: HTTPSClient<SystemClock>, _ body: [UInt8] = Array("body".utf8), format: WireFormat = .segment
-) -> DeliveryResult { client.post(body.span, format: format) }
+) -> DeliveryResult { client.post(body.span, format: format, head: []) }
 
 private func stage(_ result: DeliveryResult) -> TransportFailure.Stage? {
     if case .unreachable(let failure) = result { return failure.stage }

@@ -88,7 +88,7 @@ private final class TestServer: Transport {
 
     init(_ clock: TestClock) { self.clock = clock }
 
-    func post(_ body: Span<UInt8>, format: WireFormat) -> DeliveryResult {
+    func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8]) -> DeliveryResult {
         let text = try! Gzip.inflate(body, limit: 4 << 20)
         var document = JSONDocument()
         try! document.parse(text.span)
