@@ -40,12 +40,29 @@ public struct Decider: ~Copyable {
     private var scratch: [UInt8] = []
     /// See `answerAll`.
     public private(set) var lastingBytes = 0
+    /// What is to be written into the log of the answers so far; whoever takes it empties it.
+    public var records: [DecisionRecord] = []
+    /// Those before belong to earlier answers.
+    private var firstRecord = 0
+    private let serves: ServeCounts
+    /// What hashes of questions begin with: without the device's secret nobody can tell what was asked.
+    private let inputSeed: UInt64
+    // Of the answer under way.
+    private var person: ProfileID?
+    private var inputs: UInt32 = 0
+    private var isBulk = false
 
     /// - Parameters:
     ///   - device: the device's name, `device.id` in rules.
     ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
-    public init(device: [UInt8], number: Int = 0, pepper: HMACSHA256, meters: Meters) {
+    ///   - serves: shared by all deciders of the device.
+    public init(
+        device: [UInt8], number: Int = 0, pepper: HMACSHA256, meters: Meters, serves: ServeCounts = ServeCounts()
+    ) {
         self.meters = meters
+        self.serves = serves
+        let digest = pepper.authenticate(("inputs of decisions" as StaticString).bytes)
+        inputSeed = UInt64(digest[0]) << 24 | UInt64(digest[1]) << 16 | UInt64(digest[2]) << 8 | UInt64(digest[3])
         lastID = DecisionID(decider: number)
         self.pepper = pepper
         surroundings = Surroundings(now: 0)
@@ -75,6 +92,7 @@ public struct Decider: ~Copyable {
             writeQuestionError(key, error, &writer)
             return 400
         }
+        isBulk = false
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
         if !hasAnswer { return 400 }
         // Behind what the answer's metadata says already.
@@ -97,6 +115,7 @@ public struct Decider: ~Copyable {
             writeQuestionError(nil, error, &writer)
             return 400
         }
+        isBulk = true
         writer.beginObject()
         writer.key("flags")
         writer.beginArray()
@@ -116,7 +135,7 @@ public struct Decider: ~Copyable {
     private mutating func writeCircumstances(to writer: inout JSONWriter) {
         writer.key("id")
         scratch.removeAll(keepingCapacity: true)
-        for shift in stride(from: UInt64(60), through: 0, by: -4) { scratch.append(Hex.digit(UInt8(lastID.value >> shift & 15))) }
+        lastID.append(to: &scratch)
         writer.string(scratch)
         writer.key("bundleAgeSeconds")
         writer.int((surroundings.bundleAge ?? 0) / 1000)
@@ -130,6 +149,7 @@ public struct Decider: ~Copyable {
     // MARK: The question
 
     private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        inputs = Checksum.of(body, seed: inputSeed)
         do throws(JSONError) {
             try question.parse(body, maximumDepth: Limits.contextDepth)
         } catch {
@@ -201,6 +221,8 @@ public struct Decider: ~Copyable {
             surroundings.audiences = AudienceSet(count: audienceCount)
         }
         lastID.advance(to: now)
+        self.person = person
+        firstRecord = records.count
         surroundings.now = now
         surroundings.consent = consent
         surroundings.bundleAge = now - policy.loadedAt
@@ -228,7 +250,7 @@ public struct Decider: ~Copyable {
                         index.fill(view, policy.attributes)
                         surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
                         personSeed = index.seed(in: view.bytes, policy.attributes)
-                        return evaluate(policy, range, view.bytes, consent, &writer)
+                        return evaluate(policy, range, view.bytes, consent, reader, &writer)
                     } catch {
                         meters.badRecords.add()
                     }
@@ -239,11 +261,12 @@ public struct Decider: ~Copyable {
         }
         index.clear(policy.attributes)
         personSeed = nil
-        return evaluate(policy, range, Span<UInt8>(), consent, &writer)
+        return evaluate(policy, range, Span<UInt8>(), consent, reader, &writer)
     }
 
     private mutating func evaluate(
-        _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ writer: inout JSONWriter
+        _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ reader: borrowing Reader,
+        _ writer: inout JSONWriter
     ) -> Bool {
         evaluator.begin()
         var needs: UInt64 = 0
@@ -259,8 +282,13 @@ public struct Decider: ~Copyable {
         var hasAnswer = true
         for number in range {
             let decision = policy.decisions.decisions[number]
-            let choice = choose(decision, number, policy, consent, bindings)
+            var choice = choose(decision, number, policy, consent, bindings)
+            var place: Int?
+            if let cap = decision.cap, choice.isServed(of: decision) {
+                place = take(cap, &choice, decision, record, policy, reader)
+            }
             hasAnswer = write(decision, choice, policy, &writer)
+            if hasAnswer, choice.consent == .granted { keep(choice, servePlace: place, record, policy) }
         }
         return hasAnswer
     }
@@ -366,6 +394,48 @@ public struct Decider: ~Copyable {
             return choice
         }
         return choice
+    }
+
+    // MARK: Caps and records
+
+    /// Counts a serve, or makes it the default where the cap is reached.
+    /// - Returns: where it is counted until it is in the profile. Asking for all at once serves nothing yet.
+    private func take(
+        _ cap: Cap, _ choice: inout Choice, _ decision: Decision, _ record: Span<UInt8>, _ policy: Policy,
+        _ reader: borrowing Reader
+    ) -> Int? {
+        guard let person else { return nil }
+        let place = ServeCounts.place(person.low ^ person.high, cap.tag)
+        let served = record.isEmpty ? 0 : index.serves(cap.attribute, in: record, policy.attributes, now: surroundings.now)
+        if served + serves.count(place, snapshot: reader.number) >= cap.serves {
+            choice = Choice(decision: choice.decision, variant: decision.defaultVariant, consent: choice.consent)
+            choice.isCapped = true
+            return nil
+        }
+        if isBulk { return nil }
+        serves.add(place)
+        return place
+    }
+
+    private mutating func keep(_ choice: Choice, servePlace: Int?, _ record: Span<UInt8>, _ policy: Policy) {
+        guard let person else { return }
+        var identifier: IdentifierKey?
+        for found in finder.found where identifier == nil && !policy.identifiers.kinds[found.kindIndex].isShared {
+            identifier = IdentifierKey(found)
+        }
+        let known = record.isEmpty ? 0 : UInt32(littleEndianAt: 0, of: record)
+        let kept = DecisionRecord(
+            policy: policy, choice: choice, id: lastID, person: person, identifier: identifier, inputs: inputs ^ known,
+            profileAge: surroundings.profileAge, bundleAge: surroundings.bundleAge ?? 0, servePlace: servePlace)
+        if !kept.isKept { return }
+        if records.count < Limits.pendingRecords { return records.append(kept) }
+        meters.recordsLost.add()
+        if let servePlace { serves.drop(servePlace) }
+    }
+
+    /// How long the last answer took.
+    public mutating func noteLatency(nanoseconds: Int64) {
+        for number in firstRecord..<max(firstRecord, records.count) { records[number].latencyNanoseconds = nanoseconds }
     }
 
     private mutating func isTrue(_ expression: Int, _ policy: Policy, _ bindings: borrowing DecisionBindings) -> Bool {

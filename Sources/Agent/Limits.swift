@@ -91,4 +91,6 @@ public enum Limits {
     /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
     /// record.
     static let answerBytes = 16 << 20
+    /// Records of decisions in one commit: events do not wait long for them.
+    static let recordsPerCommit = 512
 }

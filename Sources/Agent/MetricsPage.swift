@@ -53,6 +53,9 @@ struct MetricsPage {
         writePurged(&page)
         writeRecomputation(&page)
         writeTriggers(&page)
+        page.family("gatehouse_decision_records_total", "Records of decisions by what became of them, since the start.", "counter")
+        page.sample("gatehouse_decision_records_total", "outcome", "kept", meters.recordsKept.current)
+        page.sample("gatehouse_decision_records_total", "outcome", "lost", meters.recordsLost.current)
         page.gauge("gatehouse_timers", "Timers that are pending.", reader.count(reader.tables.timers))
         page.counter(
             "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",

@@ -63,6 +63,9 @@ public final class Meters: Sendable {
     public let triggersLate = Counter()
     public let triggersDenied = Counter()
     public let triggersRested = Counter()
+    /// Records of decisions that are in the log, and those that nobody had room for.
+    public let recordsKept = Counter()
+    public let recordsLost = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()
