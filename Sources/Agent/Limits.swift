@@ -50,10 +50,14 @@ public enum Limits {
     static let signalsMilliseconds: Int64 = 60_000
     /// The least that `limits.profiles` may be, so that a sample tells something.
     static let leastProfiles: Int64 = 100
-    /// Profiles that are looked at to find those to evict, and how many of them go at most, before one commit: the quarter of a
-    /// random sample that is worth least.
+    /// The least that `limits.profile_bytes` may be: sixteen of the largest records.
+    static let leastProfileBytes: Int64 = 1 << 20
+    /// Profiles that are looked at to find those to evict, and how many of them go at most: the quarter of a random sample
+    /// that is worth least.
     static let sampledForEviction = 64
-    static let evictedPerCommit = 16
+    static let evictedAtOnce = 16
+    /// Profiles that go before one commit at most: as many as its events may have brought.
+    static let evictedPerCommit = eventsPerCommit
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

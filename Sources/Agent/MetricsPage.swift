@@ -48,7 +48,7 @@ struct MetricsPage {
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
         writePurged(&page)
         page.counter(
-            "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",
+            "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles, limits.profile_bytes).",
             meters.evictedProfiles.current)
         page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
         page.gauge(
@@ -62,6 +62,9 @@ struct MetricsPage {
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
+        page.gauge(
+            "gatehouse_profile_bytes", "Bytes of the store that profiles take.",
+            reader.bytes(of: reader.tables.profiles) + reader.bytes(of: reader.tables.parts))
         if let resident = Process.residentMemory() {
             page.family(
                 "gatehouse_memory_bytes", "Memory of the process: its own, and pages of files, most of them the store's.", "gauge")

@@ -64,8 +64,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     let surroundings = Surroundings(now: 0)
     var index = ProfileIndex()
-    /// How many profiles there may be; 0: no bound.
+    /// How many profiles there may be, and what pages of the store they and their parts may take, bytes; 0: no bound.
     var profileLimit: Int64 = 0
+    var profileBytesLimit: Int64 = 0
+    /// Whether there are more than that, and one transaction was not enough.
+    var isCrowded = false
     /// Number of the newest event of tier `realtime`; 0 for none yet.
     var newestUrgent: UInt64 = 0
 
