@@ -16,11 +16,19 @@ enum QuestionError: Error {
     case parse(JSONError)
     case invalidContext(StaticString)
     case tooManyIdentifiers
+    case tooLarge
 
     var code: StaticString {
         switch self {
         case .parse: "PARSE_ERROR"
-        case .invalidContext, .tooManyIdentifiers: "INVALID_CONTEXT"
+        case .invalidContext, .tooManyIdentifiers, .tooLarge: "INVALID_CONTEXT"
+        }
+    }
+
+    var status: UInt16 {
+        switch self {
+        case .tooLarge: 413
+        default: 400
         }
     }
 }
@@ -66,7 +74,7 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(key, error, &writer)
-            return 400
+            return error.status
         }
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
         return hasAnswer ? 200 : 400
@@ -81,7 +89,7 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(nil, error, &writer)
-            return 400
+            return error.status
         }
         writer.beginObject()
         writer.key("flags")
@@ -95,6 +103,7 @@ public struct Decider: ~Copyable {
     // MARK: The question
 
     private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        if body.count > Limits.questionBytes { throw .tooLarge }
         do throws(JSONError) {
             try question.parse(body, maximumDepth: Limits.contextDepth)
         } catch {
@@ -360,6 +369,7 @@ public struct Decider: ~Copyable {
                 "the question is not JSON: \(problem.message) at line \(problem.position.line), column \(problem.position.column)")
         case .invalidContext(let words): writer.string(words)
         case .tooManyIdentifiers: writer.string("the context holds more identifiers than one person has")
+        case .tooLarge: writer.string("the question is larger than 64 KiB: a context is settings, not data")
         }
         writer.endObject()
     }

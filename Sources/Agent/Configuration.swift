@@ -153,15 +153,15 @@ public struct Configuration {
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
         reader.refuseOthers(document, node, ["disk", "memory", "profiles", "profile_bytes", "body", "connections"], of: "limits")
-        diskBytes = reader.size(document, node, "disk", 1 << 20...1 << 40)
+        diskBytes = reader.size(document, node, "disk", Limits.diskBytes)
         memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
         if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {
             reader.report(document, member, "memory must be at least 16MiB: the agent needs 8 of them itself, the store the rest")
         }
         profiles = reader.integer(document, node, "profiles", Limits.leastProfiles...1 << 40)
         profileBytes = reader.size(document, node, "profile_bytes", Limits.leastProfileBytes...1 << 40)
-        bodyBytes = reader.size(document, node, "body", 1024...16 << 20)
-        connections = reader.integer(document, node, "connections", 1...10_000)
+        bodyBytes = reader.size(document, node, "body", Limits.bodyBytes)
+        connections = reader.integer(document, node, "connections", Limits.connections)
     }
 
     private mutating func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {

@@ -37,6 +37,12 @@ public enum Limits {
     public static let sweepRestMilliseconds: Int64 = 3_600_000
     /// Identifiers that one transaction takes over from another store, each with some parts, links and a record of up to 64 KiB.
     public static let mergedPerCommit = 32
+    /// `limits.disk`, bytes: from what holds the tables and a few people to what LMDB's map may be.
+    static let diskBytes: ClosedRange<Int64> = 1 << 20...1 << 40
+    /// `limits.body`, bytes: from one small event to what a device can hold of a hub's or another's requests.
+    static let bodyBytes: ClosedRange<Int64> = 1024...16 << 20
+    /// `limits.connections`: some 2 KiB of the kernel's memory each.
+    static let connections: ClosedRange<Int64> = 1...10_000
     /// The least that `limits.memory` may be: the 8 MiB of promise P10, the program's own pages, and some of the store.
     static let leastMemoryBytes: Int64 = 16 << 20
     /// Between two looks at the process's memory at most, milliseconds: what comes into memory unseen at the beginning of a
@@ -66,10 +72,6 @@ public enum Limits {
     public static let destinations = 16
     /// How long the writer waits for work before it looks at the clock, milliseconds.
     public static let writerIdleMilliseconds: Int64 = 1000
-    /// How long a stopping agent gives its destinations to finish a request, milliseconds.
-    public static let stopMilliseconds: Int64 = 3000
-    /// A certificate, key or CA file.
-    public static let certificateBytes = 1024 * 1024
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
 

@@ -74,6 +74,7 @@ extension Pipeline {
         }
         surroundings.event = nil
         evaluator.end()
+        if updater.refusedValues > 0 { meters.refusedValues.add(UInt64(updater.refusedValues)) }
         if updater.failedRules > 0 { meters.evaluationErrors.add(UInt64(updater.failedRules)) }
     }
 

@@ -48,6 +48,10 @@ public final class Meters: Sendable {
     public let purgedQuarantined = Counter()
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
+    /// Events that went from quarantine because there were too many.
+    public let droppedQuarantined = Counter()
+    /// Values that no profile took: too long, or its record is full.
+    public let refusedValues = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()

@@ -32,6 +32,7 @@ private let policy = """
         }
     }
 
+    // limit: limits.profiles
     @Test func thoseGoThatAreWorthLeast() {
         let device = Device(policy)
         device.pipeline.profileLimit = 150
@@ -54,6 +55,7 @@ private let policy = """
 
     /// Without a second identifier a profile is one record, with one it has a part for each: both count. Some have records of
     /// more than a page, which lie in pages of their own.
+    // limit: limits.profile_bytes
     @Test func theBytesThatProfilesTakeAreBounded() {
         let device = Device(
             policy.replacingOccurrences(of: "{ user_id: ", with: "{ card: { from: [properties.card] }, user_id: ")
@@ -100,6 +102,7 @@ private let policy = """
         #expect(device.count { $0.profiles } == 100)
     }
 
+    // limit: Agent.leastProfiles, Agent.leastProfileBytes
     @Test(arguments: [
         ("profiles: 99", "1:21: profiles must be a whole number from 100 to 1099511627776"),
         ("profile_bytes: 1023KiB", "1:26: profile_bytes must be a size such as 512, 400KiB, 64MiB or 2GB, from 1048576 to"),
