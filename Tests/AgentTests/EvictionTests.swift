@@ -1,5 +1,5 @@
-// Shows that a store has no more profiles than it may, and that they take no more than they may; that those go which are worth
-// least, and what is never evicted; and that a damaged record is set aside.
+// Shows that a store has no more profiles than it may, and that they take no more than they may; that those go which are
+// worth least, and what is never evicted; and that a damaged record is set aside.
 import Foundation
 import Platform
 import Store
@@ -53,13 +53,14 @@ private let policy = """
         #expect(device.count { $0.consent } == 300)
     }
 
-    /// Without a second identifier a profile is one record, with one it has a part for each: both count. Some have records of
-    /// more than a page, which lie in pages of their own.
+    /// Without a second identifier a profile is one record, with one it has a part for each: both count. Some have records
+    /// that lie in pages of their own.
     // limit: limits.profile_bytes
     @Test func theBytesThatProfilesTakeAreBounded() {
+        let notes = "  notes: { type: set, value: event.properties.note }\n"
         let device = Device(
             policy.replacingOccurrences(of: "{ user_id: ", with: "{ card: { from: [properties.card] }, user_id: ")
-                .replacingOccurrences(of: "profiles:", with: "  notes: { type: set, value: event.properties.note }\nprofiles:"))
+                .replacingOccurrences(of: "profiles:", with: notes + "profiles:"))
         let limit: Int64 = 1 << 20
         device.pipeline.profileBytesLimit = limit
         var most: Int64 = 0
@@ -88,8 +89,8 @@ private let policy = """
         #expect(dear > 3 * cheap, "\(dear) and \(cheap)")
     }
 
-    /// After the limit was lowered there may be a million too many; a transaction ends where its memory does, and the next goes
-    /// on at once.
+    /// After the limit was lowered there may be a million too many; a transaction ends where its memory does, and the next
+    /// goes on at once.
     @Test func whatOneTransactionCannotEvictTheNextDoes() {
         let device = Device(policy)
         for number in 0..<1000 { device.take("u\(number)", "Order Completed", "{\"amount\": 1}") }
@@ -107,7 +108,8 @@ private let policy = """
         ("profiles: 99", "1:21: profiles must be a whole number from 100 to 1099511627776"),
         ("profile_bytes: 1023KiB", "1:26: profile_bytes must be a size such as 512, 400KiB, 64MiB or 2GB, from 1048576 to"),
         ("profile_bytes: many", "1:26: profile_bytes must be a size"),
-        ("profile_size: 64MiB", "1:11: unknown setting profile_size of limits; it may have: disk, memory, profiles, profile_bytes"),
+        ("profile_size: 64MiB",
+         "1:11: unknown setting profile_size of limits; it may have: disk, memory, profiles, profile_bytes"),
     ]) func aWrongLimitIsRefused(_ setting: String, _ expected: String) {
         let text = Array("limits: { \(setting) }".utf8)
         let problems = Configuration.read(text.span).1.map { "\($0.position.description): \($0.message)" }

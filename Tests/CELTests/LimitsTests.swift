@@ -16,7 +16,7 @@ private func reason(_ source: String, _ bindings: ShopBindings = ShopBindings())
     } catch { return error.reason }
 }
 
-private func thousand(_ name: String = "") -> String { "[" + (0..<1000).map(String.init).joined(separator: ",") + "]" }
+private func numbers(_ count: Int) -> String { "[" + (0..<count).map(String.init).joined(separator: ",") + "]" }
 
 /// A document of arrays inside each other.
 private func nested(_ depth: Int) -> String {
@@ -25,22 +25,16 @@ private func nested(_ depth: Int) -> String {
 
 @Suite("Limits of expressions")
 struct CELLimitsTests {
-    // limit: CEL.evaluationSteps
-    @Test func anEvaluationTakesOnlySoManySteps() throws {
-        let loops = "\(thousand()).all(a, \(thousand()).all(b, a + b + c(0) >= 0))".replacing("c(0)", with: "profile.orders")
-        #expect(try reason(loops) == .costLimit)
-        #expect(try reason("\(thousand()).all(a, a + profile.orders >= 0)") == nil)
-    }
-
     /// Many costly rules do not add up: after four of them the rest of a decision's rules do not match either, and the next
     /// decision begins anew.
     // limit: CEL.decisionSteps
     @Test func aDecisionTakesOnlySoManySteps() throws {
         var compiler = Compiler()
         for number in 0..<5 {
-            _ = try compiler.add("\(thousand()).all(a, \(thousand()).all(b, a + b + profile.orders >= \(number)))", in: shopEnvironment())
+            let loops = "\(numbers(1000)).all(a, \(numbers(1000)).all(b, a + b + profile.orders >= \(number)))"
+            _ = try compiler.add(loops, in: shopEnvironment())
         }
-        _ = try compiler.add("\(thousand()).exists(a, a == profile.orders)", in: shopEnvironment())
+        _ = try compiler.add("\(numbers(1000)).exists(a, a == profile.orders)", in: shopEnvironment())
         let program = compiler.finish()
         let bindings = ShopBindings()
         var evaluator = Evaluator()
@@ -61,7 +55,7 @@ struct CELLimitsTests {
     @Test func anEvaluationMakesOnlySoMuchText() throws {
         let text = String(repeating: "x", count: 10_000)
         let bindings = ShopBindings(context: #"{"text": "\#(text)"}"#)
-        let texts = { (count: Int) in "[\((0..<count).map(String.init).joined(separator: ","))].map(x, context.text + string(x)).size() > 0" }
+        let texts = { (count: Int) in "\(numbers(count)).map(x, context.text + string(x)).size() > 0" }
         #expect(try reason(texts(100), bindings) == nil)
         #expect(try reason(texts(110), bindings) == .memoryLimit)
     }
@@ -69,7 +63,7 @@ struct CELLimitsTests {
     // limit: CEL.arenaValues
     @Test func anEvaluationMakesOnlySoManyValues() throws {
         let lists = { (count: Int) in
-            "[\((0..<count).map(String.init).joined(separator: ","))].map(x, \(thousand()).map(y, y + x + profile.orders)).size() > 0"
+            "\(numbers(count)).map(x, \(numbers(1000)).map(y, y + x + profile.orders)).size() > 0"
         }
         #expect(try reason(lists(30)) == nil)
         #expect(try reason(lists(70)) == .memoryLimit)
@@ -111,7 +105,6 @@ struct CELLimitsTests {
     // MARK: Regular expressions
 
     // limit: CEL.regularExpressionNesting, CEL.regularExpressionRepetitions, CEL.regularExpressionInstructions
-    // limit: CEL.regularExpressionSteps
     @Test func aPatternIsOnlySoLarge() throws {
         func pattern(_ text: String) throws -> EvaluationError.Reason? { try reason("profile.country.matches(r'\(text)')") }
         func groups(_ depth: Int) -> String {
@@ -124,8 +117,6 @@ struct CELLimitsTests {
         #expect(try pattern("(x{100}){200}") == nil)
         #expect(try pattern("(x{100}){300}") == .invalidPattern)
         #expect(try pattern(String(repeating: #"(?i)[\p{L}]"#, count: 3)) == nil)
-        let dear = try pattern(String(repeating: #"(?i)[\x{0}-\x{10FFFF}]"#, count: 2500))
-        #expect(dear == .costLimit, "\(String(describing: dear))")
     }
 
     /// A pattern whose table would be exponential is run as a set of states, in time that the text's length bounds.

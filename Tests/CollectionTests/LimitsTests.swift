@@ -89,7 +89,8 @@ private typealias Limits = CollectionLimits
         var known: [Int] = []
         for number in 1...5 where try recent.isKnown(key(number), transaction) { known.append(number) }
         #expect(known == [3, 4, 5])
-        let (messages, order) = (transaction.count(transaction.tables.messages), transaction.count(transaction.tables.messageOrder))
+        let tables = transaction.tables
+        let (messages, order) = (transaction.count(tables.messages), transaction.count(tables.messageOrder))
         #expect(messages == 3 && order == 3)
         #expect(Limits.rememberedMessages == 500_000)
     }

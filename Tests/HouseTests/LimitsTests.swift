@@ -1,5 +1,5 @@
-// Shows that no limit of the house is without a test that reaches it: each constant of every Limits.swift, and each setting of
-// `limits:`, is named by a line `// limit: Room.name` above such a test (`# limit:` in the end-to-end tests), or stands
+// Shows that no limit of the house is without a test that reaches it: each constant of every Limits.swift, and each setting
+// of `limits:`, is named by a line `// limit: Room.name` above such a test (`# limit:` in the end-to-end tests), or stands
 // below with the reason why there is nothing to reach. Names that are gone are found, too.
 
 import Foundation
@@ -11,9 +11,11 @@ import Testing
     static let nothingToReach = """
         Activation answersKept answerKeptBytes: how much is kept to answer sooner; DeciderTests shows that it stays small
         Agent pagesPerEvent pagesInPlenty: with what an event is reckoned while room is short
-        Agent eventsPerCommit evictedPerCommit trimmedPerCommit erasureStep mergedPerCommit: steps; the next transaction goes on
-        Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds sweepPauseMilliseconds sweepRestMilliseconds: the sweep's pace
-        Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds signalsMilliseconds: how often is looked
+        Agent eventsPerCommit evictedPerCommit trimmedPerCommit erasureStep mergedPerCommit: steps; the next goes on
+        Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds: steps of the sweep
+        Agent sweepPauseMilliseconds sweepRestMilliseconds: its pace
+        Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds: how often memory is looked at
+        Agent signalsMilliseconds: how often signals are looked at
         Agent sampledForEviction evictedAtOnce: how those who go are found
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
@@ -43,15 +45,15 @@ import Testing
         for source in HouseTests.sources where source.name == "Limits.swift" {
             for line in source.lines {
                 let words = line.split(whereSeparator: { " :=".contains($0) })
-                guard let at = words.firstIndex(of: "let"), at > 0, words[at - 1] == "static", words[0] != "private" else { continue }
-                names.insert("\(source.room).\(words[at + 1])")
+                guard let at = words.firstIndex(of: "let"), at > 0, words[at - 1] == "static" else { continue }
+                if words[0] != "private" { names.insert("\(source.room).\(words[at + 1])") }
             }
         }
         for source in HouseTests.sources where source.room == "Agent" && source.name == "Configuration.swift" {
             for line in source.lines where line.contains("of: \"limits\"") {
-                for word in line.split(separator: "\"") where !word.contains(" ") && word != "limits" && word.first!.isLetter {
-                    names.insert("limits.\(word)")
-                }
+                // ["disk", "memory", …], of: "limits"
+                let list = line.split(separator: "[")[1].split(separator: "]")[0]
+                for name in list.split(whereSeparator: { "\", ".contains($0) }) { names.insert("limits.\(name)") }
             }
         }
         return names

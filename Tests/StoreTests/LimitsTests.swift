@@ -42,11 +42,15 @@ import Testing
 
     // limit: Store.logEntryIdentifiers
     @Test func anEntryCarriesOnlySoManyIdentifiers() {
-        let identifiers = (0..<20).map { LoggedIdentifier(kindTag: UInt32($0), digest: SHA256.hash([UInt8($0)]), plainDigest: nil) }
+        let identifiers = (0..<20).map {
+            LoggedIdentifier(kindTag: UInt32($0), digest: SHA256.hash([UInt8($0)]), plainDigest: nil)
+        }
         let header = LogEntryHeader(
             tier: .batch, priority: 0, receivedAt: 1, purposeTag: 1, bundleVersion: 1, profile: .nobody)
         var bytes: [UInt8] = []
-        LogEntry.encode(header, identifiers: identifiers.span, messageID: [1].span, body: Array("{}".utf8).span, into: &bytes)
+        let (messageID, body) = ([1] as [UInt8], Array("{}".utf8))
+        LogEntry.encode(
+            header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &bytes)
         let span = bytes.span
         let entry = LogEntryView(span)
         let count = entry?.identifierCount

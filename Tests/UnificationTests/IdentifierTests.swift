@@ -262,8 +262,8 @@ private func hmac(_ kind: String, _ value: String) -> String {
         #expect(throws: IdentifierError.tooMany) { try process(event(Limits.identifiersPerEvent + 1)) }
     }
 
-    /// What stands at places for identifiers is sought in the rest of the event, whatever it is: more of it than can be sought
-    /// is refused, since some of it would be kept.
+    /// What stands at places for identifiers is sought in the rest of the event, whatever it is: more of it than can be
+    /// sought is refused, since some of it would be kept.
     // limit: Unification.needlesPerEvent, Unification.needleBytesPerEvent
     @Test func onlySoMuchTextIsSought() throws {
         func event(_ count: Int, _ length: Int) -> String {
