@@ -152,7 +152,8 @@ public struct Configuration {
         let root = document.root
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
-        reader.refuseOthers(document, node, ["disk", "memory", "profiles", "profile_bytes", "body", "connections"], of: "limits")
+        reader.refuseOthers(
+            document, node, ["disk", "memory", "profiles", "profile_bytes", "body", "connections"], of: "limits")
         diskBytes = reader.size(document, node, "disk", Limits.diskBytes)
         memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
         if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {

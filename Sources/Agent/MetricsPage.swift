@@ -48,8 +48,8 @@ struct MetricsPage {
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
         writePurged(&page)
         page.counter(
-            "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles, limits.profile_bytes).",
-            meters.evictedProfiles.current)
+            "gatehouse_profiles_evicted_total",
+            "Profiles that made room for others (limits.profiles, limits.profile_bytes).", meters.evictedProfiles.current)
         page.counter(
             "gatehouse_quarantine_dropped_total", "Events that made room for others in quarantine.",
             meters.droppedQuarantined.current)

@@ -133,7 +133,8 @@ public enum IdentityGraph {
                 if !isOwn || !other.isBefore(key) {
                     found.append(
                         IdentityLink(
-                            first: key, second: other, time: origin.time, isCut: origin.isCut, joins: isOwn && !origin.isCut))
+                            first: key, second: other, time: origin.time, isCut: origin.isCut,
+                            joins: isOwn && !origin.isCut))
                 }
                 return true
             }

@@ -145,7 +145,7 @@ private func aliases(_ count: Int) -> String {
         },
         Row("days of a window", 3660, "6:31: window must be ") { attribute("type: counter, window: \($0)d") },
         Row("days of a time to live", 3660, "6:28: ttl must be ") { attribute("type: counter, ttl: \($0)d") },
-        Row("bytes of a URL", 2048, "no user, no #; at most 2048 bytes") {
+        Row("bytes of a URL", 2048, "6:35: url must be like https://hub.example:8443/v1/batch, at most 2048 bytes") {
             destination("format: segment", url: "https://hub/" + letters($0 - 12))
         },
         Row("bytes of a token", 512, "6:58: token must have 1 to 512 bytes") { destination("token: \(letters($0))") },
