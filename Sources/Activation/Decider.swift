@@ -16,11 +16,19 @@ enum QuestionError: Error {
     case parse(JSONError)
     case invalidContext(StaticString)
     case tooManyIdentifiers
+    case tooLarge
 
     var code: StaticString {
         switch self {
         case .parse: "PARSE_ERROR"
-        case .invalidContext, .tooManyIdentifiers: "INVALID_CONTEXT"
+        case .invalidContext, .tooManyIdentifiers, .tooLarge: "INVALID_CONTEXT"
+        }
+    }
+
+    var status: UInt16 {
+        switch self {
+        case .tooLarge: 413
+        default: 400
         }
     }
 }
@@ -90,7 +98,7 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(key, error, &writer)
-            return 400
+            return error.status
         }
         isBulk = false
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
@@ -113,7 +121,7 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(nil, error, &writer)
-            return 400
+            return error.status
         }
         isBulk = true
         writer.beginObject()
@@ -149,6 +157,7 @@ public struct Decider: ~Copyable {
     // MARK: The question
 
     private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        if body.count > Limits.questionBytes { throw .tooLarge }
         inputs = Checksum.of(body, seed: inputSeed)
         do throws(JSONError) {
             try question.parse(body, maximumDepth: Limits.contextDepth)
@@ -515,6 +524,7 @@ public struct Decider: ~Copyable {
                 "the question is not JSON: \(problem.message) at line \(problem.position.line), column \(problem.position.column)")
         case .invalidContext(let words): writer.string(words)
         case .tooManyIdentifiers: writer.string("the context holds more identifiers than one person has")
+        case .tooLarge: writer.string("the question is larger than 64 KiB: a context is settings, not data")
         }
         writer.endObject()
     }

@@ -245,6 +245,7 @@ public final class Runtime {
             throw SystemError("mdb_txn_begin", code: 5)
         }
         pipeline.profileLimit = configuration.profiles ?? 0
+        pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,

@@ -229,7 +229,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     /// Whether something is left to do that nobody asks for.
-    private var isBusy: Bool { needsTrim || !decided.isEmpty || erasures.contains { $0.state == .erasing } }
+    private var isBusy: Bool {
+        needsTrim || !decided.isEmpty || pipeline.isCrowded || erasures.contains { $0.state == .erasing }
+    }
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
@@ -311,6 +313,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
+                // What the last transaction could not evict goes first, so that profiles do not grow in a storm of events.
+                if !isFull { try evict(upTo: Limits.pagesPerCommit / 2, &transaction) }
                 var budget = room.budget
                 while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
@@ -334,7 +338,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 let recordCount = try keepDecisions(&transaction)
                 try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
                 try eraseMore(&transaction)
-                try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
+                if !isFull { try evict(upTo: Limits.pagesPerCommit, &transaction) }
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try recompute(&transaction)
@@ -370,6 +374,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 return
             }
         } while position < batch.count
+    }
+
+    private func evict(upTo pages: Int, _ transaction: inout WriteTransaction) throws(StoreError) {
+        try pipeline.evict(
+            atMost: room.changes(atMost: Limits.evictedPerCommit), upTo: pages, now: clock.wallMilliseconds(), &transaction)
     }
 
     /// A transaction that did not happen: nothing of it is there, everybody hears so and may come again.

@@ -179,6 +179,13 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             table.meters.requestsRefused.add()
             return .answered
         }
+        // What is no batch, or too long a one, need not go to the writer to be told so.
+        if type == nil, submission.batch(in: submission.document) == nil {
+            response.send(submission.status, "application/json", submission.answer)
+            table.intake.recycle(submission)
+            table.meters.requestsRefused.add()
+            return .answered
+        }
         submission.work = table.isHub ? .arrivals : .events
         submission.type = type
         submission.isBatch = type == nil

@@ -291,6 +291,12 @@ private func lookUp(_ transaction: OpaquePointer, _ table: Table, _ key: Span<UI
     }
 }
 
+private func tableBytes(_ transaction: OpaquePointer, _ table: Table) -> Int64 {
+    var status = MDB_stat()
+    mdb_stat(transaction, table.handle, &status)
+    return Int64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages) * Int64(status.ms_psize)
+}
+
 private func hasEntry(_ transaction: OpaquePointer, _ table: Table, _ profile: ProfileID) -> Bool {
     var value = MDB_val()
     let key = profile.bytes
@@ -359,6 +365,12 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         var status = MDB_stat()
         mdb_stat(transaction, table.handle, &status)
         return Int64(status.ms_entries)
+    }
+
+    /// Bytes of the pages that a table takes.
+    public borrowing func bytes(of table: Table) -> Int64 {
+        precondition(isActive)
+        return tableBytes(transaction, table)
     }
 
     /// Walks a table in key order from the first key that is not below `start`; `body` returns false to stop.
@@ -476,12 +488,8 @@ public struct WriteTransaction: ~Copyable {
         return Int64(status.ms_entries)
     }
 
-    /// Bytes of the pages that a table's entries take.
-    public borrowing func bytes(of table: Table) -> Int64 {
-        var status = MDB_stat()
-        mdb_stat(transaction!, table.handle, &status)
-        return Int64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages) * Int64(status.ms_psize)
-    }
+    /// Bytes of the pages that a table takes.
+    public borrowing func bytes(of table: Table) -> Int64 { tableBytes(transaction!, table) }
 
     /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile.
     public borrowing func scan(

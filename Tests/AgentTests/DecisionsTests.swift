@@ -9,6 +9,7 @@ import Testing
 
 @testable import Activation
 @testable import Agent
+@testable import Serving
 
 extension Device {
     /// The variant that a question gets, and who it yields to: `variant` or `variant<other`.
@@ -177,5 +178,23 @@ extension Device {
         device.take("{\"type\": \"track\", \"event\": \"x\", \"userId\": \"u\", \"context\": {\"consent\": {\"categoryPreferences\": {\"personalization\": false}}}}")
         device.keep(&decider, serves)
         #expect(device.generated().count == 1)
+    }
+
+    // limit: Activation.pendingRecords, Serving.waitingRecords
+    @Test func recordsThatNobodyTakesAreLostAndCounted() {
+        let device = Device(bundle)
+        let box = DecisionBox(meters: device.meters)
+        var decider = Decider(device: [], pepper: device.pepper, meters: device.meters, serves: box.serves)
+        device.take("{\"type\": \"track\", \"event\": \"x\", \"userId\": \"u\", \(consent)}")
+        for _ in 0..<1030 { _ = device.decide("low", "{\"targetingKey\": \"u\"}", &decider) }
+        #expect(decider.records.count == 1024 && device.meters.recordsLost.current == 6)
+        var records = decider.records
+        for round in 1...5 {
+            records = decider.records
+            #expect(box.leave(&records) && records.isEmpty, "the writer is to be woken")
+            #expect(device.meters.recordsLost.current == 6 + (round == 5 ? 1024 : 0))
+        }
+        box.take(into: &records)
+        #expect(records.count == 4096)
     }
 }

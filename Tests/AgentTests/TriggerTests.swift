@@ -328,4 +328,15 @@ private let grants = ["analytics", "personalization"]
         device.now += 30 * minute
         #expect(device.takeTimers() == 3 && device.generated().count == 1)
     }
+
+    // limit: Agent.causeBytes
+    @Test func aTriggerKeepsNoMoreOfItsEventThanItMay() {
+        let device = Device(policy)
+        device.take("ada", "Product Added", "{\"product_id\": \"\(String(repeating: "p", count: 5000))\"}", grants: grants)
+        device.pass(31 * 60_000)
+        #expect(device.generated().count == 1 && !device.generated()[0].contains("product_id"))
+        device.take("eve", "Product Added", "{\"product_id\": \"p-1\"}", grants: grants)
+        device.pass(31 * 60_000)
+        #expect(device.generated().count == 2 && device.generated()[1].contains("product_id"))
+    }
 }
