@@ -208,8 +208,8 @@ extension Pipeline {
         }
         for _ in 0..<3 { body.endObject() }
         let header = LogEntryHeader(
-            tier: .realtime, priority: trigger.priority, receivedAt: cause.now, purposeTag: cause.purposeTag, bundleVersion: 0,
-            profile: whom.person, isGenerated: true, isDirected: true)
+            tier: .realtime, priority: trigger.priority, receivedAt: withProperties ? cause.now : cause.time + trigger.after,
+            purposeTag: cause.purposeTag, bundleVersion: 0, profile: whom.person, isGenerated: true, isDirected: true)
         var entry: [UInt8] = []
         // The forms that destinations ask for are known of those that came with the event. Those of others are not kept.
         var identifiers = whom.identifiers
@@ -335,7 +335,7 @@ extension Pipeline {
             }
         }
         var header = cause.header
-        header.receivedAt = now
+        // Where it holds what it is about it is kept no longer than that, and that counts from when the device took it.
         header.bundleVersion = policy.version
         header.profile = whom.person
         header.priority = trigger.priority
