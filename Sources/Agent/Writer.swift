@@ -319,7 +319,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
-                try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                if position == batch.count {
+                    try pipeline.takeTimers(
+                        plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                }
                 try eraseMore(&transaction)
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(

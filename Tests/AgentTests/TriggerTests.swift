@@ -327,6 +327,28 @@ private let grants = ["analytics", "personalization"]
         }
     }
 
+    /// A phone hands in what it has kept while it had no network: what came in between comes right behind it.
+    @Test func whatIsHandedInLateIsTakenTogether() {
+        let device = Device(policy)
+        let late = { (user: String, event: String, time: String) in
+            device.take("""
+                {"type": "track", "userId": "\(user)", "event": "\(event)", "timestamp": "2026-01-31T\(time):00Z", "context":
+                {"consent": {"categoryPreferences": {"analytics": true, "personalization": true}}}}
+                """)
+        }
+        late("ada", "Product Added", "11:00")
+        late("ada", "Order Completed", "11:05")
+        late("ben", "Order Completed", "11:05")
+        late("ben", "Product Added", "11:10")
+        // What came before it calls nothing off, in whatever order the two come in.
+        late("cleo", "Product Added", "11:10")
+        late("cleo", "Order Completed", "11:05")
+        late("dora", "Product Added", "10:29")
+        device.takeTimers()
+        #expect(device.generated().count == 2 && device.meters.triggersCalledOff.current == 1)
+        #expect(device.meters.triggersLate.current == 1 && device.count { $0.pending } == 0)
+    }
+
     /// After an outage many are due at once: no transaction takes more than its share.
     @Test func manyAtOnceAreTakenInSteps() {
         let device = Device(policy, mapBytes: 64 << 20)
