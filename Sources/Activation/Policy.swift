@@ -61,11 +61,15 @@ public final class Policy: @unchecked Sendable {
             environment.declareRecord("tables", tables)
             anonymous.declareRecord("tables", tables)
         }
+        var caps = CapPlan(document, bundle, &reader)
+        var hidden = caps.caps.map(\.counter)
+        if Policy.drawsPeople(document, bundle) { hidden.append(.seed) }
         attributes = AttributePlan(
-            document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
+            document, bundle, hidden: hidden, slots: slots, environment: &environment, compiler: &compiler, &reader)
+        caps.number(by: attributes)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
+        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots, caps: caps)
         decisionReader.readAudiences(document, bundle, purposes, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         triggers = TriggerPlan(
@@ -122,6 +126,22 @@ public final class Policy: @unchecked Sendable {
             reader.report(document, node, "value must be a number: profiles that have less of it go first")
             return nil
         }
+    }
+
+    /// Whether a rule about people has a split, a holdout or a group.
+    private static func drawsPeople(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> Bool {
+        guard let section = document.member(bundle, "decisions"), document.kind(section) == .object else { return false }
+        var draws = false
+        document.forEachMember(section) { _, decision in
+            guard document.kind(decision) == .object, document.member(decision, "purpose") != nil,
+                let rules = document.member(decision, "rules")
+            else { return }
+            document.forEachElement(rules) { rule in
+                if document.kind(rule) != .object { return }
+                for name in ["split", "holdout", "group"] as [StaticString] where document.member(rule, name) != nil { draws = true }
+            }
+        }
+        return draws
     }
 
     private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {

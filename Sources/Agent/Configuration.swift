@@ -38,6 +38,8 @@ public struct Configuration {
     public var durability = Durability.commit
     /// Bytes that the store may take.
     public var diskBytes: Int64?
+    /// Bytes that the log may take for events that every destination has.
+    public var historyBytes = Limits.historyBytes
     /// Bytes that the process may have in memory, pages of the store's map with them; no bound when nil.
     public var memoryBytes: Int64?
     /// How many profiles the store has at most; no bound when nil.
@@ -150,8 +152,9 @@ public struct Configuration {
         let root = document.root
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
-        reader.refuseOthers(document, node, ["disk", "memory", "profiles", "body", "connections"], of: "limits")
+        reader.refuseOthers(document, node, ["disk", "history", "memory", "profiles", "body", "connections"], of: "limits")
         diskBytes = reader.size(document, node, "disk", 1 << 20...1 << 40)
+        historyBytes = reader.size(document, node, "history", 0...1 << 40) ?? historyBytes
         memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
         if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {
             reader.report(document, member, "memory must be at least 16MiB: the agent needs 8 of them itself, the store the rest")

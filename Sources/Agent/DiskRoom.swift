@@ -10,12 +10,15 @@ struct DiskRoom {
     private let pages: Int
     private let reserve: Int
     private let enough: Int
+    /// With so few pages or fewer, events that every destination has are not kept on.
+    private let few: Int
 
     /// There is none: for another try at what is not an event.
-    static let none = DiskRoom(pages: 0, reserve: 0)
+    static let none = DiskRoom(pages: 0, reserve: 0, few: 0)
 
-    private init(pages: Int, reserve: Int) {
+    private init(pages: Int, reserve: Int, few: Int) {
         self.pages = pages
+        self.few = few
         self.reserve = reserve
         enough = reserve + Limits.pagesInPlenty
     }
@@ -24,7 +27,9 @@ struct DiskRoom {
         // A store that is hardly larger than the reserve keeps an eighth.
         let reserve = min(Limits.reservedPages, Int(database.mapBytes >> 15))
         let enough = reserve + Limits.pagesInPlenty
-        self.init(pages: try database.freePages(atMost: enough), reserve: reserve)
+        // A quarter of a small store.
+        let few = min(enough - 1, Int(database.mapBytes >> 14))
+        self.init(pages: try database.freePages(atMost: enough), reserve: reserve, few: few)
     }
 
     private var events: Int {
@@ -33,6 +38,9 @@ struct DiskRoom {
 
     /// Whether there is room for an event.
     var takesEvents: Bool { events > 0 }
+
+    /// Whether what need not be there has to go.
+    var isShort: Bool { pages <= few }
 
     /// Events and calls that one transaction takes.
     var budget: Int { takesEvents ? events : Limits.callsPerFullCommit }

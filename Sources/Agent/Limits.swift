@@ -12,6 +12,8 @@ public enum Limits {
     public static let eventsPerCommit = 4096
     /// Entries removed from the log by one transaction, for the same reason.
     public static let trimmedPerCommit = 512
+    /// And before it is looked again how large the log is: of the usual size, two or three pages.
+    static let trimmedAtOnce = 16
     /// Entries of the log that one transaction looks at for an erasure: a few milliseconds, so that events need not wait.
     public static let erasureStep = 4096
     /// Pages of the store that events leave to privacy work and trimming: 512 KiB. An erasure takes some 30 pages a step, and
@@ -35,6 +37,13 @@ public enum Limits {
     public static let sweepPauseMilliseconds: Int64 = 50
     /// Between two passes at most, milliseconds: what is kept in months goes in the hour in which its time is up.
     public static let sweepRestMilliseconds: Int64 = 3_600_000
+    /// Entries of the log that one step counts once more for attributes that are new, each with a record of its person: some
+    /// milliseconds. Where events have filled the transaction, so many go on all the same.
+    static let recomputedPerStep = 128
+    static let recomputedPerFullStep = 8
+    /// What the log keeps of events that every destination has, so that a new attribute can be computed from them: some twenty
+    /// thousand events, and little beside the store that holds their people.
+    static let historyBytes: Int64 = 16 << 20
     /// Identifiers that one transaction takes over from another store, each with some parts, links and a record of up to 64 KiB.
     public static let mergedPerCommit = 32
     /// The least that `limits.memory` may be: the 8 MiB of promise P10, the program's own pages, and some of the store.
@@ -82,4 +91,6 @@ public enum Limits {
     /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
     /// record.
     static let answerBytes = 16 << 20
+    /// Records of decisions in one commit: events do not wait long for them.
+    static let recordsPerCommit = 512
 }

@@ -51,7 +51,11 @@ struct MetricsPage {
         page.sample("gatehouse_links_refused_total", "reason", "nobodys", meters.linksOfNobody.current)
         page.counter("gatehouse_bad_records_total", "Records that failed their checksum.", meters.badRecords.current)
         writePurged(&page)
+        writeRecomputation(&page)
         writeTriggers(&page)
+        page.family("gatehouse_decision_records_total", "Records of decisions by what became of them, since the start.", "counter")
+        page.sample("gatehouse_decision_records_total", "outcome", "kept", meters.recordsKept.current)
+        page.sample("gatehouse_decision_records_total", "outcome", "lost", meters.recordsLost.current)
         page.gauge("gatehouse_timers", "Timers that are pending.", reader.count(reader.tables.timers))
         page.counter(
             "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",
@@ -99,6 +103,20 @@ struct MetricsPage {
             ("events", meters.purgedEvents.current), ("quarantined", meters.purgedQuarantined.current),
         ]
         for (name, value) in terms { page.sample("gatehouse_purged_total", "what", name, value) }
+    }
+
+    private func writeRecomputation(_ page: inout MetricsWriter) {
+        page.family(
+            "gatehouse_recompute_events_total", "Events of the log that were counted once more for attributes that are new.",
+            "counter")
+        let terms: [(StaticString, UInt64)] = [
+            ("counted", meters.recomputeCounted.current), ("unchanged", meters.recomputeUnchanged.current),
+            ("denied", meters.recomputeDenied.current), ("missing", meters.recomputeMissing.current),
+        ]
+        for (name, value) in terms { page.sample("gatehouse_recompute_events_total", "outcome", name, value) }
+        page.gauge(
+            "gatehouse_recompute_pending", "Events of the log that are yet to be counted once more.",
+            meters.recomputePending.current)
     }
 
     private func writeTriggers(_ page: inout MetricsWriter) {

@@ -50,6 +50,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var audit: AuditLog
     var suppression: SuppressionList
     var retention = Retention()
+    var recomputation = Recomputation()
     /// The plans by which the event under way was prepared, or those in force.
     private(set) var plans: Plans
     let subjects: AuditSubject
@@ -130,6 +131,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     }
 
     var policy: Policy { plans.policy }
+    /// By whose attributes events are counted, also those that were prepared by the plans before: from one event on, by the new.
+    var inForce: Policy { observed.plans.policy }
     var purposes: PurposePlan { policy.purposes }
 
     /// Takes one event of a submission through. Nothing of it is in the transaction unless the outcome is `.admitted` or

@@ -63,36 +63,46 @@ extension Pipeline {
     mutating func enrich(
         _ person: ProfileID, at timestamp: Int64, _ envelope: Envelope, _ transaction: inout WriteTransaction
     ) throws(Ending) {
-        surroundings.now = envelope.receivedAt
-        surroundings.eventTimestamp = timestamp
-        surroundings.bundleAge = envelope.receivedAt - policy.loadedAt
-        surroundings.event = kept
         do {
-            try changeProfile(of: person, &transaction)
+            _ = try enrich(person, at: timestamp, receivedAt: envelope.receivedAt, &transaction)
         } catch {
             throw .store(error)
         }
+    }
+
+    /// - Returns: whether the event says something about an attribute.
+    mutating func enrich(
+        _ person: ProfileID, at timestamp: Int64, receivedAt: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        surroundings.now = receivedAt
+        surroundings.eventTimestamp = timestamp
+        surroundings.bundleAge = max(0, receivedAt - inForce.loadedAt)
+        surroundings.event = kept
+        surroundings.seed = anchor.seed
+        let hasContributed = try changeProfile(of: person, &transaction)
         surroundings.event = nil
         evaluator.end()
         if updater.failedRules > 0 { meters.evaluationErrors.add(UInt64(updater.failedRules)) }
+        return hasContributed
     }
 
     /// Applies the event under way to the person's profile, and where that has several parts, to the one that it belongs to.
     private mutating func changeProfile(
         of person: ProfileID, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
+    ) throws(StoreError) -> Bool {
         let profiles = transaction.tables.profiles
         let (id, part) = (person.bytes, anchor.part(writtenBy: people.epoch))
         var whole = try partOfProfile(id.span, &transaction)
-        if whole == .unreadable { return }
+        if whole == .unreadable { return false }
         if whole == .damaged {
             // What was damaged may lie there in parts as well.
-            _ = try people.putTogether(person, policy.attributes, now: surroundings.now, &transaction)
+            _ = try people.putTogether(person, inForce.attributes, now: surroundings.now, &transaction)
             whole = try partOfProfile(id.span, &transaction)
         }
-        var origin = RecordOrigin(part: part, revision: ledger.nextSequence)
+        var origin = RecordOrigin(part: part, revision: revision)
+        var isApart = true
         if case .part(let number) = whole, number != part {
-            if number != 0 { try people.takeApart(person, &transaction) }
+            isApart = number == 0
             origin.part = 0
         }
         if case .part = whole, let old = try transaction.get(profiles, id.span) {
@@ -100,12 +110,23 @@ extension Pipeline {
         } else {
             compute(Span<UInt8>(), person, origin)
         }
+        // When the event came, the record has learnt that the person was seen.
+        let hasContributed = updater.hasContributed
+        if isRecount && !hasContributed { return false }
+        if !isApart { try people.takeApart(person, &transaction) }
         try transaction.put(profiles, id.span, updater.record.span)
-        if origin.part != 0 { return }
+        if origin.part != 0 { return hasContributed }
         origin.part = part
         try computePart(of: person, origin, transaction)
         try people.putPart(updater.record.span, of: anchor, in: &transaction)
+        return hasContributed
     }
+
+    /// Whether the event under way is one of the log that is counted once more.
+    private var isRecount: Bool { surroundings.processedAt != nil }
+
+    /// Above that of every record, which of two copies the later one must have: also when nothing but older events is put in.
+    private var revision: UInt64 { ledger.nextSequence + (isRecount ? recomputation.history.next : 0) }
 
     /// What is under a person's id in `profiles`. A record that fails its checksum is set aside and counted: the person begins
     /// anew. One of a later version is left alone.
@@ -131,7 +152,7 @@ extension Pipeline {
 
     /// Leaves the new record in `updater`.
     private mutating func compute(_ old: Span<UInt8>, _ person: ProfileID, _ origin: RecordOrigin) {
-        let policy = self.policy
+        let policy = inForce
         do throws(RecordDamage) {
             _ = try updater.apply(
                 to: old, id: person, origin: origin, plan: policy.attributes, slots: policy.slots, program: policy.program,
@@ -144,7 +165,7 @@ extension Pipeline {
     private mutating func computePart(
         of person: ProfileID, _ origin: RecordOrigin, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
-        let policy = self.policy
+        let policy = inForce
         let old = try people.part(of: anchor, in: transaction)
         do throws(RecordDamage) {
             try updater.applyAgain(

@@ -54,6 +54,7 @@ public final class Runtime {
     private let access: AccessList
     private let watch: PlanWatch
     private let clerk: RecordClerk
+    private let records: DecisionBox
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
@@ -85,6 +86,7 @@ public final class Runtime {
             health.bundleIsLoaded()
         }
         bundles = BundleHolder(bundle)
+        records = DecisionBox(meters: meters)
         clerk = RecordClerk(
             database: database, intake: intake, subjects: AuditSubject(pepper: pepper), plans: bundles.plans)
         let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
@@ -213,15 +215,15 @@ public final class Runtime {
         let table = RoutingTable(
             database: database, intake: intake, access: access, meters: meters,
             plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
-            writeMetrics: { [self] metrics, reader in
+            records: records, writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
                     watch: watch, isHub: isHub, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
-        let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { _ in
-            do throws(StoreError) { return try Routes(table, clock: clock) } catch {
+        let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { thread in
+            do throws(StoreError) { return try Routes(table, thread: thread, clock: clock) } catch {
                 failure = error
                 preconditionFailure("no reader can be made for a serving thread")
             }
@@ -245,7 +247,8 @@ public final class Runtime {
         pipeline.profileLimit = configuration.profiles ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
-            bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub, pipeline: pipeline)
+            bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
+            historyBytes: configuration.historyBytes, pipeline: pipeline)
         return try Thread.spawn { writer.run() }
     }
 

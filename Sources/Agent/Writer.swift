@@ -152,10 +152,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let cursors: CursorBox
     private let signal: LogSignal
     private let bundles: BundleHolder
+    private let records: DecisionBox
     private let meters: Meters
     private let health: Health
     private let clock: Time
     private let isHub: Bool
+    /// What the log may take of events that every destination has.
+    private let historyBytes: Int64
     private var pipeline: Pipeline<Random>
     /// Those in force.
     private var plans: Plans
@@ -179,8 +182,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
-        bundles: BundleHolder, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        pipeline: consuming Pipeline<Random>
+        bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
+        historyBytes: Int64, pipeline: consuming Pipeline<Random>
     ) {
         self.database = database
         self.intake = intake
@@ -188,10 +191,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.cursors = cursors
         self.signal = signal
         self.bundles = bundles
+        self.records = records
         self.meters = meters
         self.health = health
         self.clock = clock
         self.isHub = isHub
+        self.historyBytes = historyBytes
         plans = bundles.current.plans
         self.pipeline = pipeline
     }
@@ -203,7 +208,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
             adoptBundle()
             let requests = cursors.take()
-            if batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate && !isSweepDue && !isTimerDue { continue }
+            records.take(into: &decided)
+            let isIdle = batch.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
+            if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
             write(batch, requests)
         }
         cursors.close()
@@ -222,11 +229,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     /// Whether something is left to do that nobody asks for.
-    private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
+    private var isBusy: Bool { needsTrim || !decided.isEmpty || erasures.contains { $0.state == .erasing } }
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
 
+    /// Whether events of the log are to be counted once more.
+    private var isRecomputationDue: Bool { pipeline.isRecomputationDue(clock.monotonicNanoseconds()) }
     private var isTimerDue: Bool { pipeline.nextTimer <= clock.wallMilliseconds() }
 
     /// Whether an event has waited for a choice for as long as it may.
@@ -262,6 +271,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var audit: AuditLog
         var suppression: SuppressionList
         var retention: Retention
+        var recomputation: Recomputation
         var nextTimer: Int64
         var erasures: [Erasure]
     }
@@ -269,17 +279,19 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, retention: pipeline.retention, nextTimer: pipeline.nextTimer,
-            erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, recomputation: pipeline.recomputation,
+            nextTimer: pipeline.nextTimer, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
+        releaseServes()
         pipeline.ledger = mark.ledger
         pipeline.recent.restore(to: mark.recent)
         pipeline.waiting = mark.waiting
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
         pipeline.retention = mark.retention
+        pipeline.recomputation = mark.recomputation
         pipeline.nextTimer = mark.nextTimer
         erasures = mark.erasures
     }
@@ -319,6 +331,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
+                let recordCount = try keepDecisions(&transaction)
                 if position == batch.count {
                     try pipeline.takeTimers(
                         plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
@@ -327,6 +340,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
+                try recompute(&transaction)
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
@@ -339,6 +353,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 cursors.finish(pending, hasFailed: false)
                 pending = []
                 newBundle = nil
+                decided.removeFirst(recordCount)
                 committed = pipeline.ledger
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
@@ -735,6 +750,45 @@ final class Writer<Time: Clock, Random: RandomSource> {
         if erasure.state != .erasing { needsTrim = true }
     }
 
+    /// Records of decisions that are not in the log yet.
+    private var decided: [DecisionRecord] = []
+
+    /// Puts records of decisions into the log, as many as fit.
+    /// - Returns: how many, which the commit is to take off the list.
+    private func keepDecisions(_ transaction: inout WriteTransaction) throws(StoreError) -> Int {
+        if decided.isEmpty { return 0 }
+        if !room.takesEvents {
+            // They are the first that a full disk does without.
+            meters.recordsLost.add(UInt64(decided.count))
+            for record in decided { record.servePlace.map { records.serves.drop($0) } }
+            decided.removeAll()
+            return 0
+        }
+        var count = 0
+        held.removeAll(keepingCapacity: true)
+        heldBy = transaction.number
+        while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < Limits.pagesPerCommit {
+            let record = decided[count]
+            try pipeline.keep(record, now: clock.wallMilliseconds(), &transaction)
+            if let place = record.servePlace {
+                // Before the commit: whoever sees the commit no longer counts it.
+                records.serves.hold(place, transaction: heldBy)
+                held.append(place)
+            }
+            count += 1
+        }
+        return count
+    }
+
+    /// What of `ServeCounts` the transaction under way has, and its number.
+    private var held: [Int] = []
+    private var heldBy: UInt64 = 0
+
+    private func releaseServes() {
+        for place in held { records.serves.release(place, transaction: heldBy) }
+        held.removeAll(keepingCapacity: true)
+    }
+
     /// Version of a bundle that came into force and has no line in the audit log yet.
     private var newBundle: UInt64?
 
@@ -746,6 +800,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
             line.key("bundle")
             line.uint(version)
         }
+        if !isHub { try pipeline.noteAttributes(clock.wallMilliseconds(), &transaction) }
+    }
+
+    /// One step of what new attributes want of the log. Of whoever is being erased nothing may come back: that goes first.
+    private func recompute(_ transaction: inout WriteTransaction) throws(StoreError) {
+        if !pipeline.isRecomputing || erasures.contains(where: { $0.state == .erasing }) { return }
+        try pipeline.recompute(
+            plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
     }
 
     // MARK: Cursors and trimming
@@ -765,9 +827,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
         needsTrim = true
     }
 
-    /// Removes what every destination has passed, a little at a time. A hub keeps what has arrived.
+    /// Removes what every destination has passed where the log has no room for it, a little at a time, oldest first: of what is
+    /// delivered it keeps `historyBytes`, for attributes to come. A hub keeps what has arrived.
     private func trim(_ transaction: inout WriteTransaction) throws(StoreError) {
-        guard needsTrim, !isHub else {
+        let log = transaction.tables.log
+        guard needsTrim || isTooLarge(log, transaction), !isHub else {
             needsTrim = false
             return
         }
@@ -781,9 +845,44 @@ final class Writer<Time: Clock, Random: RandomSource> {
             erasures[index] = erasure
         }
         erasures.removeAll { $0.state == .done }
-        let removed = try transaction.deleteNumbers(
-            transaction.tables.log, below: lowest, atMost: Limits.trimmedPerCommit)
-        needsTrim = removed == Limits.trimmedPerCommit
+        var removed = 0
+        var isThere = true
+        while isThere, removed < Limits.trimmedPerCommit, isTooLarge(log, transaction) {
+            isThere = try transaction.deleteNumbers(log, below: lowest, atMost: Limits.trimmedAtOnce) == Limits.trimmedAtOnce
+            removed += Limits.trimmedAtOnce
+        }
+        needsTrim = isThere && removed == Limits.trimmedPerCommit
+        if try forgetPlainDigests(below: lowest, &transaction) { needsTrim = true }
+    }
+
+    private func isTooLarge(_ log: Table, _ transaction: borrowing WriteTransaction) -> Bool {
+        room.isShort || transaction.bytes(of: log) > historyBytes
+    }
+
+    private let plainKey = Array("plain".utf8)
+
+    /// Takes hashes without a key out of entries that every destination has passed: they are kept for no other (promise P3).
+    /// - Returns: whether there are more such entries.
+    private func forgetPlainDigests(
+        below lowest: UInt64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let (tables, plainKey) = (transaction.tables, self.plainKey)
+        var start = try transaction.firstNumber(tables.log) ?? lowest
+        if let value = try transaction.get(tables.meta, plainKey.span) { start = max(start, NumberKey.decode(value) ?? 0) }
+        if start >= lowest { return false }
+        let end = min(lowest, start + UInt64(Limits.sweptPerStep))
+        var entry: [UInt8] = []
+        while start < end, transaction.changedPages < Limits.pagesPerCommit {
+            let key = NumberKey(start)
+            start += 1
+            entry.removeAll(keepingCapacity: true)
+            if let value = try transaction.get(tables.log, key.bytes.span), let view = LogEntryView(value), view.hasPlainDigests {
+                view.encode(without: [], withPlain: false, into: &entry)
+            }
+            if !entry.isEmpty { try transaction.put(tables.log, key.bytes.span, entry.span) }
+        }
+        try transaction.put(tables.meta, plainKey.span, NumberKey(start).bytes.span)
+        return start < lowest
     }
 
     // MARK: The hub

@@ -46,6 +46,14 @@ public final class Meters: Sendable {
     public let purgedAttributes = Counter()
     public let purgedEvents = Counter()
     public let purgedQuarantined = Counter()
+    /// Entries of the log that were counted once more for attributes that are new: those that said something about one, those
+    /// that did not, those of people who do not grant it any more or are not there, and those that are gone or cannot be read.
+    public let recomputeCounted = Counter()
+    public let recomputeUnchanged = Counter()
+    public let recomputeDenied = Counter()
+    public let recomputeMissing = Counter()
+    /// Entries of the log that are yet to be counted once more.
+    public let recomputePending = Gauge()
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
     /// Triggers that fired, that an event or a condition called off, that were due too long ago, whose person did not or no
@@ -55,6 +63,9 @@ public final class Meters: Sendable {
     public let triggersLate = Counter()
     public let triggersDenied = Counter()
     public let triggersRested = Counter()
+    /// Records of decisions that are in the log, and those that nobody had room for.
+    public let recordsKept = Counter()
+    public let recordsLost = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()

@@ -31,11 +31,13 @@ public final class RoutingTable: @unchecked Sendable {
     public let clerk: RecordClerk
     /// Whether this is a hub: it takes batches from agents and makes no decisions.
     public let isHub: Bool
+    /// Records of decisions on their way to the log.
+    public let records: DecisionBox
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
         pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
-        writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
+        records: DecisionBox, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
         self.intake = intake
@@ -47,6 +49,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.health = health
         self.clerk = clerk
         self.isHub = isHub
+        self.records = records
         self.writeMetrics = writeMetrics
     }
 }
@@ -69,18 +72,21 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     /// Of the request at hand; see `AccessList.sources`.
     private var source = 0
 
-    public init(_ table: RoutingTable, clock: Time) throws(StoreError) {
+    /// - Parameter thread: number of the serving thread.
+    public init(_ table: RoutingTable, thread: Int, clock: Time) throws(StoreError) {
         self.table = table
         self.clock = clock
         reader = try table.database.makeReader()
         preparer = EventPreparer(table.plans, pepper: table.pepper)
-        decider = Decider(device: table.device, pepper: table.pepper, meters: table.meters)
+        decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters,
+            serves: table.records.serves)
     }
 
     /// A snapshot is held for one group of requests and never while the thread waits.
     public mutating func groupEnds() {
         reader.end()
         isReading = false
+        if !decider.records.isEmpty, table.records.leave(&decider.records) { table.intake.poke() }
     }
 
     public mutating func handle(_ request: borrowing Request, _ response: inout Response) -> Disposition {
@@ -353,7 +359,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
                 policy, name.span, request.body, now: now, reader, into: &writer)
             response.send(status, "application/json", writer.bytes)
         }
-        table.meters.decide.record(nanoseconds: clock.monotonicNanoseconds() - begin)
+        let latency = clock.monotonicNanoseconds() - begin
+        table.meters.decide.record(nanoseconds: latency)
+        decider.noteLatency(nanoseconds: latency)
         return .answered
     }
 
@@ -362,12 +370,15 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             response.send(status, "application/json", writer.bytes)
             return
         }
-        // The tag names the answer's bytes: it changes with the flags, with the person and with the context.
+        // The tag names the flags' values and the question: it changes with the flags, with the person and with the context,
+        // and not with what is said of this answer alone.
         var tag: [UInt8] = [UInt8(ascii: "\"")]
-        let digest = SHA256.hash(writer.bytes)
-        for index in 0..<16 {
-            tag.append(Hex.digit(digest[index] >> 4))
-            tag.append(Hex.digit(digest[index] & 0xF))
+        let answer = writer.bytes
+        for digest in [SHA256.hash(answer.span.extracting(0..<decider.lastingBytes)), SHA256.hash(request.body)] {
+            for index in 0..<8 {
+                tag.append(Hex.digit(digest[index] >> 4))
+                tag.append(Hex.digit(digest[index] & 0xF))
+            }
         }
         tag.append(UInt8(ascii: "\""))
         response.header("ETag", tag.span)

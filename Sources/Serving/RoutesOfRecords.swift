@@ -262,6 +262,7 @@ extension Routes {
         try writeLinks(profile, policy, &output)
         output.key("attributes")
         writeAttributes(bytes, policy, now, &output)
+        try writeIncomplete(profile, policy, now, &output)
         output.key("audiences")
         try decider.writeAudiences(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
@@ -284,6 +285,23 @@ extension Routes {
             if !record.isEmpty { table.meters.badRecords.add() }
             output.null()
         }
+    }
+
+    /// Names of attributes that have not been counted for as long as the person is known; nothing where there are none.
+    private func writeIncomplete(
+        _ profile: ProfileID, _ policy: Policy, _ now: Int64, _ output: inout JSONWriter
+    ) throws(StoreError) {
+        let key = AttributeHistory.key
+        var history: AttributeHistory?
+        if let record = try reader.get(reader.tables.meta, key.span) { history = AttributeHistory(record) }
+        guard let history else { return }
+        let firstSeen = try IdentityGraph.firstSeen(profile, in: reader)
+        let names = history.incomplete(policy.attributes, firstSeen: firstSeen, now: now)
+        if names.isEmpty { return }
+        output.key("incomplete")
+        output.beginArray()
+        for number in names { output.string(policy.attributes.attributes[number].name) }
+        output.endArray()
     }
 
     /// Kinds and hashes: raw values are nowhere to be had.

@@ -226,11 +226,19 @@ public struct LogEntryView: ~Escapable {
         return false
     }
 
+    /// Whether an identifier's hash without a key is there.
+    public var hasPlainDigests: Bool {
+        for index in 0..<identifierCount where identifier(index).plainDigest != nil { return true }
+        return false
+    }
+
     /// Writes the entry without some identifiers.
-    public func encode(without identifiers: [LoggedIdentifier], into bytes: inout [UInt8]) {
+    /// - Parameter withPlain: whether the hashes without a key stay.
+    public func encode(without identifiers: [LoggedIdentifier], withPlain: Bool = true, into bytes: inout [UInt8]) {
         var kept: [LoggedIdentifier] = []
         for index in 0..<identifierCount where !LogEntryView.has(identifiers, identifier(index)) {
             kept.append(identifier(index))
+            if !withPlain { kept[kept.count - 1].plainDigest = nil }
         }
         LogEntry.encode(header, identifiers: kept.span, messageID: messageID, body: body, into: &bytes)
     }

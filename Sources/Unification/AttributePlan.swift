@@ -97,9 +97,11 @@ enum AttributeScope: UInt8, CaseIterable {
 public struct Attribute: Sendable {
     /// UTF-8.
     public let name: [UInt8]
+    /// What it keeps for decisions, and nobody reads; nil: it is one of the bundle's.
+    let hidden: HiddenAttribute?
     public let type: AttributeType
     let scope: AttributeScope
-    /// FNV-1a of name, type, window and scope: another meaning is another attribute.
+    /// FNV-1a of name, type, rules, window and scope: another meaning is another attribute.
     let tag: UInt32
     let form: StateForm
     let policy: StatePolicy
@@ -112,6 +114,8 @@ public struct Attribute: Sendable {
     let value: Int?
     /// Whether an expression reads the profile, whose values then have to be those after the attributes before it.
     let readsProfile: Bool
+    /// It is kept for decisions, and is nobody's to read.
+    var isHidden: Bool { hidden != nil }
     /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
     public let isRestricted: Bool
 
@@ -138,6 +142,33 @@ public struct Attribute: Sendable {
     func hasElementEnded(_ time: Int64, now: Int64) -> Bool { !policy.isVisit && hasEnded(time, now: now) }
 }
 
+/// What decisions keep in profiles besides what the bundle says, so that it goes where the profile goes: with people who become
+/// one, from device to device, and away with the person.
+public enum HiddenAttribute: Sendable, Equatable {
+    /// What a person is drawn by in splits: that of their first event, so that it stays when they are known by more, and is the
+    /// same on every device that knows of that event.
+    case seed
+    /// When something was served that may be served so often only: the latest `serves` times, each for `per` milliseconds (0: for
+    /// good).
+    case cap(name: [UInt8], serves: Int, per: Int64)
+
+    var attribute: Attribute {
+        var name = Array("$seed".utf8)
+        var policy = StatePolicy()
+        var type = AttributeType.first
+        if case .cap(let capped, let serves, let per) = self {
+            name = Array("$cap ".utf8) + capped
+            type = .timeline
+            policy.limit = serves
+            policy.timeToLive = per
+        }
+        return Attribute(
+            name: name, hidden: self, type: type, scope: .visitor, tag: NameTag.of(name.span),
+            form: type.form(isWindowed: false, .visitor), policy: policy, window: 0, bucketWidth: 1, condition: nil, value: nil,
+            readsProfile: false, isRestricted: false)
+    }
+}
+
 /// All attributes of a bundle. Immutable once read: threads share it.
 public final class AttributePlan: @unchecked Sendable {
     // The members are written in `init` only.
@@ -151,6 +182,11 @@ public final class AttributePlan: @unchecked Sendable {
     /// The tallies that have a `<name>_favorite`: the attribute of each; their slots follow those of all attributes.
     private(set) var favorites: [Int] = []
 
+    /// How many attributes rules know; the hidden ones stand behind them.
+    private(set) var known = 0
+    /// The attribute that keeps what a person is drawn by, if the bundle draws.
+    private(set) var seed: Int?
+
     /// A plan without attributes.
     public init() {}
 
@@ -162,12 +198,13 @@ public final class AttributePlan: @unchecked Sendable {
     /// timestamps, or of maps of `at` and `value`.
     /// - Parameters:
     ///   - bundle: the bundle's root.
+    ///   - hidden: what else to keep.
     ///   - environment: as `Slots.environment` made it; `profile` is added.
     ///   - compiler: takes the rules; the program that it finishes is the one to evaluate with.
     ///   - reader: remembers what is wrong; the plan is fit for use only if nothing is.
     public init(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, slots: Slots, environment: inout Environment,
-        compiler: inout Compiler, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, hidden: [HiddenAttribute] = [], slots: Slots,
+        environment: inout Environment, compiler: inout Compiler, _ reader: inout PlanReader
     ) {
         var drafts: [Draft] = []
         if let section = reader.object(document, bundle, "attributes") {
@@ -213,6 +250,12 @@ public final class AttributePlan: @unchecked Sendable {
             attributes.append(drafts[index].finished())
             if drafts[index].type == .tally { favorites.append(index) }
         }
+        // Behind those that rules know, so that they keep their numbers.
+        known = attributes.count
+        for setting in hidden {
+            if setting == .seed { seed = attributes.count }
+            attributes.append(setting.attribute)
+        }
         for index in attributes.indices {
             let attribute = attributes[index]
             order.append((attribute.tag, index))
@@ -228,6 +271,12 @@ public final class AttributePlan: @unchecked Sendable {
             let known = attributes[index].name
             if equal(known.span, name) { return index }
         }
+        return nil
+    }
+
+    /// The place of a hidden attribute.
+    public func index(of setting: HiddenAttribute) -> Int? {
+        for index in known..<attributes.count where attributes[index].hidden == setting { return index }
         return nil
     }
 
@@ -266,7 +315,7 @@ public final class AttributePlan: @unchecked Sendable {
     public func restricted(among read: [Int], _ slots: Slots) -> [Int] {
         var found: [Int] = []
         for slot in read {
-            guard let attribute = slots.attribute(slot, of: attributes.count, favorites: favorites),
+            guard let attribute = slots.attribute(slot, of: known, favorites: favorites),
                 attributes[attribute].isRestricted, !found.contains(attribute)
             else { continue }
             found.append(attribute)
@@ -371,6 +420,8 @@ private struct Draft {
     let readsProfile: Bool
     let isRestricted: Bool
     let scope: AttributeScope
+    /// Of `when` and `value`.
+    private let rules: UInt32
     var condition: Int?
     var value: Int?
     var valueType = CEL.`Type`.dyn
@@ -426,6 +477,10 @@ private struct Draft {
         self.policy = policy
         isRestricted = reader.flag(document, node, "restricted") ?? false
         readsProfile = Draft.mentionsProfile(document, conditionNode) || Draft.mentionsProfile(document, valueNode)
+        var rules = NameTag()
+        Draft.combine(document, conditionNode, into: &rules)
+        Draft.combine(document, valueNode, into: &rules)
+        self.rules = rules.value
         check(document, node, &reader)
     }
 
@@ -507,6 +562,22 @@ private struct Draft {
         return false
     }
 
+    /// Takes in a rule's text but for the blanks outside of quotes, which mean nothing; the end of a line ends a comment.
+    private static func combine(_ document: borrowing JSONDocument, _ node: JSONNode?, into tag: inout NameTag) {
+        tag.combine(0)
+        guard let node else { return }
+        let text = document.bytes(node)
+        var quote: UInt8 = 0
+        for index in text.indices {
+            let byte = text[index]
+            if quote == 0, byte == 0x20 || byte == 0x09 { continue }
+            if byte == 0x22 || byte == 0x27 {
+                if quote == 0 { quote = byte } else if quote == byte, text[index - 1] != 0x5C { quote = 0 }
+            }
+            tag.combine(byte)
+        }
+    }
+
     private static func isIdentifier(_ bytes: [UInt8]) -> Bool {
         if bytes.isEmpty || bytes.count > 64 || isDigit(bytes[0]) { return false }
         for byte in bytes {
@@ -522,6 +593,7 @@ private struct Draft {
         tag.combine(name.span)
         tag.combine(0)
         tag.combine(type.name.bytes)
+        for shift in stride(from: UInt32(0), to: 32, by: 8) { tag.combine(UInt8(truncatingIfNeeded: rules >> shift)) }
         for shift in stride(from: Int64(0), to: 64, by: 8) where window > 0 {
             tag.combine(UInt8(truncatingIfNeeded: window >> shift))
         }
@@ -555,7 +627,7 @@ private struct Draft {
     func finished() -> Attribute {
         let width = window == 0 ? 1 : (window + Limits.windowBuckets - 1) / Limits.windowBuckets
         return Attribute(
-            name: name, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
+            name: name, hidden: nil, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
             window: window, bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
             isRestricted: isRestricted)
     }

@@ -48,6 +48,13 @@ public struct IdentifierKey: Equatable, Sendable {
         return false
     }
 
+    /// What a person is drawn by who is known by this identifier only.
+    public var seed: UInt64 {
+        var number: UInt64 = 0
+        for index in 0..<8 { number = number << 8 | UInt64(digest[index]) }
+        return number
+    }
+
     /// A number that stands for the part of a profile that one device has written for this identifier; never 0. Two of a
     /// person's few parts share one by a chance of one in 2^58.
     public func part(writtenBy epoch: UInt64) -> UInt64 {

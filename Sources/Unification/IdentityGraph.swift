@@ -168,6 +168,18 @@ public enum IdentityGraph {
         return keys
     }
 
+    /// When the first of a profile's identifiers became somebody's, milliseconds since the epoch; 0 for a profile without any.
+    public static func firstSeen(_ profile: ProfileID, in reader: borrowing Reader) throws(StoreError) -> Int64 {
+        var first = Int64.max
+        let prefix = profile.bytes
+        try reader.scan(reader.tables.links, from: prefix.span) { key, value in
+            guard key.count == LinkKey.byteCount, equal(key.extracting(0..<16), prefix.span) else { return false }
+            if let time = NumberKey.decode(value) { first = min(first, Int64(bitPattern: time)) }
+            return true
+        }
+        return first == .max ? 0 : first
+    }
+
     /// When the newest of a profile's identifiers came to it, milliseconds since the epoch; 0 for a profile without any.
     public static func newestLink(
         of profile: ProfileID, in transaction: borrowing WriteTransaction

@@ -53,6 +53,10 @@ public enum Limits {
     /// How long a state is kept that the bundle in force does not know: a bundle may be taken back.
     static let unknownAttributeMilliseconds: Int64 = 30 * 86_400_000
 
+    /// Attributes whose history the store remembers, those that have left a bundle with them: 128 KiB, some bundles of the
+    /// largest size, or many years of usual changes.
+    static let rememberedAttributes = 2048
+
     /// Links of an identifier to others. A household's address has a few, one that is typed in to be left alone has thousands:
     /// with more than this it is nobody's, and joins nobody.
     public static let linksPerIdentifier = 64

@@ -7,9 +7,10 @@
 //     64 entries by ascending tag: tag (4), form (1), 0 (1), payload bytes (2), time of the newest event (8), payload
 //
 // `part` says which one this is (`IdentifierKey.part`); 0: several together, which lie in the table `parts`. `revision` is the
-// number of the newest event in the log that its writer has put into it: of two copies the one with the higher is right.
+// number of the newest event in the log that its writer has put into it, more where older ones were counted once more for a
+// new attribute: of two copies the one with the higher is right.
 //
-// Numbers are little-endian at any alignment. A tag names an attribute by name, type, window and scope, so that a record says
+// Numbers are little-endian at any alignment. A tag names an attribute by name, type, rules, window and scope, so that a record says
 // itself what it knows: attributes that a bundle has added are unset, those that it has dropped are kept for a month (a
 // bundle may be taken back) and otherwise ignored. No record is ever rewritten because a bundle changed.
 
@@ -90,7 +91,7 @@ public struct ProfileView: ~Escapable {
     public var lastSeen: Int64 { Int64(bitPattern: load64(bytes, RecordLayout.lastSeenOffset)) }
     /// Which part of a profile it is; 0 for several together.
     public var part: UInt64 { load64(bytes, RecordLayout.partOffset) }
-    /// Number of its writer's newest event in it.
+    /// Number of its writer's newest event in it, or more.
     var revision: UInt64 { load64(bytes, RecordLayout.revisionOffset) }
     public var entryCount: Int { Int(load16(bytes, RecordLayout.countOffset)) }
 }
@@ -165,6 +166,21 @@ public struct ProfileIndex {
             }
             start = entry.end
         }
+    }
+
+    /// What the person is drawn by in splits; nil: nothing is kept about that.
+    public func seed(in bytes: Span<UInt8>, _ plan: borrowing AttributePlan) -> UInt64? {
+        guard let number = plan.seed, let entry = entry(number, in: bytes) else { return nil }
+        return Scalar.value(bytes, entry.payload).uintValue
+    }
+
+    /// How often something was served that a hidden attribute counts; no more than its limit.
+    public func serves(_ number: Int, in bytes: Span<UInt8>, _ plan: AttributePlan, now: Int64) -> Int {
+        let reader = AttributeReader(bytes, self, plan, now)
+        guard let entry = reader.entry(number) else { return 0 }
+        var count = 0
+        reader.forEachElement(entry, plan.attributes[number]) { _, _ in count += 1 }
+        return count
     }
 
     /// The entry of an attribute, or nil: unset.

@@ -26,6 +26,10 @@ public struct ProfileUpdater: ~Copyable {
     public private(set) var failedRules = 0
     /// Values that were not kept at the last event: too long, or the record was full. For a counter.
     public private(set) var refusedValues = 0
+    /// Whether the last event said anything about an attribute that is kept.
+    public private(set) var hasContributed = false
+    /// Which attributes of the plan are computed; empty: all of them.
+    public var selection: [Bool] = []
 
     /// The old record, and behind it each new state as it comes to be; `index` points at the latest of each attribute.
     private var working: [UInt8] = []
@@ -40,6 +44,12 @@ public struct ProfileUpdater: ~Copyable {
     private var contributed: [UInt8] = []
 
     public init() {}
+
+    /// Leaves all attributes alone but one.
+    public mutating func select(only attribute: Int, of plan: AttributePlan) {
+        selection = [Bool](repeating: false, count: plan.attributes.count)
+        selection[attribute] = true
+    }
 
     /// Applies one event: for each attribute in the bundle's order evaluates `when` and `value` and merges the result
     /// in.
@@ -64,13 +74,14 @@ public struct ProfileUpdater: ~Copyable {
         program: borrowing Program, surroundings: borrowing Surroundings, evaluator: inout Evaluator
     ) throws(RecordDamage) -> Bool {
         let time = surroundings.eventTimestamp ?? surroundings.now
-        let head = try open(old, plan, time)
+        let head = try open(old, plan, time, isSeen: surroundings.served == nil)
         failedRules = 0
         refusedValues = 0
+        hasContributed = false
         contributions.removeAll(keepingCapacity: true)
         contributed.removeAll(keepingCapacity: true)
         let hasChanged = applyRules(plan, slots, program, surroundings, time, &evaluator)
-        close(head, id, origin, plan, now: surroundings.now)
+        close(head, id, origin, plan, now: surroundings.processedAt ?? surroundings.now)
         return hasChanged
     }
 
@@ -81,24 +92,25 @@ public struct ProfileUpdater: ~Copyable {
         surroundings: borrowing Surroundings
     ) throws(RecordDamage) {
         let time = surroundings.eventTimestamp ?? surroundings.now
-        let head = try open(old, plan, time)
+        let now = surroundings.processedAt ?? surroundings.now
+        let head = try open(old, plan, time, isSeen: surroundings.served == nil)
         for (number, range) in contributions {
             _ = merge(
-                number, plan.attributes[number], time, now: surroundings.now,
-                [UInt8](copying: contributed.span.extracting(range)))
+                number, plan.attributes[number], time, now: now, [UInt8](copying: contributed.span.extracting(range)))
         }
-        close(head, id, origin, plan, now: surroundings.now)
+        close(head, id, origin, plan, now: now)
     }
 
     private struct Head {
         var created: Int64
         var lastSeen: Int64
         var entryCount = 0
+        var revision: UInt64 = 0
     }
 
     /// Takes a record into `working`.
     private mutating func open(
-        _ old: Span<UInt8>, _ plan: borrowing AttributePlan, _ time: Int64
+        _ old: Span<UInt8>, _ plan: borrowing AttributePlan, _ time: Int64, isSeen: Bool
     ) throws(RecordDamage) -> Head {
         var head = Head(created: time, lastSeen: time)
         working.removeAll(keepingCapacity: true)
@@ -109,8 +121,11 @@ public struct ProfileUpdater: ~Copyable {
             let view = try ProfileView(old)
             working.append(contentsOf: old)
             index.fill(view, plan)
+            // To be served something is not to be seen: how old what is known is does not change.
+            let seen = isSeen ? max(view.lastSeen, time) : view.lastSeen
             head = Head(
-                created: min(view.created, time), lastSeen: max(view.lastSeen, time), entryCount: view.entryCount)
+                created: min(view.created, time), lastSeen: seen, entryCount: view.entryCount,
+                revision: view.revision)
         }
         recordBytes = working.count
         return head
@@ -121,6 +136,9 @@ public struct ProfileUpdater: ~Copyable {
         _ head: Head, _ id: ProfileID, _ origin: RecordOrigin, _ plan: borrowing AttributePlan, now: Int64
     ) {
         collectEntries(plan, head.entryCount, lastSeen: head.lastSeen, now: now)
+        var origin = origin
+        // Counting older events once more has gone ahead of the log's numbers.
+        if head.revision > origin.revision { origin.revision = head.revision + 1 }
         var written: [UInt8] = []
         swap(&written, &record)
         RecordWriter.write(
@@ -144,6 +162,10 @@ public struct ProfileUpdater: ~Copyable {
         var isStale = false
         evaluator.begin()
         judge(plan, slots, program, surroundings, &evaluator, into: &verdicts)
+        if !selection.isEmpty {
+            for number in verdicts.indices where !selection[number] { verdicts[number] = .unmatched }
+        }
+        let now = surroundings.processedAt ?? surroundings.now
         for number in verdicts.indices where verdicts[number] != .unmatched {
             if verdicts[number] == .failed {
                 failedRules += 1
@@ -155,15 +177,24 @@ public struct ProfileUpdater: ~Copyable {
                 isStale = false
             }
             scalars.removeAll(keepingCapacity: true)
-            let isOpen = verdicts[number] == .open
-            let result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            var result = (outcome: ScalarCollector.Outcome.matched, refusedValues: 0)
+            if let hidden = attribute.hidden {
+                // What was served is told apart by its answer, so that the same word of it twice counts once.
+                let isServed = surroundings.served == number
+                if hidden != .seed && !isServed { continue }
+                Scalar.append(.uint, isServed ? surroundings.servedID : surroundings.seed, to: &scalars)
+            } else {
+                let isOpen = verdicts[number] == .open
+                result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            }
             if result.outcome == .failed { failedRules += 1 }
             refusedValues += result.refusedValues
             if result.outcome == .matched {
                 contributions.append((number, contributed.count..<contributed.count + scalars.count))
                 contributed.append(contentsOf: scalars.span)
+                if attribute.scope != .event { hasContributed = true }
             }
-            if result.outcome == .matched, merge(number, attribute, time, now: surroundings.now, scalars) {
+            if result.outcome == .matched, merge(number, attribute, time, now: now, scalars) {
                 hasChanged = hasChanged || attribute.scope != .event
                 isStale = true
             }

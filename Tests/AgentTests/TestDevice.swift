@@ -27,6 +27,7 @@ final class Device {
     let folder: String
     let database: Database
     private(set) var bundle: Bundle
+    private let epoch: UInt64
     let meters = Meters()
     let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
     var pipeline: Pipeline<SeededRandom>
@@ -36,10 +37,8 @@ final class Device {
     init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1, mapBytes: Int64 = 16 << 20) {
         var random = SystemRandom()
         folder = "/tmp/gatehouse-device-test-\(random.next())"
-        let bytes = Array(text.utf8)
-        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
-        guard let bundle else { fatalError("\(problems)") }
-        self.bundle = bundle
+        bundle = Device.read(text)
+        self.epoch = epoch
         do {
             database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
             let transaction = try database.beginWrite()
@@ -47,22 +46,78 @@ final class Device {
                 bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
                 random: SeededRandom(seed: seed), transaction)
         } catch { fatalError(error.message) }
+        noteAttributes()
+    }
+
+    private static func read(_ text: String) -> Bundle {
+        let bytes = Array(text.utf8)
+        let (bundle, problems) = Bundle.read(bytes.span, loadedAt: noon)
+        guard let bundle else { fatalError("\(problems)") }
+        return bundle
+    }
+
+    private func noteAttributes() {
+        let now = self.now
+        write { transaction throws(StoreError) in try self.pipeline.noteAttributes(now, &transaction) }
+    }
+
+    /// Another bundle is in force, as after a SIGHUP.
+    func adopt(_ text: String) {
+        bundle = Device.read(text)
+        pipeline.adopt(bundle.plans)
+        noteAttributes()
+    }
+
+    var isRecomputing: Bool { pipeline.isRecomputing }
+
+    /// Steps of the recomputation, until nothing is left of it or so many are taken.
+    func recompute(steps most: Int = 10_000) {
+        var steps = 0
+        while isRecomputing, steps < most {
+            monotonic += 50_000_000
+            let (now, monotonic) = (self.now, self.monotonic)
+            write { transaction throws(StoreError) in
+                try self.pipeline.recompute(
+                    self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
+            }
+            steps += 1
+        }
+    }
+
+    /// Names of the attributes that do not know of all events of a person.
+    func incomplete(_ kind: String, _ value: String) -> [String] {
+        guard let person = person(kind, value) else { return [] }
+        let plan = bundle.policy.attributes
+        do {
+            var reader = try database.makeReader()
+            try reader.begin()
+            let key = AttributeHistory.key
+            var history: AttributeHistory?
+            if let record = try reader.get(reader.tables.meta, key.span) { history = AttributeHistory(record) }
+            let firstSeen = try IdentityGraph.firstSeen(person, in: reader)
+            return history?.incomplete(plan, firstSeen: firstSeen, now: now).map {
+                String(decoding: plan.attributes[$0].name, as: UTF8.self)
+            } ?? ["damaged"]
+        } catch { fatalError("the store cannot be read") }
+    }
+
+    /// Takes entries out of the log, as trimming does.
+    func trim(below bound: UInt64) {
+        write { transaction throws(StoreError) in
+            _ = try transaction.deleteNumbers(transaction.tables.log, below: bound, atMost: Int.max)
+        }
     }
 
     /// Begins anew as after a power cut, with what the store has; perhaps with another bundle.
     func restart(_ text: String? = nil) {
-        if let text {
-            let bytes = Array(text.utf8)
-            let (next, problems) = Bundle.read(bytes.span, loadedAt: now)
-            guard let next else { fatalError("\(problems)") }
-            bundle = next
-        }
+        if let text { bundle = Device.read(text) }
         do {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundle.plans, DeviceIdentity(device: [], epoch: pipeline.people.epoch), watch: PlanWatch(sources: []),
-                pepper: pepper, meters: meters, random: SeededRandom(seed: UInt64(now)), transaction)
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
+                random: SeededRandom(seed: UInt64(now)), transaction)
         } catch { fatalError(error.message) }
+        noteAttributes()
     }
 
     /// What the writer does once time has moved on, until nothing is due.
@@ -133,14 +188,17 @@ final class Device {
     }
 
     /// Takes one event.
-    func take(_ json: String) {
+    /// - Parameter earlier: the bundle by which it was prepared, if that is not in force any more.
+    func take(_ json: String, by earlier: Bundle? = nil) {
+        let plans = (earlier ?? bundle).plans
         let text = Array(json.utf8)
         let submission = Submission()
         let span = text.span
         do { try submission.document.parse(span) } catch { fatalError("the test's event is wrong") }
         submission.receivedAt = now
-        var preparer = EventPreparer(PlanHolder(bundle.plans), pepper: pepper)
+        var preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
         preparer.prepare(submission)
+        pipeline.use(plans)
         write { transaction throws(StoreError) in
             for event in submission.events {
                 _ = try self.pipeline.process(
