@@ -336,7 +336,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     }
                 }
                 let recordCount = try keepDecisions(&transaction)
-                try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                if position == batch.count {
+                    try pipeline.takeTimers(
+                        plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                }
                 try eraseMore(&transaction)
                 if !isFull { try evict(upTo: Limits.pagesPerCommit, &transaction) }
                 try pipeline.sweep(
