@@ -104,6 +104,7 @@ struct DecisionPlanReader {
     let personal: Environment
     let anonymous: Environment
     let slots: Slots
+    let scores: [Score]
 
     mutating func readAudiences(
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ compiler: inout Compiler, _ reader: inout PlanReader
@@ -199,7 +200,7 @@ struct DecisionPlanReader {
             while let node = element {
                 element = document.next(node)
                 if let rule = readRule(
-                    document, node, variants, isPersonal ? personal : anonymous, &needs, &compiler, &reader)
+                    document, node, variants, seesPerson: isPersonal, &needs, &compiler, &reader)
                 {
                     rules.append(rule)
                 }
@@ -212,7 +213,7 @@ struct DecisionPlanReader {
     }
 
     private mutating func readRule(
-        _ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant], _ environment: Environment,
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant], seesPerson: Bool,
         _ needs: inout UInt64, _ compiler: inout Compiler, _ reader: inout PlanReader
     ) -> Rule? {
         guard document.kind(node) == .object else {
@@ -226,11 +227,18 @@ struct DecisionPlanReader {
         if let condition = document.member(node, "when") {
             if document.kind(condition) == .string {
                 let source = copy(document.bytes(condition))
-                guard let compiled = compile(document, condition, source, environment, &compiler, &reader) else {
+                guard
+                    let compiled = compile(
+                        document, condition, source, seesPerson ? personal : anonymous, &compiler, &reader)
+                else {
                     return nil
                 }
                 needs |= slots.audiences(compiled.slots)
                 expression = compiled.number
+                if !seesPerson, areOfPerson(slots.scores(compiled.slots)) {
+                    reader.report(
+                        document, condition, "this score is about a person, and a decision without a purpose sees none")
+                }
             } else if document.bool(condition) != true {
                 reader.report(document, condition, "when must be a condition in text, such as 'profile.vip'")
                 return nil
@@ -271,6 +279,13 @@ struct DecisionPlanReader {
         }
         return Rule(
             name: name, expression: expression, outcome: .split(shares, total: total), holdout: UInt64(holdout))
+    }
+
+    private func areOfPerson(_ asked: UInt64) -> Bool {
+        for number in scores.indices where asked & 1 << UInt64(number) != 0 && !slots.areImpersonal(scores[number].slots) {
+            return true
+        }
+        return false
     }
 
     private func find(_ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant]) -> Int? {

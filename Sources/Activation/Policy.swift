@@ -15,6 +15,7 @@ public final class Policy: @unchecked Sendable {
     public let consent: ConsentPlan
     public let identifiers: IdentifierPlan
     public let attributes: AttributePlan
+    let scores: [Score]
     public let decisions: DecisionPlan
     public let slots: Slots
     /// What a profile is worth, where there are too many (`profiles: { value: … }`); nil: all are worth the same.
@@ -27,7 +28,7 @@ public final class Policy: @unchecked Sendable {
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
 
-    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences`,
+    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `scores`, `audiences`,
     /// `decisions` and `profiles`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
@@ -45,9 +46,11 @@ public final class Policy: @unchecked Sendable {
         }
         let purposes = PurposePlan(document, bundle, &reader)
         let identifiers = IdentifierPlan(document, bundle, &reader)
-        let names = Policy.audienceNames(document, bundle)
+        let names = Policy.names(document, bundle, "audiences", atMost: Limits.audiences)
+        let scoreNames = Policy.names(document, bundle, "scores", atMost: Limits.scores)
         let slots = Slots(
-            deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count)
+            deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count,
+            scores: scoreNames.count)
         var environment = slots.environment(deviceFields: Policy.deviceFields, purposes: purposes)
         // A decision without a purpose sees the question and the device, and no person.
         var anonymous = slots.environment(
@@ -61,8 +64,14 @@ public final class Policy: @unchecked Sendable {
         attributes = AttributePlan(
             document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
+        // A score sees no audience and no other score, so that there are no circles.
+        var scoreReader = ScorePlanReader(environment)
+        scoreReader.read(document, bundle, &compiler, &reader)
+        scores = scoreReader.scores
+        slots.declareScores(scoreNames, in: &environment)
+        slots.declareScores(scoreNames, in: &anonymous)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
+        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots, scores: scores)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         also(purposes, identifiers, environment, &compiler, &reader)
@@ -78,12 +87,17 @@ public final class Policy: @unchecked Sendable {
     /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
     public func audiences(of expression: Expression) -> UInt64 { decisions.closure(slots.audiences(expression.slots)) }
 
-    /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences.
+    /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences and
+    /// scores.
     public func restrictedAttributes(of expression: Expression) -> [Int] {
         var read = expression.slots
         let needed = audiences(of: expression)
         for number in decisions.audiences.indices where needed & 1 << UInt64(number) != 0 {
             read.append(contentsOf: decisions.audiences[number].slots)
+        }
+        let asked = slots.scores(read)
+        for number in scores.indices where asked & 1 << UInt64(number) != 0 {
+            read.append(contentsOf: scores[number].slots)
         }
         return attributes.restricted(among: read, slots)
     }
@@ -111,12 +125,15 @@ public final class Policy: @unchecked Sendable {
         }
     }
 
-    private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {
-        guard let section = document.member(bundle, "audiences"), document.kind(section) == .object else { return [] }
+    /// The names that a section gives to what stands in it.
+    private static func names(
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ section: StaticString, atMost limit: Int
+    ) -> [String] {
+        guard let section = document.member(bundle, section), document.kind(section) == .object else { return [] }
         var names: [String] = []
         var key = document.firstChild(section)
         while let name = key {
-            if names.count < Limits.audiences { names.append(document.string(name) ?? "") }
+            if names.count < limit { names.append(document.string(name) ?? "") }
             key = document.next(name).flatMap { document.next($0) }
         }
         return names

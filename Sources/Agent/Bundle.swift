@@ -35,8 +35,8 @@ public final class Bundle: @unchecked Sendable {
         reader.refuseOthers(
             document, document.root,
             [
-                "version", "purposes", "consent", "identifiers", "events", "sources", "tables", "attributes", "audiences",
-                "decisions", "profiles", "triggers", "destinations",
+                "version", "purposes", "consent", "identifiers", "events", "sources", "tables", "attributes", "scores",
+                "audiences", "decisions", "profiles", "triggers", "destinations",
             ], of: "a bundle")
         if let triggers = document.member(document.root, "triggers") {
             reader.warn(document, triggers, "triggers are not supported yet: nothing will fire")
