@@ -189,6 +189,8 @@ struct DecisionPlanReader {
         }
         var rules: [Rule] = []
         var needs: UInt64 = 0
+        /// Scores that the rules ask for, a bit each.
+        var asked: UInt64 = 0
         if let list = document.member(settings, "rules") {
             guard document.kind(list) == .array, document.count(list) <= Limits.rules else {
                 reader.report(document, list, "rules must be a list of at most \(Limits.rules) rules, each { when: …, serve: … }")
@@ -200,9 +202,14 @@ struct DecisionPlanReader {
             while let node = element {
                 element = document.next(node)
                 if let rule = readRule(
-                    document, node, variants, seesPerson: isPersonal, &needs, &compiler, &reader)
+                    document, node, variants, isPersonal ? personal : anonymous, &needs, &asked, &compiler, &reader)
                 {
                     rules.append(rule)
+                }
+                if !isPersonal, areOfPerson(asked) {
+                    reader.report(
+                        document, node, "this asks for a score about a person, and a decision without a purpose sees none")
+                    asked = 0
                 }
             }
         }
@@ -213,8 +220,8 @@ struct DecisionPlanReader {
     }
 
     private mutating func readRule(
-        _ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant], seesPerson: Bool,
-        _ needs: inout UInt64, _ compiler: inout Compiler, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant], _ environment: Environment,
+        _ needs: inout UInt64, _ asked: inout UInt64, _ compiler: inout Compiler, _ reader: inout PlanReader
     ) -> Rule? {
         guard document.kind(node) == .object else {
             reader.report(document, node, "a rule is { when: CONDITION, serve: VARIANT } or { when: …, split: { … } }")
@@ -227,18 +234,12 @@ struct DecisionPlanReader {
         if let condition = document.member(node, "when") {
             if document.kind(condition) == .string {
                 let source = copy(document.bytes(condition))
-                guard
-                    let compiled = compile(
-                        document, condition, source, seesPerson ? personal : anonymous, &compiler, &reader)
-                else {
+                guard let compiled = compile(document, condition, source, environment, &compiler, &reader) else {
                     return nil
                 }
                 needs |= slots.audiences(compiled.slots)
+                asked |= slots.scores(compiled.slots)
                 expression = compiled.number
-                if !seesPerson, areOfPerson(slots.scores(compiled.slots)) {
-                    reader.report(
-                        document, condition, "this score is about a person, and a decision without a purpose sees none")
-                }
             } else if document.bool(condition) != true {
                 reader.report(document, condition, "when must be a condition in text, such as 'profile.vip'")
                 return nil

@@ -34,10 +34,10 @@ public final class Policy: @unchecked Sendable {
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
     ///     an expression over one event (`event`, `context`, `consent`, `device`, `now`, `age`, `tables`, `profile`,
-    ///     `audience`).
+    ///     `audience`, `score`). Optional, since the compiler makes a second initialiser of a closure that it sees.
     public init(
         _ document: borrowing JSONDocument, loadedAt: Int64, _ reader: inout PlanReader,
-        also: (PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void
+        also: ((PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void)?
     ) {
         let bundle = document.root
         version = UInt64(reader.integer(document, bundle, "version", 0...9_007_199_254_740_991) ?? 0)
@@ -74,7 +74,7 @@ public final class Policy: @unchecked Sendable {
         var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots, scores: scores)
         decisionReader.readAudiences(document, bundle, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
-        also(purposes, identifiers, environment, &compiler, &reader)
+        also?(purposes, identifiers, environment, &compiler, &reader)
         decisions = decisionReader.plan
         program = compiler.finish()
         self.purposes = purposes

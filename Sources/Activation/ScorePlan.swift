@@ -7,17 +7,19 @@ import Unification
 
 /// One score. Immutable; a class, so that computing it copies one reference.
 final class Score: Sendable {
-    enum Rule: Sendable {
-        /// The weights of the terms that are true.
+    enum Kind: Sendable {
+        /// The weights of the terms that are true, added up.
         case points
-        /// The probability of the log odds: this, and each term times its weight.
-        case logistic(intercept: Double)
-        /// The terms are features.
-        case trees(TreeModel)
+        /// The probability of these log odds: the intercept, and each term times its weight.
+        case logistic
+        /// The terms are features of a model.
+        case trees
     }
 
     let name: [UInt8]
-    let rule: Rule
+    let kind: Kind
+    let intercept: Double
+    let model: TreeModel?
     /// Its terms are expressions of the policy's program, in order from this one.
     let firstTerm: Int
     /// A term's weight; of trees the number of the feature that it is.
@@ -25,9 +27,11 @@ final class Score: Sendable {
     /// What its terms read.
     let slots: [Int]
 
-    init(_ name: [UInt8], _ rule: Rule, _ terms: ScoreTerms) {
+    init(_ name: [UInt8], _ kind: Kind, _ terms: ScoreTerms, intercept: Double = 0, model: TreeModel? = nil) {
         self.name = name
-        self.rule = rule
+        self.kind = kind
+        self.intercept = intercept
+        self.model = model
         firstTerm = terms.first
         weights = terms.weights
         slots = terms.slots
@@ -39,12 +43,6 @@ struct ScoreTerms {
     var first = 0
     var weights: [Double] = []
     var slots: [Int] = []
-
-    mutating func append(_ term: Expression, _ weight: Double) {
-        if weights.isEmpty { first = term.number }
-        weights.append(weight)
-        slots += term.slots
-    }
 }
 
 /// Reads the section into scores and their expressions into the policy's program.
@@ -88,115 +86,96 @@ struct ScorePlanReader {
         reader.refuseOthers(document, settings, ["points", "logistic"], of: "a score")
         let points = reader.object(document, settings, "points")
         let logistic = reader.object(document, settings, "logistic")
-        guard (points == nil) != (logistic == nil) else {
-            reader.report(document, settings, "a score needs one of points, logistic, and model")
+        var (kind, section, intercept) = (Score.Kind.points, points, Double(0))
+        if let logistic {
+            reader.refuseOthers(document, logistic, ["intercept", "weights"], of: "logistic")
+            if let node = document.member(logistic, "intercept") { intercept = readNumber(document, node, &reader) ?? 0 }
+            kind = .logistic
+            section = points == nil ? reader.object(document, logistic, "weights") : nil
+        }
+        guard let section else {
+            reader.report(document, settings, "a score needs one of points, logistic: { weights: … }, and model")
             return nil
         }
-        if let points {
-            return Score(name, .points, readWeights(document, points, .condition, &compiler, &reader))
-        }
-        guard let logistic else { return nil }
-        reader.refuseOthers(document, logistic, ["intercept", "weights"], of: "logistic")
-        var intercept: Double = 0
-        if let node = document.member(logistic, "intercept") {
-            intercept = readNumber(document, node, "intercept must be a number", &reader) ?? 0
-        }
-        guard let weights = reader.object(document, logistic, "weights") else {
-            reader.report(document, logistic, "logistic needs weights: { EXPRESSION: NUMBER, … }")
-            return nil
-        }
-        return Score(
-            name, .logistic(intercept: intercept), readWeights(document, weights, .anything, &compiler, &reader))
-    }
-
-    private func readNumber(
-        _ document: borrowing JSONDocument, _ node: JSONNode, _ message: String, _ reader: inout PlanReader
-    ) -> Double? {
-        if let number = document.double(node), number.isFinite { return number }
-        reader.report(document, node, message)
-        return nil
-    }
-
-    /// Expressions and their weights.
-    private func readWeights(
-        _ document: borrowing JSONDocument, _ section: JSONNode, _ expectation: Expectation, _ compiler: inout Compiler,
-        _ reader: inout PlanReader
-    ) -> ScoreTerms {
         var terms = ScoreTerms()
         var key = document.firstChild(section)
         while let expression = key, let weight = document.next(expression) {
             key = document.next(weight)
-            guard hasRoom(document, expression, terms, &reader) else { break }
-            if let number = readNumber(document, weight, "what an expression is worth must be a number", &reader),
-                let term = compile(document, expression, expectation, &compiler, &reader)
+            if let number = readNumber(document, weight, &reader),
+                !add(document, expression, number, isCondition: kind == .points, to: &terms, &compiler, &reader)
             {
-                terms.append(term, number)
+                break
             }
         }
-        return terms
+        return Score(name, kind, terms, intercept: intercept)
     }
 
-    private func hasRoom(
-        _ document: borrowing JSONDocument, _ node: JSONNode, _ terms: ScoreTerms, _ reader: inout PlanReader
+    private func readNumber(
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ reader: inout PlanReader
+    ) -> Double? {
+        if let number = document.double(node), number.isFinite { return number }
+        reader.report(document, node, "this must be a number")
+        return nil
+    }
+
+    /// Adds a term, an expression that stands at `node`.
+    /// - Returns: false when there can be no more.
+    @inline(never)
+    private func add(
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ weight: Double, isCondition: Bool,
+        to terms: inout ScoreTerms, _ compiler: inout Compiler, _ reader: inout PlanReader
     ) -> Bool {
-        if terms.weights.count < Limits.scoreTerms { return true }
-        reader.report(document, node, "a score can have at most 1000 terms")
-        return false
-    }
-
-    /// A condition, or an expression for a number.
-    private func compile(
-        _ document: borrowing JSONDocument, _ node: JSONNode, _ expectation: Expectation, _ compiler: inout Compiler,
-        _ reader: inout PlanReader
-    ) -> Expression? {
+        if terms.weights.count == Limits.scoreTerms {
+            reader.report(document, node, "a score can have at most 1000 terms")
+            return false
+        }
+        let expectation = isCondition ? Expectation.condition : .anything
         guard let term = reader.compile(document, node, in: environment, expecting: expectation, &compiler) else {
-            return nil
+            return true
         }
         switch term.type {
-        case .int, .uint, .double, .bool, .dyn: return term
-        default:
-            reader.report(document, node, "this must be a number or a truth value, not " + term.type.description)
-            return nil
+        case .int, .uint, .double, .bool, .dyn:
+            if terms.weights.isEmpty { terms.first = term.number }
+            terms.weights.append(weight)
+            terms.slots += term.slots
+        default: reader.report(document, node, "this must be a number or a truth value")
         }
+        return true
     }
 
     // MARK: Models
 
     private mutating func readModel(
-        _ document: borrowing JSONDocument, _ scoreName: [UInt8], _ settings: JSONNode, _ compiler: inout Compiler,
+        _ document: borrowing JSONDocument, _ name: [UInt8], _ settings: JSONNode, _ compiler: inout Compiler,
         _ reader: inout PlanReader
     ) -> Score? {
         guard let node = reader.object(document, settings, "model"),
             let source = TreeModelReader.read(document, node, nodesLeft: nodesLeft, &reader)
         else { return nil }
         nodesLeft -= source.model.nodes.count
-        var isGiven = [Bool](repeating: false, count: source.model.featureCount)
         var terms = ScoreTerms()
         if let section = reader.object(document, settings, "features") {
             var key = document.firstChild(section)
-            while let name = key, let expression = document.next(name) {
+            while let label = key, let expression = document.next(label) {
                 key = document.next(expression)
-                guard hasRoom(document, name, terms, &reader) else { break }
-                guard let number = source.feature(document, name) else {
-                    reader.report(document, name, "the model has no feature of this name")
+                guard let number = source.feature(document, label) else {
+                    reader.report(document, label, "the model has no feature of this name")
                     continue
                 }
-                isGiven[number] = true
                 if document.kind(expression) != .string {
                     reader.report(document, expression, "a feature is an expression, such as profile.lifetime_value")
-                } else if let term = compile(document, expression, .anything, &compiler, &reader) {
-                    terms.append(term, Double(number))
+                } else if !add(document, expression, Double(number), isCondition: false, to: &terms, &compiler, &reader) {
+                    break
                 }
             }
         }
         // Not a mistake: the trees know what to do. But a name that was forgotten looks the same.
-        for number in isGiven.indices where !isGiven[number] && source.model.asks(for: number) {
+        if let number = source.model.feature(notAmong: terms.weights) {
             reader.warn(
                 document, settings,
                 "the model asks for " + source.name(document, ofFeature: number)
                     + ", which features does not have: it counts as missing")
-            break
         }
-        return Score(scoreName, .trees(source.model), terms)
+        return Score(name, .trees, terms, model: source.model)
     }
 }

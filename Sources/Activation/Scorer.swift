@@ -21,9 +21,7 @@ public final class Scorer: ScoreSource {
     private init(_ policy: Policy) {
         self.policy = policy
         var count = 0
-        for score in policy.scores {
-            if case .trees(let model) = score.rule { count = max(count, model.featureCount) }
-        }
+        for score in policy.scores { count = max(count, score.model?.featureCount ?? 0) }
         features = [Float](repeating: .nan, count: count)
     }
 
@@ -33,28 +31,21 @@ public final class Scorer: ScoreSource {
             evaluator.begin()
         }
         let score = policy.scores[number]
-        switch score.rule {
-        case .points:
-            var sum: Double = 0
-            for term in score.weights.indices
-            where evaluator.isTrue(policy.program, score.firstTerm + term, bindings, failures: &failures) {
-                sum += score.weights[term]
+        for index in 0..<(score.model?.featureCount ?? 0) { features[index] = .nan }
+        var sum = score.intercept
+        for term in score.weights.indices {
+            guard let value = value(score.firstTerm + term, isCondition: score.kind == .points, bindings) else { continue }
+            if score.kind == .trees {
+                features[Int(score.weights[term])] = Float(value)
+            } else {
+                sum += score.weights[term] * value
             }
-            return sum
-        case .logistic(let intercept):
-            var odds = intercept
-            for term in score.weights.indices {
-                if let value = value(score.firstTerm + term, bindings) { odds += score.weights[term] * value }
-            }
-            return Logistic.probability(odds)
-        case .trees(let model):
-            for index in 0..<model.featureCount { features[index] = .nan }
-            for term in score.weights.indices {
-                if let value = value(score.firstTerm + term, bindings) { features[Int(score.weights[term])] = Float(value) }
-            }
+        }
+        if let model = score.model {
             let row = features
             return Double(model.value(row.span))
         }
+        return score.kind == .logistic ? Logistic.probability(sum) : sum
     }
 
     public override func finish() -> Int {
@@ -67,16 +58,19 @@ public final class Scorer: ScoreSource {
     }
 
     /// The number that an expression comes to, a truth value as 0 or 1; nil: it is missing.
-    private func value(_ expression: Int, _ bindings: borrowing DecisionBindings) -> Double? {
+    private func value(_ expression: Int, isCondition: Bool, _ bindings: borrowing DecisionBindings) -> Double? {
         do throws(EvaluationError) {
             let value = try evaluator.evaluate(policy.program, expression, bindings)
             if let flag = value.boolValue { return flag ? 1 : 0 }
-            guard let number = value.number, !number.isNaN else { return nil }
-            return number
+            if !isCondition {
+                guard let number = value.number, !number.isNaN else { return nil }
+                return number
+            }
+            failures += 1
         } catch {
             // What a person or a question does not have is no mistake.
             if error.reason != .noSuchKey { failures += 1 }
-            return nil
         }
+        return nil
     }
 }

@@ -33,10 +33,13 @@ final class TreeModel: Sendable {
         UInt64(threshold.bitPattern) << 32 | UInt64(feature) << 18 | (isMissingLeft ? 0 : 1 << 17) | UInt64(left)
     }
 
-    /// Whether a tree asks for a feature.
-    func asks(for feature: Int) -> Bool {
-        for node in nodes where node & 0x1FFFF != 0 && Int(node >> 18 & 0x3FFF) == feature { return true }
-        return false
+    /// A feature that a tree asks for and that is not among these.
+    func feature(notAmong numbers: [Double]) -> Int? {
+        for node in nodes where node & 0x1FFFF != 0 {
+            let feature = Int(node >> 18 & 0x3FFF)
+            if !numbers.contains(Double(feature)) { return feature }
+        }
+        return nil
     }
 
     /// - Parameter features: as many as the model has; NaN for one that is missing.
@@ -89,6 +92,7 @@ enum Logistic {
     }
 
     /// e^x, to the last digit or the one before it.
+    @inline(never)
     static func exponential(_ x: Double) -> Double {
         if x < -708 { return 0 }
         if x > 709 { return .infinity }

@@ -34,10 +34,16 @@ struct TreeModelReader {
     }
 
     func name(_ document: borrowing JSONDocument, ofFeature number: Int) -> String {
-        guard let names else { return "f\(number)" }
-        var next = document.firstChild(names)
-        for _ in 0..<number { next = next.flatMap { document.next($0) } }
-        return next.flatMap { document.string($0) } ?? ""
+        var text: [UInt8] = []
+        if let names {
+            var next = document.firstChild(names)
+            for _ in 0..<number { next = next.flatMap { document.next($0) } }
+            if let node = next { text.append(contentsOf: document.bytes(node)) }
+        } else {
+            text.append(UInt8(ascii: "f"))
+            appendInteger(UInt64(number), to: &text)
+        }
+        return String(copying: text.span)
     }
 
     // MARK: Reading
@@ -83,7 +89,7 @@ struct TreeModelReader {
                     nodes: flat.nodes, roots: flat.roots, featureCount: Int(count), base: start, isLogistic: isLogistic),
                 names: names)
         } catch {
-            reader.report(document, error.node, error.message)
+            reader.report(document, error.node, "\(error.name)\(error.message)")
             return nil
         }
     }
@@ -97,15 +103,17 @@ struct TreeModelReader {
     }
 
     /// A member that a model must have.
+    @inline(never)
     static func member(
         _ document: borrowing JSONDocument, _ parent: JSONNode, _ name: StaticString
     ) throws(ModelFault) -> JSONNode {
         if let node = document.member(parent, name) { return node }
         throw ModelFault(
-            parent, "this is no model of XGBoost as save_model(\"model.json\") writes it: \(name) is missing here")
+            parent, name, " is missing here: this is no model of XGBoost as save_model(\"model.json\") writes it")
     }
 
     /// A number; XGBoost writes parameters as texts, newer versions some with brackets: "30", "[5E-1]".
+    @inline(never)
     static func number(_ document: borrowing JSONDocument, _ node: JSONNode) throws(ModelFault) -> Double {
         if let number = document.double(node) { return number }
         if let flag = document.bool(node) { return flag ? 1 : 0 }
@@ -121,12 +129,17 @@ struct TreeModelReader {
 /// What is wrong with a model, and where.
 struct ModelFault: Error {
     let node: JSONNode
-    let message: String
+    let name: StaticString
+    let message: StaticString
 
-    init(_ node: JSONNode, _ message: String) {
+    /// - Parameter name: what the message begins with.
+    init(_ node: JSONNode, _ name: StaticString, _ message: StaticString) {
         self.node = node
+        self.name = name
         self.message = message
     }
+
+    init(_ node: JSONNode, _ message: StaticString) { self.init(node, "", message) }
 }
 
 /// Trees while they are made flat.
@@ -135,70 +148,76 @@ private struct FlatTrees {
     let nodesLeft: Int
     var nodes: [UInt64] = []
     var roots: [UInt32] = []
+    /// The lists of the tree under way, one after another.
+    private var lists: [Double] = []
+    /// Of each of its nodes whether it has a place, and of each place its node.
+    private var isMet: [UInt8] = []
+    private var order: [Int] = []
 
-    /// Appends a tree level by level, so that siblings stand beside each other and what every walk meets lies together.
+    init(featureCount: Int, nodesLeft: Int) {
+        self.featureCount = featureCount
+        self.nodesLeft = nodesLeft
+    }
+
+    @inline(never)
     mutating func append(_ document: borrowing JSONDocument, _ tree: JSONNode) throws(ModelFault) {
-        let lefts = try numbers(document, tree, "left_children", count: nil)
-        let count = lefts.count
-        let rights = try numbers(document, tree, "right_children", count: count)
-        let features = try numbers(document, tree, "split_indices", count: count)
-        let thresholds = try numbers(document, tree, "split_conditions", count: count)
-        let defaults = try numbers(document, tree, "default_left", count: count)
-        if document.member(tree, "split_type") != nil {
-            for kind in try numbers(document, tree, "split_type", count: count) where kind != 0 {
-                throw ModelFault(tree, "splits by category are not supported: encode categories as numbers")
+        lists = []
+        let count = document.count(try TreeModelReader.member(document, tree, "left_children"))
+        let names: [StaticString] = [
+            "left_children", "right_children", "split_indices", "split_conditions", "default_left", "split_type",
+        ]
+        for name in names {
+            // Old versions know no splits by category.
+            if lists.count == 5 * count, document.member(tree, name) == nil { break }
+            let list = try TreeModelReader.member(document, tree, name)
+            guard document.kind(list) == .array, document.count(list) == count, count > 0 else {
+                throw ModelFault(list, name, " must be a list of numbers, one for each node of the tree")
+            }
+            var element = document.firstChild(list)
+            while let node = element {
+                lists.append(try TreeModelReader.number(document, node))
+                element = document.next(node)
             }
         }
+        if let message = flatten(count) { throw ModelFault(tree, message) }
+    }
+
+    /// Appends the tree level by level, so that siblings stand beside each other and what every walk meets lies together.
+    /// - Returns: what is wrong with it.
+    private mutating func flatten(_ count: Int) -> StaticString? {
         let root = nodes.count
         roots.append(UInt32(root))
-        var isMet = [Bool](repeating: false, count: count)
-        isMet[0] = true
-        /// Of each node its number in the document.
-        var order = [0]
-        var next = 0
-        while next < order.count {
-            if nodes.count == nodesLeft {
-                throw ModelFault(tree, "with this tree, all models together have more than 65536 nodes")
-            }
-            let number = order[next]
-            next += 1
-            let threshold = Float(thresholds[number])
-            guard threshold.isFinite else { throw ModelFault(tree, "a number of split_conditions is not finite") }
-            if lefts[number] == -1 {
+        isMet = [UInt8](repeating: 0, count: count)
+        isMet[0] = 1
+        order = [0]
+        while nodes.count - root < order.count {
+            if nodes.count == nodesLeft { return "with this tree, all models together have more than 65536 nodes" }
+            let number = order[nodes.count - root]
+            let threshold = Float(lists[3 * count + number])
+            if !threshold.isFinite { return "a number of split_conditions is not finite" }
+            if lists[number] == -1 {
                 nodes.append(TreeModel.leaf(threshold))
                 continue
             }
+            if lists.count > 5 * count, lists[5 * count + number] != 0 {
+                return "splits by category are not supported: encode categories as numbers"
+            }
             let left = root + order.count
-            for child in [lefts[number], rights[number]] {
-                guard let child = Int(exactly: child), child > 0, child < count, !isMet[child] else {
-                    throw ModelFault(tree, "a child in this tree is not there, or is a child already")
+            for side in 0..<2 {
+                guard let child = Int(exactly: lists[side * count + number]), child > 0, child < count, isMet[child] == 0
+                else {
+                    return "a child in this tree is not there, or is a child already"
                 }
-                isMet[child] = true
+                isMet[child] = 1
                 order.append(child)
             }
-            guard let feature = Int(exactly: features[number]), feature >= 0, feature < featureCount else {
-                throw ModelFault(tree, "a number of split_indices is not that of a feature")
+            guard let feature = Int(exactly: lists[2 * count + number]), feature >= 0, feature < featureCount else {
+                return "a number of split_indices is not that of a feature"
             }
             nodes.append(
-                TreeModel.split(threshold, feature: feature, left: left, isMissingLeft: defaults[number] != 0))
+                TreeModel.split(
+                    threshold, feature: feature, left: left, isMissingLeft: lists[4 * count + number] != 0))
         }
-    }
-
-    /// A list of a tree.
-    /// - Parameter count: how long it must be; nil: not empty.
-    private func numbers(
-        _ document: borrowing JSONDocument, _ tree: JSONNode, _ name: StaticString, count: Int?
-    ) throws(ModelFault) -> [Double] {
-        let list = try TreeModelReader.member(document, tree, name)
-        guard document.kind(list) == .array, document.count(list) > 0, count == nil || document.count(list) == count else {
-            throw ModelFault(list, "\(name) must be a list of numbers, one for each node of the tree")
-        }
-        var numbers: [Double] = []
-        var element = document.firstChild(list)
-        while let node = element {
-            numbers.append(try TreeModelReader.number(document, node))
-            element = document.next(node)
-        }
-        return numbers
+        return nil
     }
 }

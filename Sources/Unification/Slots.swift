@@ -94,19 +94,17 @@ public struct Slots: Sendable {
 
     /// Adds `audience`, whose members are true or false, by the order of `names`.
     public func declareAudiences(_ names: [String], in environment: inout Environment) {
-        var fields: [Environment.Field] = []
-        for index in names.indices {
-            fields.append(Environment.Field(names[index], .bool, slot: firstAudience + index))
-        }
-        environment.declareRecord("audience", fields)
+        environment.declareRecord("audience", fields(names, .bool, from: firstAudience))
     }
 
     /// Adds `score("name")`, a double, by the order of `names`.
     public func declareScores(_ names: [String], in environment: inout Environment) {
+        environment.declareLookUp("score", fields(names, .double, from: firstScore))
+    }
+
+    private func fields(_ names: [String], _ type: Type, from first: Int) -> [Environment.Field] {
         var fields: [Environment.Field] = []
-        for index in names.indices {
-            fields.append(Environment.Field(names[index], .double, slot: firstScore + index))
-        }
-        environment.declareLookUp("score", fields)
+        for index in names.indices { fields.append(Environment.Field(names[index], type, slot: first + index)) }
+        return fields
     }
 }

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import binary, check, equal, track, wait_until
+from harness import TOP, binary, check, equal, track, wait_until
 from test_clients import package
 from test_delivery import arrivals, wait_for_delivery
 
@@ -209,6 +209,13 @@ destinations:
     when: 'score("loyalty") >= 20.0'
     batch: { delay: 1s }
 """
+
+
+def test_scores_are_computed_without_allocation_and_as_in_c(bench):
+    """The smoke size of `Tools/bench score`: it fails if anything is allocated or a score is not the C's."""
+    run = subprocess.run([os.path.join(TOP, "Tools", "bench"), "score", "--smoke"], capture_output=True, text=True)
+    equal(run.returncode, 0, f"Tools/bench score --smoke: {run.stdout}{run.stderr[-2000:]}")
+    equal(run.stdout.count(" ns"), 4, f"figures: {run.stdout}")
 
 
 def test_what_is_wrong_with_a_model_is_said_by_line_and_column(bench):
