@@ -95,6 +95,9 @@ let package = Package(
                     name: "SchemaBench", dependencies: ["Collection", "CReference", "Formats", "Platform"],
                     path: "Tools/lib/bench/SchemaBench", swiftSettings: swiftSettings),
                 .executableTarget(
+                    name: "ScoreBench", dependencies: ["Activation", "CReference", "Formats", "Platform", "Unification"],
+                    path: "Tools/lib/bench/ScoreBench", swiftSettings: swiftSettings),
+                .executableTarget(
                     name: "ProfileBench",
                     dependencies: [
                         "Activation", "CEL", "Cryptography", "Formats", "Governance", "Platform", "Store", "Unification",
@@ -112,7 +115,9 @@ let package = Package(
                 tests("Collection", ["Collection", "Governance", "Formats"]),
                 tests("Governance", ["Governance", "Store", "Cryptography", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
-                tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
+                tests(
+                    "Activation",
+                    ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform", "Unification"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
                 tests(

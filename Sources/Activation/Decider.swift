@@ -42,7 +42,8 @@ public struct Decider: ~Copyable {
     private var index = ProfileIndex()
     private let surroundings: Surroundings
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
-    private var audienceCount = -1
+    /// What `surroundings` has audiences and scores of.
+    private var policy: Policy?
     private var memo = AnswerMemo()
     private var lastID: DecisionID
     private var scratch: [UInt8] = []
@@ -225,10 +226,7 @@ public struct Decider: ~Copyable {
             // A store that cannot be read is a person who is not known: the defaults hold.
             meters.decisionErrors.add()
         }
-        if audienceCount != policy.decisions.audiences.count {
-            audienceCount = policy.decisions.audiences.count
-            surroundings.audiences = AudienceSet(count: audienceCount)
-        }
+        prepare(policy)
         lastID.advance(to: now)
         self.person = person
         firstRecord = records.count
@@ -241,8 +239,21 @@ public struct Decider: ~Copyable {
         let hasAnswer = decide(policy, range, person, consent, reader, &writer)
         surroundings.context = nil
         evaluator.end()
+        endScores()
         finder.wipe()
         return hasAnswer
+    }
+
+    private mutating func prepare(_ policy: Policy) {
+        if self.policy === policy { return }
+        self.policy = policy
+        surroundings.audiences = AudienceSet(count: policy.decisions.audiences.count)
+        surroundings.scores = Scorer.make(for: policy)
+    }
+
+    private func endScores() {
+        let failures = surroundings.scores?.finish() ?? 0
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
     }
 
     private mutating func decide(
@@ -313,9 +324,10 @@ public struct Decider: ~Copyable {
         if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
     }
 
-    /// The audiences that a person is in, for `GET /v1/profiles/{ref}`.
+    /// What is concluded about a person, members of `GET /v1/profiles/{ref}`: the audiences that they are in, and the scores
+    /// that they have where no question says more.
     /// - Parameter record: the person's; empty for one without.
-    public mutating func writeAudiences(
+    public mutating func writeConclusions(
         _ policy: Policy, of person: ProfileID, record: Span<UInt8>, now: Int64, _ reader: borrowing Reader,
         into writer: inout JSONWriter
     ) throws(StoreError) {
@@ -324,8 +336,8 @@ public struct Decider: ~Copyable {
         surroundings.now = now
         surroundings.bundleAge = now - policy.loadedAt
         surroundings.profileAge = nil
-        surroundings.audiences = AudienceSet(count: policy.decisions.audiences.count)
-        audienceCount = policy.decisions.audiences.count
+        prepare(policy)
+        surroundings.audiences.removeAll()
         do throws(RecordDamage) {
             let view = try ProfileView(record)
             index.fill(view, policy.attributes)
@@ -336,11 +348,24 @@ public struct Decider: ~Copyable {
         evaluator.begin()
         findAudiences(policy, .max, record)
         evaluator.end()
+        writer.key("audiences")
         writer.beginArray()
         for number in policy.decisions.audiences.indices where surroundings.audiences[number] {
             writer.string(policy.decisions.audiences[number].name)
         }
         writer.endArray()
+        if let scorer = surroundings.scores {
+            let bindings = DecisionBindings(
+                record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings)
+            writer.key("scores")
+            writer.beginObject()
+            for number in policy.scores.indices {
+                writer.key(policy.scores[number].name)
+                writer.double(scorer.score(number, bindings))
+            }
+            writer.endObject()
+        }
+        endScores()
     }
 
     private mutating func choose(

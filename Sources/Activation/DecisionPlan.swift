@@ -165,15 +165,17 @@ struct DecisionPlanReader {
     let personal: Environment
     let anonymous: Environment
     let slots: Slots
+    let scores: [Score]
     /// The parts of groups that rules have taken so far, with the number of their decision.
     private var slices: [(decision: Int, slice: Slice)] = []
 
     private let caps: CapPlan
 
-    init(personal: Environment, anonymous: Environment, slots: Slots, caps: CapPlan) {
+    init(personal: Environment, anonymous: Environment, slots: Slots, scores: [Score], caps: CapPlan) {
         self.personal = personal
         self.anonymous = anonymous
         self.slots = slots
+        self.scores = scores
         self.caps = caps
     }
 
@@ -296,6 +298,8 @@ struct DecisionPlanReader {
         let slot = readSlot(document, settings, isPersonal: isPersonal, &reader)
         var rules: [Rule] = []
         var needs: UInt64 = 0
+        /// Scores that the rules ask for, a bit each.
+        var asked: UInt64 = 0
         if let list = document.member(settings, "rules") {
             guard document.kind(list) == .array, document.count(list) <= Limits.rules else {
                 reader.report(document, list, "rules must be a list of at most \(Limits.rules) rules, each { when: …, serve: … }")
@@ -307,9 +311,14 @@ struct DecisionPlanReader {
             while let node = element {
                 element = document.next(node)
                 if let rule = readRule(
-                    document, node, variants, isPersonal ? personal : anonymous, &needs, &compiler, &reader)
+                    document, node, variants, isPersonal ? personal : anonymous, &needs, &asked, &compiler, &reader)
                 {
                     rules.append(rule)
+                }
+                if !isPersonal, areOfPerson(asked) {
+                    reader.report(
+                        document, node, "this asks for a score about a person, and a decision without a purpose sees none")
+                    asked = 0
                 }
             }
         }
@@ -362,7 +371,7 @@ struct DecisionPlanReader {
 
     private mutating func readRule(
         _ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant], _ environment: Environment,
-        _ needs: inout UInt64, _ compiler: inout Compiler, _ reader: inout PlanReader
+        _ needs: inout UInt64, _ asked: inout UInt64, _ compiler: inout Compiler, _ reader: inout PlanReader
     ) -> Rule? {
         guard document.kind(node) == .object else {
             reader.report(document, node, "a rule is { when: CONDITION, serve: VARIANT } or { when: …, split: { … } }")
@@ -408,6 +417,7 @@ struct DecisionPlanReader {
         if !source.isEmpty || !schedule.joined(with: []).isEmpty {
             guard let compiled = compile(document, place, source, environment, &compiler, &reader, schedule) else { return nil }
             needs |= slots.audiences(compiled.slots)
+            asked |= slots.scores(compiled.slots)
             expression = compiled.number
         }
         return Rule(
@@ -471,6 +481,13 @@ struct DecisionPlanReader {
             }
         }
         return place == 1 && numbers[0] < numbers[1] && numbers[1] <= 100 ? (numbers[0], numbers[1]) : nil
+    }
+
+    private func areOfPerson(_ asked: UInt64) -> Bool {
+        for number in scores.indices where asked & 1 << UInt64(number) != 0 && !slots.areImpersonal(scores[number].slots) {
+            return true
+        }
+        return false
     }
 
     private func find(_ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant]) -> Int? {

@@ -16,6 +16,15 @@ public enum Limits {
     /// Bytes that all tables take in memory, once for all threads: with them a device still has less than 4 MiB of
     /// anonymous memory when it is idle (promise P10).
     public static let tableBytes = 1024 * 1024
+    /// Scores of a bundle: one bit each of a 64-bit mask that tells what a rule reads.
+    public static let scores = 64
+    /// Conditions, weights or features of one score: each is an expression to be evaluated when the score is asked for.
+    public static let scoreTerms = 1000
+    /// Nodes of all models together, 8 bytes each: five hundred trees of depth 6 fit, and take half a MiB once for all
+    /// threads. A walk through a tree meets a node once at most, so that no model takes more steps than this.
+    public static let modelNodes = 65_536
+    /// Features of a model, which a thread keeps room for: 4 bytes each. A node has 14 bits for their number.
+    public static let modelFeatures = 4096
     /// The body of a question: a context is settings, not data.
     public static let questionBytes = 64 * 1024
     /// Triggers of a bundle: each asks every event.

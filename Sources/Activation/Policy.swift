@@ -15,6 +15,7 @@ public final class Policy: @unchecked Sendable {
     public let consent: ConsentPlan
     public let identifiers: IdentifierPlan
     public let attributes: AttributePlan
+    let scores: [Score]
     public let decisions: DecisionPlan
     public let triggers: TriggerPlan
     /// Whether anybody may join or leave an announced audience through time alone.
@@ -30,16 +31,16 @@ public final class Policy: @unchecked Sendable {
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
 
-    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `audiences`,
+    /// Reads the sections `version`, `purposes`, `consent`, `identifiers`, `tables`, `attributes`, `scores`, `audiences`,
     /// `decisions`, `triggers` and `profiles`.
     /// - Parameters:
     ///   - reader: remembers what is wrong; the policy is fit for use only if nothing is.
     ///   - also: reads further sections whose expressions belong to the same program; it is given the names in scope of
     ///     an expression over one event (`event`, `context`, `consent`, `device`, `now`, `age`, `tables`, `profile`,
-    ///     `audience`).
+    ///     `audience`, `score`). Optional, since the compiler makes a second initialiser of a closure that it sees.
     public init(
         _ document: borrowing JSONDocument, loadedAt: Int64, _ reader: inout PlanReader,
-        also: (PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void
+        also: ((PurposePlan, IdentifierPlan, Environment, inout Compiler, inout PlanReader) -> Void)?
     ) {
         let bundle = document.root
         version = UInt64(reader.integer(document, bundle, "version", 0...9_007_199_254_740_991) ?? 0)
@@ -48,9 +49,11 @@ public final class Policy: @unchecked Sendable {
         }
         let purposes = PurposePlan(document, bundle, &reader)
         let identifiers = IdentifierPlan(document, bundle, &reader)
-        let names = Policy.audienceNames(document, bundle)
+        let names = Policy.names(document, bundle, "audiences", atMost: Limits.audiences)
+        let scoreNames = Policy.names(document, bundle, "scores", atMost: Limits.scores)
         let slots = Slots(
-            deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count)
+            deviceFields: Policy.deviceFields.count, purposes: purposes.names.count, audiences: names.count,
+            scores: scoreNames.count)
         var environment = slots.environment(deviceFields: Policy.deviceFields, purposes: purposes)
         // A decision without a purpose sees the question and the device, and no person.
         var anonymous = slots.environment(
@@ -68,19 +71,28 @@ public final class Policy: @unchecked Sendable {
             document, bundle, hidden: hidden, slots: slots, environment: &environment, compiler: &compiler, &reader)
         caps.number(by: attributes)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
+        // A score sees no audience and no other score, so that there are no circles.
+        var scoreReader = ScorePlanReader(environment)
+        scoreReader.read(document, bundle, &compiler, &reader)
+        scores = scoreReader.scores
+        slots.declareScores(scoreNames, in: &environment)
+        slots.declareScores(scoreNames, in: &anonymous)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots, caps: caps)
+        var decisionReader = DecisionPlanReader(
+            personal: environment, anonymous: anonymous, slots: slots, scores: scores, caps: caps)
         decisionReader.readAudiences(document, bundle, purposes, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         triggers = TriggerPlan(
             document, bundle, purposes, slots, decisionReader.plan, environment, &compiler, &reader)
-        also(purposes, identifiers, environment, &compiler, &reader)
+        also?(purposes, identifiers, environment, &compiler, &reader)
         decisions = decisionReader.plan
         var read: [Int] = []
         let announcing = decisionReader.plan.closure(decisionReader.plan.announced)
         for (number, audience) in decisions.audiences.enumerated() where announcing & 1 << UInt64(number) != 0 {
             read.append(contentsOf: audience.slots)
         }
+        let asked = slots.scores(read)
+        for (number, score) in scores.enumerated() where asked & 1 << UInt64(number) != 0 { read.append(contentsOf: score.slots) }
         announcesByTime = attributes.mayChange(read, slots)
         program = compiler.finish()
         self.purposes = purposes
@@ -94,13 +106,18 @@ public final class Policy: @unchecked Sendable {
     /// - Parameter read: the slots of the expression.
     public func audiences(of read: [Int]) -> UInt64 { decisions.closure(slots.audiences(read)) }
 
-    /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences.
+    /// Numbers of the restricted attributes that an expression of the bundle reads, itself or by way of audiences and
+    /// scores.
     /// - Parameter slots: those of the expression.
     public func restrictedAttributes(among slots: [Int]) -> [Int] {
         var read = slots
         let needed = decisions.closure(self.slots.audiences(slots))
         for number in decisions.audiences.indices where needed & 1 << UInt64(number) != 0 {
             read.append(contentsOf: decisions.audiences[number].slots)
+        }
+        let asked = self.slots.scores(read)
+        for number in scores.indices where asked & 1 << UInt64(number) != 0 {
+            read.append(contentsOf: scores[number].slots)
         }
         return attributes.restricted(among: read, self.slots)
     }
@@ -144,12 +161,15 @@ public final class Policy: @unchecked Sendable {
         return draws
     }
 
-    private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {
-        guard let section = document.member(bundle, "audiences"), document.kind(section) == .object else { return [] }
+    /// The names that a section gives to what stands in it.
+    private static func names(
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, _ section: StaticString, atMost limit: Int
+    ) -> [String] {
+        guard let section = document.member(bundle, section), document.kind(section) == .object else { return [] }
         var names: [String] = []
         var key = document.firstChild(section)
         while let name = key {
-            if names.count < Limits.audiences { names.append(document.string(name) ?? "") }
+            if names.count < limit { names.append(document.string(name) ?? "") }
             key = document.next(name).flatMap { document.next($0) }
         }
         return names

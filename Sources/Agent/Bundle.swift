@@ -35,8 +35,8 @@ public final class Bundle: @unchecked Sendable {
         reader.refuseOthers(
             document, document.root,
             [
-                "version", "purposes", "consent", "identifiers", "events", "sources", "tables", "attributes", "audiences",
-                "decisions", "profiles", "triggers", "destinations",
+                "version", "purposes", "consent", "identifiers", "events", "sources", "tables", "attributes", "scores",
+                "audiences", "decisions", "profiles", "triggers", "destinations",
             ], of: "a bundle")
         for trigger in policy.triggers.triggers {
             for entry in destinations where entry.destination.isFallbackOnly && trigger.isFor(entry.destination.name) {

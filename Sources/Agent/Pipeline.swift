@@ -115,6 +115,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         self.meters = meters
         self.random = random
         surroundings.device = [identity.device]
+        surroundings.scores = Scorer.make(for: plans.policy)
         // What waited in memory when the agent ended is not there any more.
         ledger.denied += ledger.waiting
         ledger.waiting = 0
@@ -129,6 +130,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
 
     /// Goes by the plans by which an event was prepared: those in force, or for a moment those before them.
     mutating func use(_ next: Plans) {
+        if next.policy !== policy { surroundings.scores = Scorer.make(for: next.policy) }
         plans = next
         renumberWaiting()
     }

@@ -141,6 +141,7 @@ extension Pipeline {
         surroundings.now = time
         surroundings.bundleAge = time - policy.loadedAt
         if !record.isEmpty { surroundings.profileAge = max(0, time - lastSeen) }
+        endScores()
         evaluator.begin()
         _ = policy.findAudiences(policy.decisions.closure(granted), record.span, index, surroundings, &evaluator)
         return audiencesFound & granted

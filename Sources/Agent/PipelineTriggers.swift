@@ -428,9 +428,16 @@ extension Pipeline {
 
     mutating func endLooking() {
         evaluator.end()
+        endScores()
         surroundings.event = nil
         surroundings.consent = []
         surroundings.profileAge = nil
+    }
+
+    /// Forgets what scores came to: they are another's next, or another moment's.
+    mutating func endScores() {
+        let failures = surroundings.scores?.finish() ?? 0
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
     }
 
     /// Whether a condition of the policy's program holds, between `beginLooking` and `endLooking`.

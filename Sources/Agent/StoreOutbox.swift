@@ -65,6 +65,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         pseudonymKey = key.withSpan { HMACSHA256(key: $0) }
         surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
         surroundings.device = [identity.device]
+        surroundings.scores = Scorer.make(for: bundle.policy)
         neededAudiences = bundle.policy.audiences(of: (target.filter?.slots ?? []) + (target.body?.slots ?? []))
         reader = try database.makeReader()
         try reader.begin()
@@ -273,6 +274,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings),
             failures: &failures)
         evaluator.end()
+        failures += surroundings.scores?.finish() ?? 0
         if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
         return isTrue
     }

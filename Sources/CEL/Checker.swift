@@ -220,6 +220,7 @@ struct Checker {
                     return try complain(
                         node, "'" + text(name) + "' is a record: choose one of its fields, as in " + text(name) + ".x",
                         .unknownName, fatal: true)
+                case .lookUp: break
                 }
             }
             for entry in FunctionTable.typeNames where bytesEqual(candidate, entry.name) {
@@ -264,10 +265,26 @@ struct Checker {
         }
         var known: [[UInt8]] = []
         for field in fields { known.append(field.name) }
-        let record = qualified(child(node, 0)).map { text($0.name) } ?? "the record"
+        var message = "there is no " + text(tree.name(node))
+        if tree.nodes[Int(node)].kind != .call {
+            message = "'" + (qualified(child(node, 0)).map { text($0.name) } ?? "the record") + "' has no field"
+        }
         return try complain(
-            node, "'" + record + "' has no field '" + text(name) + "'",
+            node, message + " '" + text(name) + "'",
             suggestion: Environment.suggestion(for: name, among: known), .noSuchKey, fatal: true)
+    }
+
+    /// The field that a literal text names.
+    private mutating func field(
+        _ node: UInt32, _ fields: [Environment.Field], chosenBy keyNode: UInt32
+    ) throws(CompileError) -> Type {
+        let key = tree.nodes[Int(keyNode)]
+        guard key.kind == .literal, tree.literals[Int(key.payload)].kind == .string else {
+            return try complain(keyNode, "what is meant must be a literal text, such as \"name\"", .noSuchKey, fatal: true)
+        }
+        let literal = tree.literals[Int(key.payload)]
+        let start = Int(literal.bits)
+        return try field(node, fields, Array(tree.pool[start..<start + Int(literal.extra)]))
     }
 
     // MARK: Fields and elements
@@ -304,14 +321,7 @@ struct Checker {
         let here = tree.nodes[Int(node)]
         let keyNode = child(node, 1)
         if let fields = record(child(node, 0)) {
-            let key = tree.nodes[Int(keyNode)]
-            guard key.kind == .literal, tree.literals[Int(key.payload)].kind == .string else {
-                return try complain(
-                    keyNode, "a record's field is chosen by a literal string", .noSuchKey, fatal: true)
-            }
-            let literal = tree.literals[Int(key.payload)]
-            let start = Int(literal.bits)
-            let type = try field(node, fields, Array(tree.pool[start..<start + Int(literal.extra)]))
+            let type = try field(node, fields, chosenBy: keyNode)
             return here.flag == 1 ? .optional(type) : type
         }
         var operand = try check(child(node, 0))
@@ -402,6 +412,9 @@ struct Checker {
 
     private mutating func call(_ node: UInt32) throws(CompileError) -> Type {
         let here = tree.nodes[Int(node)]
+        if here.flag == 0, here.childCount == 1, case .lookUp(let fields)? = environment.find(tree.name(node)) {
+            return try field(node, fields, chosenBy: child(node, 0))
+        }
         let types = try arguments(node, from: 0)
         for candidate in candidates(tree.name(node), isGlobal: here.flag == 1) {
             if let entry = FunctionTable.find(candidate, isMember: false) {

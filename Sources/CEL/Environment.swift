@@ -5,6 +5,8 @@
 /// - A *slot* is a plain variable with a type and a number that `Bindings.load` is asked for.
 /// - A *record* is a name whose fields are slots (`profile.orders`) or constants (`tables.products`): a field that it
 ///   lacks is an error at compile time, and `has(profile.orders)` asks whether the slot is set.
+/// - A *look-up* is a function of one literal text that chooses a slot (`score("churn")`): a text that it lacks is an error
+///   at compile time.
 /// - A *document* is a tree of JSON (`event.properties.revenue`), read in place and typed at evaluation.
 public struct Environment: Sendable {
     /// One field of a record.
@@ -38,6 +40,7 @@ public struct Environment: Sendable {
         enum Content: Sendable {
             case slot(Type, Int)
             case record([Field])
+            case lookUp([Field])
             case document(Int)
         }
         var name: [UInt8]
@@ -64,6 +67,11 @@ public struct Environment: Sendable {
     /// Declares a record: a name whose fields are slots or constants.
     public mutating func declareRecord(_ name: String, _ fields: [Field]) {
         declare(Array(name.utf8), .record(fields))
+    }
+
+    /// Declares a function of one text, written as a literal, each of whose values is a slot.
+    public mutating func declareLookUp(_ name: String, _ fields: [Field]) {
+        declare(Array(name.utf8), .lookUp(fields))
     }
 
     /// Declares a JSON document by the number that `Bindings.document` is asked for, 0 ..< 4.

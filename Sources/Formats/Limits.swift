@@ -18,6 +18,10 @@ public enum Limits {
     /// cannot become a gigabyte.
     public static let yamlNodes = 1 << 18
 
+    /// The same of a text in JSON, which has no aliases: 16 MiB of nodes while it is read, so that it may bring models of
+    /// machine learning, which are mostly numbers.
+    public static let planValues = 1 << 20
+
     /// Anchors of one YAML text; each alias looks through all of them.
     public static let yamlAnchors = 256
 

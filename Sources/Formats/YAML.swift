@@ -56,7 +56,7 @@ public enum YAML {
         var document = JSONDocument()
         do throws(JSONError) {
             try document.parse(
-                text, maximumDepth: maximumDepth, maximumValues: Limits.yamlNodes, duplicateKeys: .refused)
+                text, maximumDepth: maximumDepth, maximumValues: Limits.planValues, duplicateKeys: .refused)
             return document
         } catch {
             if error.kind == .duplicateKey { throw YAMLError(.duplicateKey, error.position, error.message) }

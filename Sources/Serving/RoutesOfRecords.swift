@@ -263,8 +263,7 @@ extension Routes {
         output.key("attributes")
         writeAttributes(bytes, policy, now, &output)
         try writeIncomplete(profile, policy, now, &output)
-        output.key("audiences")
-        try decider.writeAudiences(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
+        try decider.writeConclusions(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
         ConsentRecord.write(choices.span, policy.purposes, at: now, to: &output)
         if isExport {

@@ -53,6 +53,8 @@ public final class Surroundings {
     public var consent: PurposeSet = []
     /// `audience`: the audiences that the person is in.
     public var audiences: AudienceSet
+    /// `score`; nil: every score is 0.
+    public var scores: ScoreSource?
     /// `event`; nil: an empty object. When attributes are computed this must be the event as `EventSanitizer` wrote it:
     /// an attribute keeps what a rule makes of an event, and a rule that cannot see a raw identifier cannot keep a part
     /// of it.
@@ -64,6 +66,18 @@ public final class Surroundings {
         self.now = now
         audiences = AudienceSet(count: audienceCount)
     }
+}
+
+/// Computes scores when a rule asks for one. A class to be derived from: what scores are is known further up.
+open class ScoreSource {
+    public init() {}
+
+    /// The value of a score for what the bindings show. They are those of one question until `finish()`.
+    open func score(_ number: Int, _ bindings: borrowing DecisionBindings) -> Double { 0 }
+
+    /// Ends a question: lets go of its documents and values.
+    /// - Returns: how many expressions failed in it, but for those that missed a value.
+    open func finish() -> Int { 0 }
 }
 
 /// The values of all names that rules use, for one evaluation. Lives as long as the record that it reads from.
@@ -106,6 +120,9 @@ public struct DecisionBindings: Bindings, ~Escapable {
             let favorite = attribute - plan.known
             if favorite >= plan.favorites.count { return nil }
             return AttributeReader(record, index, plan, surroundings.now).favorite(plan.favorites[favorite])
+        }
+        if slot >= slots.firstScore {
+            return .double(surroundings.scores?.score(slot - slots.firstScore, self) ?? 0)
         }
         if slot >= slots.firstAudience { return .bool(surroundings.audiences[slot - slots.firstAudience]) }
         if slot >= slots.firstConsent {

@@ -21,16 +21,19 @@ public struct Slots: Sendable {
 
     let firstConsent: Int
     let firstAudience: Int
+    let firstScore: Int
     let firstAttribute: Int
 
     /// - Parameters:
     ///   - deviceFields: how many members `device` has.
     ///   - purposes: purposes of the bundle.
     ///   - audiences: audiences of the bundle.
-    public init(deviceFields: Int, purposes: Int, audiences: Int) {
+    ///   - scores: scores of the bundle.
+    public init(deviceFields: Int, purposes: Int, audiences: Int, scores: Int = 0) {
         firstConsent = Slots.firstDevice + deviceFields
         firstAudience = firstConsent + purposes
-        firstAttribute = firstAudience + audiences
+        firstScore = firstAudience + audiences
+        firstAttribute = firstScore + scores
     }
 
     /// The names of every rule except `profile` and `audience`: `event`, `context`, `consent`, `device`, `now`, `age`.
@@ -64,9 +67,14 @@ public struct Slots: Sendable {
     }
 
     /// The audiences among the slots that an expression reads, a bit each.
-    public func audiences(_ slots: [Int]) -> UInt64 {
+    public func audiences(_ slots: [Int]) -> UInt64 { set(of: slots, firstAudience, firstScore) }
+
+    /// The scores among the slots that an expression reads, a bit each.
+    public func scores(_ slots: [Int]) -> UInt64 { set(of: slots, firstScore, firstAttribute) }
+
+    private func set(of slots: [Int], _ first: Int, _ end: Int) -> UInt64 {
         var set: UInt64 = 0
-        for slot in slots where slot >= firstAudience && slot < firstAttribute { set |= 1 << UInt64(slot - firstAudience) }
+        for slot in slots where slot >= first && slot < end { set |= 1 << UInt64(slot - first) }
         return set
     }
 
@@ -79,6 +87,12 @@ public struct Slots: Sendable {
         return false
     }
 
+    /// Whether what an expression reads tells nothing of a person: the time, the device, the bundle's age.
+    public func areImpersonal(_ slots: [Int]) -> Bool {
+        for slot in slots where slot == Slots.profileAge || slot >= firstConsent { return false }
+        return true
+    }
+
     /// The attribute that a slot stands for, or whose favourite; nil: for something else.
     func attribute(_ slot: Int, of count: Int, favorites: [Int]) -> Int? {
         let number = slot - firstAttribute
@@ -89,10 +103,17 @@ public struct Slots: Sendable {
 
     /// Adds `audience`, whose members are true or false, by the order of `names`.
     public func declareAudiences(_ names: [String], in environment: inout Environment) {
+        environment.declareRecord("audience", fields(names, .bool, from: firstAudience))
+    }
+
+    /// Adds `score("name")`, a double, by the order of `names`.
+    public func declareScores(_ names: [String], in environment: inout Environment) {
+        environment.declareLookUp("score", fields(names, .double, from: firstScore))
+    }
+
+    private func fields(_ names: [String], _ type: Type, from first: Int) -> [Environment.Field] {
         var fields: [Environment.Field] = []
-        for index in names.indices {
-            fields.append(Environment.Field(names[index], .bool, slot: firstAudience + index))
-        }
-        environment.declareRecord("audience", fields)
+        for index in names.indices { fields.append(Environment.Field(names[index], type, slot: first + index)) }
+        return fields
     }
 }

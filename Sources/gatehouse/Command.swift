@@ -165,8 +165,8 @@ enum CheckCommand {
         do throws(YAMLError) {
             let document = try YAML.parse(text)
             let sections: [StaticString] = [
-                "version", "purposes", "consent", "identifiers", "events", "tables", "attributes", "audiences", "decisions",
-                "profiles", "destinations",
+                "version", "purposes", "consent", "identifiers", "events", "tables", "attributes", "scores", "audiences",
+                "decisions", "profiles", "destinations",
             ]
             var isBundle = false
             if document.kind(document.root) == .object {

@@ -65,6 +65,8 @@ func shopEnvironment() -> Environment {
     environment.declare("now", .timestamp, slot: 6)
     environment.declareRecord("consent", [Environment.Field("third-party", .bool, slot: 8)])
     environment.declareRecord("age", [Environment.Field("profile", .duration, slot: 9)])
+    // A function of one literal text, beside which the name may be a variable's.
+    environment.declareLookUp("worth", [Environment.Field("now", .double, slot: 1), Environment.Field("never", .int, slot: 20)])
     environment.declareDocument("event", number: 0)
     environment.declareDocument("context", number: 1)
     return environment
@@ -98,6 +100,9 @@ struct EvaluatorTests {
             ("now - profile.carted_at > duration('30m')", "true"),
             ("age.profile", #""60s""#),
             ("profile.never_set == 'a' || profile.vip", "true"),
+            ("worth('now') > 37.0 && worth('now') == profile.ltv", "true"),
+            ("[worth('now')].exists(worth, worth == worth('now'))", "true"),
+            ("worth('never') == 1 || worth(\"now\") < 1e9", "true"),
         ])
     func records(_ source: String, _ expected: String) throws {
         #expect(try evaluateToJSON(source) == expected)

@@ -37,13 +37,13 @@ import Testing
     }
 
     /// Of JSON, and of YAML that is none.
-    // limit: Formats.yamlNodes
-    @Test(arguments: ["", "# "]) func aFileHoldsOnlySoManyValues(_ comment: String) {
+    // limit: Formats.yamlNodes, Formats.planValues
+    @Test(arguments: [("", Limits.planValues), ("# ", Limits.yamlNodes)]) func aFileHoldsOnlySoManyValues(_ comment: String, _ most: Int) {
         func list(_ count: Int) -> String {
             (comment.isEmpty ? "" : comment + "\n") + "[" + String(repeating: "1,", count: count - 1) + "1]"
         }
-        #expect(yamlFailure(list(Limits.yamlNodes - 1)) == nil)
-        let error = yamlFailure(list(Limits.yamlNodes))
+        #expect(yamlFailure(list(most - 1)) == nil)
+        let error = yamlFailure(list(most))
         #expect(error?.kind == .tooManyValues && (error?.position.column ?? 0) > 500_000)
         #expect(error?.message == "the file holds too many values (aliases count as what they stand for)")
     }

@@ -11,6 +11,7 @@ import Testing
     static let nothingToReach = """
         Activation answersKept answerKeptBytes: how much is kept to answer sooner; DeciderTests shows that it stays small
         Activation graceMilliseconds: what holds where the bundle says nothing
+        Activation modelFeatures: a model that has more has too many nodes or terms before
         Activation servePlaces: how rarely two people share a place
         Agent pagesPerEvent pagesInPlenty: with what an event is reckoned while room is short
         Agent eventsPerCommit evictedPerCommit trimmedPerCommit erasureStep mergedPerCommit: steps; the next goes on

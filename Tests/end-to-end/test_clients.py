@@ -14,16 +14,16 @@ import time
 from harness import CONSENT, TOP, Skip, check, equal, track
 from test_delivery import arrivals, wait_for_delivery
 
-INSTALLED = os.path.join(TOP, ".build", "python-clients")
 ALL_EVENTS = [("    when: 'event.type != \"page\"'\n", "")]
 MOMENT = datetime.datetime(2026, 1, 31, 9, 15, 0, 250000, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 
 
-def package(name):
+def package(name, environment="clients", requirements="requirements.txt"):
     """A package of requirements.txt, by its module's name."""
-    if not os.path.exists(os.path.join(INSTALLED, ".complete")):
-        raise Skip("the packages of Tests/end-to-end/requirements.txt are not installed; Tools/test does it where it can")
-    for folder in glob.glob(os.path.join(INSTALLED, "lib", "python3*", "site-packages")):
+    installed = os.path.join(TOP, ".build", "python-" + environment)
+    if not os.path.exists(os.path.join(installed, ".complete")):
+        raise Skip(f"the packages of Tests/end-to-end/{requirements} are not installed; Tools/test does it where it can")
+    for folder in glob.glob(os.path.join(installed, "lib", "python3*", "site-packages")):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:

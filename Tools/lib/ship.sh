@@ -16,7 +16,8 @@ rarely_called=(
     '$e3CEL5Lexer*' '$e3CEL6Parser*' '$e3CEL7Checker*' '$e3CEL8Compiler*' '$e3CEL12CompileError*' '$e3CEL11Environment*'
     '$e3CEL17PatternTranslator*' '$e3CEL13PatternParser*' '$e3CEL11PatternSets*' '$e3CEL17UnicodeCategories*'
     '$e3CEL14BatchEvaluator*' '$e3CEL13BatchBindings*' '$e7Serving11RecordClerk*' '$e12Cryptography10TLSSession*'
-    '$e12Cryptography22TLSServerConfiguration*' '$e12Cryptography8TLSError*' '$e5Store0A5Error*' '$e8Platform11SystemError*'
+    '$e10Activation*PlanReader*' '$e10Activation15TreeModelReader*' '$e10Activation9FlatTrees*' '$e10Activation6PolicyC*'
+    '$e10Activation7DeciderV16writeConclusions*' '$e12Cryptography22TLSServerConfiguration*' '$e12Cryptography8TLSError*' '$e5Store0A5Error*' '$e8Platform11SystemError*'
 )
 
 # current_objects FOLDER PRODUCT : the objects of an executable and of the rooms in `rooms` (all, if that is not set), but

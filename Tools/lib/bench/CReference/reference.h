@@ -30,5 +30,11 @@ uint32_t reference_rules(const struct person *person, uint32_t set, uint32_t cou
 // Single expression `number`, in the order of CELBench.
 uint32_t reference_expression(const struct person *person, uint32_t number);
 
+// Trees of depth 6, node by node, and rows of 30 features; the sum of the first `count` trees for the row that begins at
+// feature `row`.
+void reference_add_node(int32_t feature, float value, uint8_t goes_left);
+void reference_add_feature(float value);
+float reference_trees(uint32_t count, uint32_t row);
+
 // Calls of malloc and its kin since the start.
 uint64_t reference_allocations(void);
