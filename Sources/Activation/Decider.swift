@@ -28,7 +28,7 @@ enum QuestionError: Error {
 /// Decides for one thread.
 public struct Decider: ~Copyable {
     private let meters: Meters
-    private let pepper: HMACSHA256
+    private let pepper: Peppers
     private var question = JSONDocument()
     private var finder = IdentifierFinder()
     private var index = ProfileIndex()
@@ -38,7 +38,7 @@ public struct Decider: ~Copyable {
     private var memo = AnswerMemo()
 
     /// - Parameter device: the device's name, `device.id` in rules.
-    public init(device: [UInt8], pepper: HMACSHA256, meters: Meters) {
+    public init(device: [UInt8], pepper: Peppers, meters: Meters) {
         self.meters = meters
         self.pepper = pepper
         surroundings = Surroundings(now: 0)
@@ -135,12 +135,7 @@ public struct Decider: ~Copyable {
     }
 
     /// What the split of a rule is drawn by: the same for a person at every question.
-    private var seed: UInt64? {
-        guard let identifier = finder.found.first else { return nil }
-        var value: UInt64 = 0
-        for index in 0..<8 { value = value << 8 | UInt64(identifier.digest[index]) }
-        return value
-    }
+    private var seed: UInt64? { finder.seed(root: pepper.root) }
 
     // MARK: The decision
 
@@ -153,6 +148,7 @@ public struct Decider: ~Copyable {
         var person: ProfileID?
         var consent: PurposeSet = []
         do throws(StoreError) {
+            if pepper.former != nil { try finder.recall(in: reader) }
             person = try IdentityGraph.person(asking: finder.found, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
         } catch {

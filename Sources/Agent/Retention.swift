@@ -101,7 +101,7 @@ extension Pipeline {
 
     /// How long the idle writer waits, milliseconds.
     var idleMilliseconds: Int64 {
-        retention.stage == .resting ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
+        retention.stage == .resting && !rotation.isUnderWay ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
     }
 
     /// One step of the sweep, if it is time for one.

@@ -174,14 +174,17 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var committed: Ledger?
     /// What the transaction under way may take.
     private var room = DiskRoom.none
+    /// The file that has the former pepper, while a rotation lasts.
+    private var formerPepper: String?
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        pipeline: consuming Pipeline<Random>
+        pipeline: consuming Pipeline<Random>, formerPepper: String? = nil
     ) {
+        self.formerPepper = formerPepper
         self.database = database
         self.intake = intake
         self.completions = completions
@@ -225,7 +228,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
 
     /// Whether what has been kept for long enough is to be looked for.
-    private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
+    private var isSweepDue: Bool {
+        let monotonic = clock.monotonicNanoseconds()
+        return pipeline.isSweepDue(plans, monotonic)
+            || pipeline.rotation.isDue(now: clock.wallMilliseconds(), monotonic: monotonic)
+    }
 
     /// Whether an event has waited for a choice for as long as it may.
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
@@ -260,13 +267,15 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var audit: AuditLog
         var suppression: SuppressionList
         var retention: Retention
+        var rotation: Rotation
         var erasures: [Erasure]
     }
 
     private var mark: Mark {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
-            suppression: pipeline.suppression, retention: pipeline.retention, erasures: erasures)
+            suppression: pipeline.suppression, retention: pipeline.retention, rotation: pipeline.rotation,
+            erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -276,6 +285,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.audit = mark.audit
         pipeline.suppression = mark.suppression
         pipeline.retention = mark.retention
+        pipeline.rotation = mark.rotation
         erasures = mark.erasures
     }
 
@@ -318,6 +328,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
+                try pipeline.endRotation(
+                    erasures, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
@@ -331,6 +343,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 pending = []
                 newBundle = nil
                 committed = pipeline.ledger
+                dropFormerPepper()
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
@@ -396,6 +409,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
         isFailing = false
     }
 
+    /// Deletes the former pepper once nothing in the store is hashed under it.
+    private func dropFormerPepper() {
+        guard pipeline.rotation.isOver, let path = formerPepper else { return }
+        formerPepper = nil
+        Pepper.dropFormer(path)
+    }
+
     // MARK: One submission
 
     private var envelope = Envelope(receivedAt: 0)
@@ -448,6 +468,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         noteRefusedAtDoor(submission)
         while !place.isAtEnd, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
             budget -= 1
+            try renewNamed(submission, &transaction)
             switch submission.work {
             case .consent: try changeConsent(submission, &transaction)
             case .read: try noteAccess(submission, .read, &transaction)
@@ -585,6 +606,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     // MARK: Personal records
 
+    /// Whoever calls has said who it is: an identifier that lies under the former pepper gets its present key.
+    private func renewNamed(
+        _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let named = submission.named, let former = submission.former else { return }
+        submission.named = try pipeline.renew(named, former: former, &transaction)
+    }
+
     /// Whose record a call is about now: since the serving thread looked, the person may have become part of another, or
     /// have been erased.
     private func person(
@@ -611,9 +640,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func unlink(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         guard let named = submission.named else { return }
+        var other = submission.identifiers.first.map { IdentifierKey($0) }
+        if let key = other { other = try IdentityGraph.current(key, in: transaction) }
         let cut = try pipeline.unlink(
-            IdentifierKey(named), from: submission.identifiers.first.map { IdentifierKey($0) }, actor: submission.actor,
-            now: envelope.receivedAt, &transaction)
+            IdentifierKey(named), from: other, actor: submission.actor, now: envelope.receivedAt, &transaction)
         if cut == 0 {
             submission.status = 404
             submission.answer = Array("{\"status\":404,\"title\":\"No event has linked these identifiers.\"}".utf8)
@@ -630,7 +660,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func erase(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         var subject = try person(of: submission, transaction)
-        if subject == nil, let named = submission.named, try pipeline.isMentioned(named, transaction) {
+        if subject == nil, let named = submission.named, try pipeline.isMentioned(named, former: submission.former, transaction)
+        {
             // Nobody yet: what is set aside or waits goes, and they do not come.
             subject = ProfileID(high: pipeline.random.next(), low: pipeline.random.next())
         }
@@ -640,7 +671,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         var erasure = try pipeline.erase(
-            subject, submission.named, actor: submission.actor, now: envelope.receivedAt, &transaction)
+            subject, submission.named, former: submission.former, actor: submission.actor, now: envelope.receivedAt,
+            &transaction)
         try pipeline.eraseMore(
             &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
         erasures.append(erasure)

@@ -70,15 +70,15 @@ public struct AuditLog {
     private let secret: HMACSHA256
 
     /// Reads where the chain stands.
-    /// - Parameter pepper: the device's secret, from which the chain's own is derived.
-    public init(_ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256) throws(StoreError) {
-        self.init(pepper)
+    /// - Parameter root: the device's secret, from which the chain's own is derived.
+    public init(_ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256) throws(StoreError) {
+        self.init(root)
         guard let ends = try transaction.get(transaction.tables.meta, AuditLog.key.span) else { return }
         guard take(ends) else { throw .badRecord("audit") }
     }
 
-    private init(_ pepper: borrowing HMACSHA256) {
-        let derived = pepper.authenticate(Array("audit chain".utf8))
+    private init(_ root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("audit chain".utf8))
         secret = derived.withSpan { HMACSHA256(key: $0) }
     }
 
@@ -179,8 +179,8 @@ public struct AuditLog {
     }
 
     /// Holds every line against the chain.
-    public static func verify(_ reader: borrowing Reader, pepper: borrowing HMACSHA256) throws(StoreError) -> AuditVerdict {
-        var log = AuditLog(pepper)
+    public static func verify(_ reader: borrowing Reader, root: borrowing HMACSHA256) throws(StoreError) -> AuditVerdict {
+        var log = AuditLog(root)
         if let ends = try reader.get(reader.tables.meta, AuditLog.key.span) {
             guard log.take(ends) else { return .noEnds }
         } else if reader.count(reader.tables.accounts) > 0 {
@@ -225,8 +225,8 @@ public struct AuditLog {
 public struct AuditSubject {
     private let key: HMACSHA256
 
-    public init(pepper: borrowing HMACSHA256) {
-        let derived = pepper.authenticate(Array("audit subject".utf8))
+    public init(root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("audit subject".utf8))
         key = derived.withSpan { HMACSHA256(key: $0) }
     }
 

@@ -16,6 +16,7 @@ public enum Limits {
     public static let keyBytes = 511
     /// An event as it lies in the log: 32 KiB of event and its header.
     public static let logEntryBytes = 40 * 1024
-    /// Identifiers that one log entry carries: the sixteen that an event may have, and the one that it is counted for.
-    public static let logEntryIdentifiers = 17
+    /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too
+    /// while a rotation lasts, and the one that it is counted for.
+    public static let logEntryIdentifiers = 33
 }

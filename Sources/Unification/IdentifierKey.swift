@@ -34,7 +34,7 @@ public struct IdentifierKey: Equatable, Sendable {
         return InlineArray<36, UInt8> { index in index < 4 ? bigEndianByte(tag, index) : digest[index - 4] }
     }
 
-    func append(to bytes: inout [UInt8]) {
+    public func append(to bytes: inout [UInt8]) {
         for index in 0..<4 { bytes.append(bigEndianByte(tag, index)) }
         digest.append(to: &bytes)
     }

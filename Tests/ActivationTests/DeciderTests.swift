@@ -5,6 +5,7 @@ import Cryptography
 import Formats
 import Monitoring
 import Store
+import Unification
 import Testing
 
 @testable import Activation
@@ -21,7 +22,7 @@ private func policy(_ bundle: String) throws -> Policy {
 
 /// A decider with an empty store: it answers decisions that need no person.
 private struct Bench: ~Copyable {
-    var decider = Decider(device: Array("d".utf8), pepper: HMACSHA256(key: [1]), meters: Meters())
+    var decider = Decider(device: Array("d".utf8), pepper: Peppers(key: [1]), meters: Meters())
     var reader: Reader
 
     init() throws {
