@@ -110,14 +110,14 @@ let package = Package(
                 tests("Collection", ["Collection", "Governance", "Formats"]),
                 tests("Governance", ["Governance", "Store", "Cryptography", "Formats"]),
                 tests("Unification", ["Unification", "Formats", "Cryptography"]),
-                tests("Activation", ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
+                tests("Activation", ["Activation", "Unification", "Store", "Cryptography", "Monitoring", "Formats", "Platform"]),
                 tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
                 tests(
                     "Agent",
                     [
                         "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring", "Platform",
-                        "Serving", "Store",
+                        "Serving", "Store", "Unification",
                     ]),
             ])
 )

@@ -188,7 +188,7 @@ extension Pipeline {
             rotation.next = try people.stripFormer(
                 from: rotation.next, atMost: room.changes(atMost: Limits.purgedPerStep), looks: Limits.sweptPerStep,
                 in: &transaction)
-            if rotation.next.isEmpty { try endRotation(isTold: erasures.isEmpty, now, monotonic, &transaction) }
+            if rotation.next.isEmpty { try endRotation(untold: erasures.count, now, monotonic, &transaction) }
         }
     }
 
@@ -261,10 +261,11 @@ extension Pipeline {
     }
 
     /// The end, unless something is left that must not be lost in silence.
+    /// - Parameter untold: erasures of which some destination has not heard; the notices name people as it knows them.
     private mutating func endRotation(
-        isTold: Bool, _ now: Int64, _ monotonic: Int64, _ transaction: inout WriteTransaction
+        untold: Int, _ now: Int64, _ monotonic: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        if rotation.refusals == 0, rotation.erasures == 0, isTold {
+        if rotation.refusals == 0, rotation.erasures == 0, untold == 0 || rotation.isForced {
             try rotation.end(&transaction)
             return try noteRotation("ends", now, &transaction)
         }
@@ -275,6 +276,7 @@ extension Pipeline {
             $0.field("see", "gatehouse help pepper")
             $0.field("refusals", refusals)
             $0.field("erasures", erasures)
+            $0.field("notices", untold)
         }
     }
 

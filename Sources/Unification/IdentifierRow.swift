@@ -1,6 +1,7 @@
 // What lies under an identifier in the table `identifiers`. It need not know when identifiers get other keys.
 
 import Cryptography
+import Formats
 import Store
 
 /// A row of `identifiers`: the profile's id (16 bytes); after the first rotation of the pepper the number of the one that

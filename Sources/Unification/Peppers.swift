@@ -3,8 +3,8 @@
 
 import Cryptography
 
-/// The pepper, the one before while a rotation lasts, and what no rotation changes.
-public struct Peppers {
+/// The pepper, the one before while a rotation lasts, and what no rotation changes. Shared by all threads, and not changed.
+public final class Peppers: @unchecked Sendable {
     /// What identifiers are kept under.
     public let present: HMACSHA256
     /// What they were kept under before: who was not seen since is found under it. nil: no rotation is under way.

@@ -374,6 +374,63 @@ private let formerDigests = { (device: Device) -> [Digest256] in
         #expect(universe.allSatisfy { !box.device.holds(both.present.authenticate(Array($0.0.utf8) + [0] + Array($0.1.utf8))) })
     }
 
+    /// With 300 links an address is moved and is nobody's as before; with 600 it stays where it is, and is forgotten at the end.
+    @Test(arguments: [300, 600]) func anAddressThatIsNobodysJoinsNobody(_ links: Int) {
+        let box = Box()
+        let everybodys = ("email", "test@example.com")
+        for number in 0..<links { box.device.take(order("user-\(number)", 1, email: everybodys.1)) }
+        box.restart(both)
+        box.device.take(order("user-1", 0))
+        box.device.take(order("ada", 1, email: everybodys.1))
+        box.device.take(order(nil, 1, email: everybodys.1))
+        let isMoved = links < 512
+        #expect((box.device.key(everybodys.0, everybodys.1).digest == box.device.hashed(everybodys.0, everybodys.1).digest) == isMoved)
+        let address = box.device.person(everybodys.0, everybodys.1)
+        #expect(address != nil)
+        for user in ["ada", "user-1", "user-2"] { #expect(box.device.person("user_id", user) != address) }
+        #expect(box.device.attributes("user_id", "user-1") == #"{"spent":1.0}"#)
+        box.end()
+        #expect(box.device.pipeline.rotation.isOver)
+        #expect(!box.device.holds(box.device.hashed(everybodys.0, everybodys.1).former!))
+        box.restart(after)
+        #expect((box.device.person(everybodys.0, everybodys.1) != nil) == isMoved)
+        #expect(box.device.attributes("user_id", "user-1") == #"{"spent":1.0}"#)
+        #expect(box.device.attributes("user_id", "ada") == #"{"spent":1.0}"#)
+        #expect(box.device.count { $0.identifiers } == (isMoved ? 3 : 2))
+    }
+
+    @Test func aClockThatNobodyHasSetEndsNothing() {
+        let box = town()
+        box.device.now = 1000
+        box.restart(both)
+        box.device.now = noon
+        box.device.endRotation()
+        #expect(box.device.pipeline.rotation.stage == .lasting && box.device.pipeline.rotation.since == noon)
+        #expect(box.device.attributes("user_id", "ada") == #"{"spent":7.0}"#)
+    }
+
+    /// A call to the privacy API says who it is, as an event does.
+    @Test func whoChoosesByACallIsMoved() {
+        let box = town()
+        box.restart(both)
+        let ben = box.device.hashed("user_id", "ben")
+        let person = box.device.person("user_id", "ben")
+        var signal = ConsentSignal()
+        signal.denied = PurposeSet(purpose: 0)
+        let isTaken = box.device.write { transaction throws(StoreError) in
+            let named = try box.device.pipeline.renew(ben.logged, former: ben.former!, &transaction)
+            #expect(named.digest == ben.digest)
+            return try box.device.pipeline.takeChoice(signal, of: person, named, actor: [], now: noon, &transaction)
+        }
+        #expect(isTaken && box.device.key("user_id", "ben").digest == ben.digest)
+        #expect(box.device.person("user_id", "ben") == person)
+        box.end()
+        // His number is known by the present pepper; the refusal went to his address, which was not seen.
+        #expect(box.device.pipeline.rotation.refusals == 1)
+        box.device.take(order("ben", 100))
+        #expect(box.device.attributes("user_id", "ben") == #"{"spent":8.0}"#)
+    }
+
     @Test func whatASplitIsDrawnByStaysTheSame() throws {
         let plan = Box().device.bundle.policy.identifiers
         var seeds: [UInt64?] = []
