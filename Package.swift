@@ -16,14 +16,16 @@ let shippedFlags = [
     "-Xfrontend", "-mergeable-traps",
 ]
 
-/// - Parameter isSmall: optimised for size: rooms that no decision passes through.
+/// - Parameter isSmall: optimised for size. That costs a decision 2 percent, and saves 110 KB in the rooms that it passes.
 func settings(isSmall: Bool) -> [SwiftSetting] {
     [.enableExperimentalFeature("Lifetimes"), .swiftLanguageMode(.v5)]
         + (isEmbedded
             ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(shippedFlags + [isSmall ? "-Osize" : "-O"])] : [])
 }
 let swiftSettings = settings(isSmall: false)
-let smallRooms = ["Governance", "Collection", "Delivery", "Monitoring", "Agent", "gatehouse"]
+let smallRooms = [
+    "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
+]
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
 
@@ -116,7 +118,8 @@ let package = Package(
                 tests(
                     "Agent",
                     [
-                        "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring", "Platform",
+                        "Activation", "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring",
+                        "Platform",
                         "Serving", "Store", "Unification",
                     ]),
             ])

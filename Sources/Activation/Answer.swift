@@ -42,10 +42,33 @@ struct Choice: Equatable, Sendable {
     var consent = ChoiceConsent.notNeeded
     /// The decision is split by person, and the question names none.
     var needsKey = false
+    /// The decision whose turn it is instead, or -1.
+    var yieldsTo = -1
+}
+
+/// What an answer is called: 16 hexadecimal digits, of which the first 11 are the time, so that its record is found among
+/// others by looking where it must lie.
+struct DecisionID: Equatable, Sendable {
+    /// Milliseconds since the epoch (44 bits), the decider (4), how many it has given (16).
+    private(set) var value: UInt64
+
+    init(decider: Int) { value = UInt64(decider & 15) << 16 }
+
+    /// Goes on to the next answer.
+    /// - Parameter now: milliseconds since the epoch.
+    mutating func advance(to now: Int64) {
+        let count = UInt64(UInt16(truncatingIfNeeded: value) &+ 1)
+        value = UInt64(bitPattern: now) << 20 | value & 0xF_0000 | count
+    }
 }
 
 /// Answers of one policy that were written lately.
 struct AnswerMemo {
+    /// Names of what every answer says about itself.
+    static let metadata: [StaticString] = [
+        "bundle", "consent", "rule", "yieldsTo", "id", "bundleAgeSeconds", "profileAgeSeconds",
+    ]
+
     struct Entry {
         var choice: Choice?
         var text: [UInt8] = []
@@ -69,7 +92,7 @@ struct AnswerMemo {
             return
         }
         var start = writer.bytes.count
-        AnswerMemo.write(decision, choice, policy.version, into: &writer)
+        AnswerMemo.write(decision, choice, policy, into: &writer)
         // In a list a comma stands before it.
         if writer.bytes[start] == UInt8(ascii: ",") { start += 1 }
         if writer.bytes.count - start > Limits.answerKeptBytes { return }
@@ -79,27 +102,35 @@ struct AnswerMemo {
     }
 
     private static func write(
-        _ decision: Decision, _ choice: Choice, _ version: UInt64, into writer: inout JSONWriter
+        _ decision: Decision, _ choice: Choice, _ policy: Policy, into writer: inout JSONWriter
     ) {
         let variant = decision.variants[choice.variant]
         writer.beginObject()
         writer.key("key")
         writer.string(decision.key)
-        writer.key("value")
-        writer.raw(variant.json.span)
+        if !variant.isCodeDefault {
+            writer.key("value")
+            writer.raw(variant.json.span)
+        }
         writer.key("reason")
         writer.string(choice.reason.word)
         writer.key("variant")
         writer.string(variant.name)
         writer.key("metadata")
         writer.beginObject()
+        let metadata = decision.metadata
+        if !metadata.isEmpty { writer.raw(metadata.span) }
         writer.key("bundle")
-        writer.uint(version)
+        writer.uint(policy.version)
         writer.key("consent")
         writer.string(choice.consent.word)
         if choice.rule >= 0 {
             writer.key("rule")
             writer.string(decision.rules[choice.rule].name)
+        }
+        if choice.yieldsTo >= 0 {
+            writer.key("yieldsTo")
+            writer.string(policy.decisions.decisions[choice.yieldsTo].key)
         }
         writer.endObject()
         writer.endObject()

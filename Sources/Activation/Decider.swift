@@ -36,10 +36,17 @@ public struct Decider: ~Copyable {
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     private var audienceCount = -1
     private var memo = AnswerMemo()
+    private var lastID: DecisionID
+    private var scratch: [UInt8] = []
+    /// See `answerAll`.
+    public private(set) var lastingBytes = 0
 
-    /// - Parameter device: the device's name, `device.id` in rules.
-    public init(device: [UInt8], pepper: Peppers, meters: Meters) {
+    /// - Parameters:
+    ///   - device: the device's name, `device.id` in rules.
+    ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
+    public init(device: [UInt8], number: Int = 0, pepper: Peppers, meters: Meters) {
         self.meters = meters
+        lastID = DecisionID(decider: number)
         self.pepper = pepper
         surroundings = Surroundings(now: 0)
         surroundings.device = [device]
@@ -69,10 +76,17 @@ public struct Decider: ~Copyable {
             return 400
         }
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
-        return hasAnswer ? 200 : 400
+        if !hasAnswer { return 400 }
+        // Behind what the answer's metadata says already.
+        writer.bytes.removeLast(2)
+        writeCircumstances(to: &writer)
+        writer.endObject()
+        return 200
     }
 
     /// Answers all at once: `POST /ofrep/v1/evaluate/flags`.
+    ///
+    /// The first `lastingBytes` of the answer are the same as long as the flags are; what follows is about this answer only.
     public mutating func answerAll(
         _ policy: Policy, _ body: Span<UInt8>, now: Int64, _ reader: borrowing Reader, into writer: inout JSONWriter
     ) -> UInt16 {
@@ -88,8 +102,29 @@ public struct Decider: ~Copyable {
         writer.beginArray()
         _ = decide(policy, 0..<policy.decisions.decisions.count, now, reader, inList: true, &writer)
         writer.endArray()
+        lastingBytes = writer.bytes.count
+        writer.key("metadata")
+        writer.beginObject()
+        writer.key("bundle")
+        writer.uint(policy.version)
+        writeCircumstances(to: &writer)
         writer.endObject()
         return 200
+    }
+
+    /// Ends the metadata: the answer's number, and how old what is known is.
+    private mutating func writeCircumstances(to writer: inout JSONWriter) {
+        writer.key("id")
+        scratch.removeAll(keepingCapacity: true)
+        for shift in stride(from: UInt64(60), through: 0, by: -4) { scratch.append(Hex.digit(UInt8(lastID.value >> shift & 15))) }
+        writer.string(scratch)
+        writer.key("bundleAgeSeconds")
+        writer.int((surroundings.bundleAge ?? 0) / 1000)
+        if let age = surroundings.profileAge {
+            writer.key("profileAgeSeconds")
+            writer.int(age / 1000)
+        }
+        writer.endObject()
     }
 
     // MARK: The question
@@ -134,8 +169,15 @@ public struct Decider: ~Copyable {
         return ConsentRecord.granted(record, policy.purposes, at: now)
     }
 
-    /// What the split of a rule is drawn by: the same for a person at every question.
-    private var seed: UInt64? { finder.seed(root: pepper.root) }
+    /// Of the profile at hand.
+    private var personSeed: UInt64?
+
+    /// What a decision is drawn by: for one about people what is kept of the person, whatever they are asked for by; for one
+    /// that sees no person, and for whoever is not known yet, the identifier in the question.
+    private func seed(for decision: Decision) -> UInt64? {
+        if decision.purpose != nil, let personSeed { return personSeed }
+        return finder.found.first.map { IdentifierKey($0).seed(root: pepper.root) }
+    }
 
     // MARK: The decision
 
@@ -159,6 +201,7 @@ public struct Decider: ~Copyable {
             audienceCount = policy.decisions.audiences.count
             surroundings.audiences = AudienceSet(count: audienceCount)
         }
+        lastID.advance(to: now)
         surroundings.now = now
         surroundings.consent = consent
         surroundings.bundleAge = now - policy.loadedAt
@@ -185,6 +228,7 @@ public struct Decider: ~Copyable {
                         let view = try ProfileView(record)
                         index.fill(view, policy.attributes)
                         surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
+                        personSeed = index.seed(in: view.bytes, policy.attributes)
                         return evaluate(policy, range, view.bytes, consent, &writer)
                     } catch {
                         meters.badRecords.add()
@@ -195,6 +239,7 @@ public struct Decider: ~Copyable {
             }
         }
         index.clear(policy.attributes)
+        personSeed = nil
         return evaluate(policy, range, Span<UInt8>(), consent, &writer)
     }
 
@@ -204,8 +249,10 @@ public struct Decider: ~Copyable {
         evaluator.begin()
         var needs: UInt64 = 0
         for number in range {
-            let decision = policy.decisions.decisions[number]
-            if let purpose = decision.purpose, consent.contains(PurposeSet(purpose: purpose)) { needs |= decision.needs }
+            needs |= self.needs(of: number, policy, consent)
+            if !policy.decisions.rivals.isEmpty {
+                for rival in policy.decisions.rivals[number] { needs |= self.needs(of: rival, policy, consent) }
+            }
         }
         findAudiences(policy, needs, record)
         let bindings = DecisionBindings(
@@ -217,6 +264,12 @@ public struct Decider: ~Copyable {
             hasAnswer = write(decision, choice, policy, &writer)
         }
         return hasAnswer
+    }
+
+    private func needs(of number: Int, _ policy: Policy, _ consent: PurposeSet) -> UInt64 {
+        let decision = policy.decisions.decisions[number]
+        guard let purpose = decision.purpose, consent.contains(PurposeSet(purpose: purpose)) else { return 0 }
+        return decision.needs
     }
 
     private mutating func findAudiences(_ policy: Policy, _ needs: UInt64, _ record: Span<UInt8>) {
@@ -258,11 +311,32 @@ public struct Decider: ~Copyable {
         _ decision: Decision, _ number: Int, _ policy: Policy, _ consent: PurposeSet,
         _ bindings: borrowing DecisionBindings
     ) -> Choice {
+        var choice = match(decision, number, policy, consent, bindings)
+        if choice.rule < 0 || policy.decisions.rivals.isEmpty { return choice }
+        for rival in policy.decisions.rivals[number] {
+            let other = match(policy.decisions.decisions[rival], rival, policy, consent, bindings)
+            if other.rule >= 0 {
+                choice = Choice(decision: number, variant: decision.defaultVariant, consent: choice.consent)
+                choice.yieldsTo = rival
+                return choice
+            }
+        }
+        return choice
+    }
+
+    /// What a decision comes to if it competes with none.
+    private mutating func match(
+        _ decision: Decision, _ number: Int, _ policy: Policy, _ consent: PurposeSet,
+        _ bindings: borrowing DecisionBindings
+    ) -> Choice {
         var choice = Choice(decision: number, variant: decision.defaultVariant)
         if !decision.isEnabled {
+            // Whoever asks goes on as if there were no flag.
+            choice.variant = decision.variants.count - 1
             choice.reason = .disabled
             return choice
         }
+        if decision.rules.isEmpty { choice.reason = .always }
         if let purpose = decision.purpose {
             guard consent.contains(PurposeSet(purpose: purpose)) else {
                 choice.consent = .denied
@@ -270,56 +344,72 @@ public struct Decider: ~Copyable {
             }
             choice.consent = .granted
         }
-        guard let number = findRule(decision, policy, bindings) else { return choice }
-        choice.rule = number
-        if case .serve(let variant) = decision.rules[number].outcome, decision.rules[number].holdout == 0 {
-            choice.variant = variant
-            choice.reason = decision.rules[number].expression == nil ? .always : .targetingMatch
+        if let schedule = decision.schedule, !isTrue(schedule, policy, bindings) { return choice }
+        var first = 0
+        while let number = findRule(decision, from: first, policy, bindings) {
+            let rule = decision.rules[number]
+            if rule.needsSeed {
+                guard let person = seed(for: decision) else {
+                    choice.needsKey = true
+                    return choice
+                }
+                if let slice = rule.slice, !slice.contains(person) {
+                    first = number + 1
+                    continue
+                }
+                choice.rule = number
+                draw(rule, Draw.seed(person, decision: decision.tag), &choice)
+                return choice
+            }
+            choice.rule = number
+            if case .serve(let variant) = rule.outcome { choice.variant = variant }
+            choice.reason = rule.expression == nil ? .always : .targetingMatch
             return choice
         }
-        guard let seed else {
-            choice.needsKey = true
-            return choice
-        }
-        draw(decision.rules[number], seed ^ UInt64(decision.tag) << 16, &choice)
         return choice
     }
 
-    /// The first rule that matches: of those with a condition the first that is true, else the first without one.
-    private mutating func findRule(
-        _ decision: Decision, _ policy: Policy, _ bindings: borrowing DecisionBindings
-    ) -> Int? {
+    private mutating func isTrue(_ expression: Int, _ policy: Policy, _ bindings: borrowing DecisionBindings) -> Bool {
         var failures = 0
-        let match = evaluator.firstTrue(policy.program, in: decision.conditions, bindings, failures: &failures)
+        let isTrue = evaluator.isTrue(policy.program, expression, bindings, failures: &failures)
         if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
-        if let match { return match - decision.conditions.lowerBound }
-        let next = decision.conditions.count
-        return next < decision.rules.count && decision.rules[next].expression == nil ? next : nil
+        return isTrue
+    }
+
+    /// The first rule from a place on that matches: of those with a condition the first that is true, else the first without
+    /// one.
+    private mutating func findRule(
+        _ decision: Decision, from first: Int, _ policy: Policy, _ bindings: borrowing DecisionBindings
+    ) -> Int? {
+        let count = decision.conditions.count
+        if first < count {
+            var failures = 0
+            let lower = decision.conditions.lowerBound
+            let match = evaluator.firstTrue(
+                policy.program, in: lower + first..<decision.conditions.upperBound, bindings, failures: &failures)
+            if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+            if let match { return match - lower }
+        }
+        // Behind a rule without a condition only those parts of a group come to another.
+        var next = max(first, count)
+        while next < decision.rules.count {
+            guard let expression = decision.rules[next].expression else { return next }
+            if isTrue(expression, policy, bindings) { return next }
+            next += 1
+        }
+        return nil
     }
 
     /// Applies holdout and split: two independent draws that depend on the person and the decision alone.
     private func draw(_ rule: Rule, _ seed: UInt64, _ choice: inout Choice) {
         choice.reason = .split
-        if rule.holdout > 0, Decider.mix(seed ^ 0x686F_6C64).multipliedFullWidth(by: 100).high < rule.holdout { return }
+        if Draw.isHeldOut(seed, percent: rule.holdout) { return }
         switch rule.outcome {
         case .serve(let variant):
             choice.variant = variant
             choice.reason = .targetingMatch
-        case .split(let shares, let total):
-            let point = Decider.mix(seed).multipliedFullWidth(by: total).high
-            for share in shares where point < share.upTo {
-                choice.variant = share.variant
-                return
-            }
+        case .split(let split): choice.variant = split.variant(seed)
         }
-    }
-
-    /// Spreads 64 bits (the finaliser of SplitMix64).
-    private static func mix(_ seed: UInt64) -> UInt64 {
-        var z = seed &+ 0x9E37_79B9_7F4A_7C15
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 
     // MARK: The answer

@@ -19,8 +19,7 @@ public struct Audience: Sendable {
 /// What a rule that matches answers.
 enum Outcome: Sendable {
     case serve(Int)
-    /// Variants and the upper ends of their shares, of `total`.
-    case split([(variant: Int, upTo: UInt64)], total: UInt64)
+    case split(Split)
 }
 
 struct Rule: Sendable {
@@ -30,12 +29,27 @@ struct Rule: Sendable {
     let outcome: Outcome
     /// Percent of people who get the default although the rule matches, to measure against.
     let holdout: UInt64
+    /// The people that the rule is for; nil: all.
+    let slice: Slice?
+
+    /// Whether what it answers depends on who asks, not only on what is known of them.
+    var needsSeed: Bool {
+        if holdout > 0 || slice != nil { return true }
+        if case .split = outcome { return true }
+        return false
+    }
 }
 
 struct Variant: Sendable {
     let name: [UInt8]
-    /// Its value as JSON text, ready to be answered.
+    /// Its value as JSON text, ready to be answered; `null`: the default of the code that asks holds.
     let json: [UInt8]
+
+    /// Leaves the value to the code that asks, whose default is its own.
+    var isCodeDefault: Bool { json.count == 4 && json[0] == UInt8(ascii: "n") }
+
+    /// What a decision without `default` comes to.
+    static let codeDefault = Variant(name: Array("default".utf8), json: Array("null".utf8))
 }
 
 /// One decision: an OpenFeature flag. Immutable; a class, so that answering copies one reference.
@@ -45,26 +59,38 @@ public final class Decision: Sendable {
     /// Number of the purpose that it needs; nil for one that sees no person.
     public let purpose: Int?
     let variants: [Variant]
+    /// The variant where no rule matches; that behind all others leaves it to the code that asks.
     let defaultVariant: Int
+    /// What the bundle says in `metadata`: members of a JSON object, ready to be answered; empty for none.
+    let metadata: [UInt8]
     let isEnabled: Bool
     let rules: [Rule]
     /// The conditions of the first rules, up to one without a condition: expressions of the policy's program, in order.
     let conditions: Range<Int>
     /// Audiences that its rules mention, with those that these mention.
     let needs: UInt64
+    /// When it holds: an expression of the policy's program; nil: always.
+    let schedule: Int?
+    /// The place that it competes for with other decisions (`slot`), and how strongly.
+    let slot: [UInt8]?
+    let priority: Int
 
     init(
-        key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, isEnabled: Bool, rules: [Rule],
-        needs: UInt64
+        key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, metadata: [UInt8], isEnabled: Bool,
+        rules: [Rule], needs: UInt64, schedule: Int?, slot: [UInt8]?, priority: Int
     ) {
         self.key = key
         tag = NameTag.of(key.span)
         self.purpose = purpose
         self.variants = variants
         self.defaultVariant = defaultVariant
+        self.metadata = metadata
         self.isEnabled = isEnabled
         self.rules = rules
         self.needs = needs
+        self.schedule = schedule
+        self.slot = slot
+        self.priority = priority
         // The compiler numbers expressions in the order of adding, and nothing is added between two rules.
         let first = rules.first?.expression ?? 0
         var count = 0
@@ -77,8 +103,30 @@ public final class Decision: Sendable {
 public struct DecisionPlan: Sendable {
     public internal(set) var audiences: [Audience] = []
     public internal(set) var decisions: [Decision] = []
+    /// Of each decision those that go before it for the same place, the first of them first; empty where none competes.
+    private(set) var rivals: [[Int]] = []
 
     public init() {}
+
+    /// Finds out who competes with whom.
+    mutating func rank() {
+        if !decisions.contains(where: { $0.slot != nil }) { return }
+        for number in decisions.indices {
+            var before: [Int] = []
+            for other in decisions.indices where goesBefore(other, number) {
+                var place = before.count
+                while place > 0, goesBefore(other, before[place - 1]) { place -= 1 }
+                before.insert(other, at: place)
+            }
+            rivals.append(before)
+        }
+    }
+
+    private func goesBefore(_ a: Int, _ b: Int) -> Bool {
+        guard a != b, let slot = decisions[a].slot, slot == decisions[b].slot else { return false }
+        let (first, second) = (decisions[a].priority, decisions[b].priority)
+        return first != second ? first > second : a < b
+    }
 
     /// A set of audiences with all those that they build on.
     func closure(_ needs: UInt64) -> UInt64 {
@@ -104,6 +152,14 @@ struct DecisionPlanReader {
     let personal: Environment
     let anonymous: Environment
     let slots: Slots
+    /// The parts of groups that rules have taken so far, with the number of their decision.
+    private var slices: [(decision: Int, slice: Slice)] = []
+
+    init(personal: Environment, anonymous: Environment, slots: Slots) {
+        self.personal = personal
+        self.anonymous = anonymous
+        self.slots = slots
+    }
 
     mutating func readAudiences(
         _ document: borrowing JSONDocument, _ bundle: JSONNode, _ compiler: inout Compiler, _ reader: inout PlanReader
@@ -153,6 +209,7 @@ struct DecisionPlanReader {
             }
             readDecision(document, name, settings, purposes, &compiler, &reader)
         }
+        plan.rank()
     }
 
     private mutating func readDecision(
@@ -160,7 +217,9 @@ struct DecisionPlanReader {
         _ compiler: inout Compiler, _ reader: inout PlanReader
     ) {
         reader.refuseOthers(
-            document, settings, ["purpose", "variants", "default", "rules", "enabled", "cap"], of: "a decision")
+            document, settings,
+            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata"] + Schedule.members,
+            of: "a decision")
         if let cap = document.member(settings, "cap") {
             reader.report(document, cap, "cap is not supported yet; without it the decision is served without a cap")
         }
@@ -180,12 +239,21 @@ struct DecisionPlanReader {
             reader.report(document, settings, "a decision needs variants, at most \(Limits.variants): variants: { off: false, on: true }")
             return
         }
-        guard let standard = document.member(settings, "default"), let defaultVariant = find(document, standard, variants)
-        else {
-            reader.report(
-                document, document.member(settings, "default") ?? settings, "default must name one of the variants")
-            return
+        var defaultVariant = variants.count
+        if let standard = document.member(settings, "default"), !document.isNull(standard) {
+            guard let number = find(document, standard, variants) else {
+                reader.report(document, standard, "default must name one of the variants; without it the code that asks has its own")
+                return
+            }
+            defaultVariant = number
         }
+        variants.append(Variant.codeDefault)
+        let schedule = Schedule(document, settings, &reader)
+        var scheduled: Int?
+        if !schedule.source.isEmpty {
+            scheduled = compile(document, settings, schedule.source, anonymous, &compiler, &reader)?.number
+        }
+        let slot = readSlot(document, settings, isPersonal: isPersonal, &reader)
         var rules: [Rule] = []
         var needs: UInt64 = 0
         if let list = document.member(settings, "rules") {
@@ -208,7 +276,47 @@ struct DecisionPlanReader {
         plan.decisions.append(
             Decision(
                 key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
-                isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs)))
+                metadata: readMetadata(document, settings, &reader), isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs),
+                schedule: scheduled, slot: slot, priority: Int(reader.integer(document, settings, "priority", 0...9) ?? 0)))
+    }
+
+    /// What people want to read beside the value (OpenFeature's flag metadata): texts, numbers and truth values.
+    private func readMetadata(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, _ reader: inout PlanReader
+    ) -> [UInt8] {
+        guard let section = reader.object(document, settings, "metadata") else { return [] }
+        var writer = JSONWriter()
+        var key = document.firstChild(section)
+        while let name = key, let value = document.next(name) {
+            key = document.next(value)
+            var isTaken = false
+            for own in AnswerMemo.metadata where document.equals(name, own) { isTaken = true }
+            if isTaken { reader.report(document, name, "every answer has metadata of this name; choose another") }
+            switch document.kind(value) {
+            case .string, .bool, .integer, .number:
+                writer.key(document.bytes(name))
+                writer.value(document, value)
+            default: reader.report(document, value, "metadata is a map of names and texts, numbers or truth values")
+            }
+        }
+        return writer.bytes
+    }
+
+    /// The place that a decision competes for.
+    private func readSlot(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, isPersonal: Bool, _ reader: inout PlanReader
+    ) -> [UInt8]? {
+        guard let node = reader.text(document, settings, "slot") else {
+            if let priority = document.member(settings, "priority") {
+                reader.warn(document, priority, "without a slot this decision competes with none, and priority has no effect")
+            }
+            return nil
+        }
+        if !isPersonal {
+            // What it answers would tell whether a rule about the person has matched.
+            reader.report(document, node, "a decision without a purpose sees no person, and cannot compete with those that do")
+        }
+        return copy(document.bytes(node))
     }
 
     private mutating func readRule(
@@ -219,39 +327,56 @@ struct DecisionPlanReader {
             reader.report(document, node, "a rule is { when: CONDITION, serve: VARIANT } or { when: …, split: { … } }")
             return nil
         }
-        reader.refuseOthers(document, node, ["name", "when", "serve", "split", "holdout"], of: "a rule")
+        reader.refuseOthers(
+            document, node, ["name", "when", "serve", "split", "holdout", "group", "enabled"] + Schedule.members, of: "a rule")
         var name: [UInt8] = []
         if let label = reader.text(document, node, "name") { name = copy(document.bytes(label)) }
-        var expression: Int?
+        var source: [UInt8] = []
+        var place = node
         if let condition = document.member(node, "when") {
             if document.kind(condition) == .string {
-                let source = copy(document.bytes(condition))
-                guard let compiled = compile(document, condition, source, environment, &compiler, &reader) else {
-                    return nil
-                }
-                needs |= slots.audiences(compiled.slots)
-                expression = compiled.number
+                source = copy(document.bytes(condition))
+                place = condition
             } else if document.bool(condition) != true {
                 reader.report(document, condition, "when must be a condition in text, such as 'profile.vip'")
                 return nil
             }
         }
+        var schedule = Schedule(document, node, &reader)
+        schedule.isEnabled = reader.flag(document, node, "enabled") ?? true
         let holdout = reader.integer(document, node, "holdout", 0...100) ?? 0
+        let slice = readSlice(document, node, &reader)
         let serve = document.member(node, "serve")
         let split = reader.object(document, node, "split")
         guard (serve == nil) != (split == nil) else {
             reader.report(document, node, "a rule needs either serve: VARIANT or split: { VARIANT: WEIGHT, … }")
             return nil
         }
+        let outcome: Outcome
         if let serve {
             guard let variant = find(document, serve, variants) else {
                 reader.report(document, serve, "serve must name one of the decision's variants")
                 return nil
             }
-            return Rule(name: name, expression: expression, outcome: .serve(variant), holdout: UInt64(holdout))
+            outcome = .serve(variant)
+        } else {
+            guard let split, let shares = readSplit(document, split, variants, &reader) else { return nil }
+            outcome = .split(shares)
         }
-        guard let split else { return nil }
-        var shares: [(variant: Int, upTo: UInt64)] = []
+        var expression: Int?
+        if !source.isEmpty || !schedule.joined(with: []).isEmpty {
+            guard let compiled = compile(document, place, source, environment, &compiler, &reader, schedule) else { return nil }
+            needs |= slots.audiences(compiled.slots)
+            expression = compiled.number
+        }
+        return Rule(
+            name: name, expression: expression, outcome: outcome, holdout: UInt64(holdout), slice: slice)
+    }
+
+    private func readSplit(
+        _ document: borrowing JSONDocument, _ split: JSONNode, _ variants: [Variant], _ reader: inout PlanReader
+    ) -> Split? {
+        var shares: [Split.Share] = []
         var total: UInt64 = 0
         var key = document.firstChild(split)
         while let label = key, let weight = document.next(label) {
@@ -263,14 +388,48 @@ struct DecisionPlanReader {
                 return nil
             }
             total += UInt64(share)
-            shares.append((variant, total))
+            let name = variants[variant].name
+            shares.append(Split.Share(variant: variant, tag: NameTag.of(name.span), weight: UInt64(share)))
         }
-        guard total > 0 else {
-            reader.report(document, split, "the weights of a split must be more than 0 in all")
+        if total == 0 { reader.report(document, split, "the weights of a split must be more than 0 in all") }
+        return total > 0 ? Split(shares: shares) : nil
+    }
+
+    /// `group: { NAME: 0-40 }`: the people of the group whose point lies between these percents.
+    private mutating func readSlice(
+        _ document: borrowing JSONDocument, _ rule: JSONNode, _ reader: inout PlanReader
+    ) -> Slice? {
+        guard let group = reader.object(document, rule, "group") else { return nil }
+        guard let name = document.firstChild(group), let range = document.next(name), document.count(group) == 1,
+            document.kind(range) == .string, let (from, to) = DecisionPlanReader.percents(document.bytes(range))
+        else {
+            reader.report(document, group, "group must name one group and the part of its people, in percent: { checkout: 0-40 }")
             return nil
         }
-        return Rule(
-            name: name, expression: expression, outcome: .split(shares, total: total), holdout: UInt64(holdout))
+        let slice = Slice(tag: NameTag.of(document.bytes(name)), from: from, to: to)
+        // The rules of one decision may share a part: a person gets one answer of it.
+        for earlier in slices where earlier.decision != plan.decisions.count && earlier.slice.overlaps(slice) {
+            reader.report(
+                document, range, "another decision has some of these people of the group; the parts of a group must not overlap")
+            return nil
+        }
+        slices.append((plan.decisions.count, slice))
+        return slice
+    }
+
+    private static func percents(_ text: Span<UInt8>) -> (UInt64, UInt64)? {
+        var numbers: [UInt64] = [0, 0]
+        var place = 0
+        for index in 0..<text.count {
+            if text[index] == UInt8(ascii: "-"), place == 0, index > 0 {
+                place = 1
+            } else if text[index] >= 0x30, text[index] <= 0x39 {
+                numbers[place] = min(1000, numbers[place] * 10 + UInt64(text[index] - 0x30))
+            } else {
+                return nil
+            }
+        }
+        return place == 1 && numbers[0] < numbers[1] && numbers[1] <= 100 ? (numbers[0], numbers[1]) : nil
     }
 
     private func find(_ document: borrowing JSONDocument, _ node: JSONNode, _ variants: [Variant]) -> Int? {
@@ -289,11 +448,17 @@ struct DecisionPlanReader {
 
     private func compile(
         _ document: borrowing JSONDocument, _ node: JSONNode, _ source: [UInt8], _ environment: Environment,
-        _ compiler: inout Compiler, _ reader: inout PlanReader
+        _ compiler: inout Compiler, _ reader: inout PlanReader, _ schedule: Schedule? = nil
     ) -> Expression? {
         do throws(CompileError) {
-            return try compiler.add(source, in: environment, expecting: .condition)
+            return try compiler.add(schedule?.joined(with: source) ?? source, in: environment, expecting: .condition)
         } catch {
+            // What people have written alone has the places that they see.
+            if let schedule, !schedule.source.isEmpty || !schedule.isEnabled, !source.isEmpty,
+                compile(document, node, source, environment, &compiler, &reader) == nil
+            {
+                return nil
+            }
             reader.report(document, node, "in this condition, " + error.description)
             return nil
         }

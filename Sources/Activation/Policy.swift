@@ -59,7 +59,7 @@ public final class Policy: @unchecked Sendable {
             anonymous.declareRecord("tables", tables)
         }
         attributes = AttributePlan(
-            document, bundle, slots: slots, environment: &environment, compiler: &compiler, &reader)
+            document, bundle, hasSeed: Policy.drawsPeople(document, bundle), slots: slots, environment: &environment, compiler: &compiler, &reader)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
         var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
@@ -109,6 +109,22 @@ public final class Policy: @unchecked Sendable {
             reader.report(document, node, "value must be a number: profiles that have less of it go first")
             return nil
         }
+    }
+
+    /// Whether a rule about people has a split, a holdout or a group.
+    private static func drawsPeople(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> Bool {
+        guard let section = document.member(bundle, "decisions"), document.kind(section) == .object else { return false }
+        var draws = false
+        document.forEachMember(section) { _, decision in
+            guard document.kind(decision) == .object, document.member(decision, "purpose") != nil,
+                let rules = document.member(decision, "rules")
+            else { return }
+            document.forEachElement(rules) { rule in
+                if document.kind(rule) != .object { return }
+                for name in ["split", "holdout", "group"] as [StaticString] where document.member(rule, name) != nil { draws = true }
+            }
+        }
+        return draws
     }
 
     private static func audienceNames(_ document: borrowing JSONDocument, _ bundle: JSONNode) -> [String] {

@@ -67,6 +67,7 @@ extension Pipeline {
         surroundings.eventTimestamp = timestamp
         surroundings.bundleAge = envelope.receivedAt - policy.loadedAt
         surroundings.event = kept
+        surroundings.seed = anchor.seed(root: root)
         do {
             try changeProfile(of: person, &transaction)
         } catch {

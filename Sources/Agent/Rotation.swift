@@ -13,16 +13,19 @@ import Unification
 /// How far the rotation is. A copy taken before a transaction brings it back when that did not happen.
 ///
 /// In `meta` under `rotation`: the number of the present pepper, what was decided (0: nothing; 1: the rotation is over; 2:
-/// refusals and erasures are given up), when it began (milliseconds, big-endian), and 16 bytes that tell the present pepper
-/// from others.
+/// refusals and erasures are given up), when it began (milliseconds, big-endian), 16 bytes that tell the present pepper from
+/// others; and once former digests are taken out of events, how far that is: stage, and the number of the next event.
 struct Rotation {
     enum Stage: UInt8 {
         /// There is none, or it is over.
         case none
         case lasting
-        case people, log, quarantine, erased, digests
+        /// Who was not seen is forgotten, and it is counted what must not be.
+        case people, erased
         /// What is left waits for somebody's decision.
         case resting
+        /// Nothing is: nothing is looked up under the former pepper any more, and its digests are taken out.
+        case log, quarantine, digests
     }
 
     fileprivate(set) var stage = Stage.none
@@ -45,10 +48,13 @@ struct Rotation {
     private var fingerprint: [UInt8] = []
 
     private static let key: [UInt8] = Array("rotation".utf8)
-    private static let byteCount = 26
+    private static let byteCount = 35
 
-    /// Whether identifiers are looked up under the former pepper, too.
+    /// Whether the store has, or may have, former digests.
     var isLasting: Bool { stage != .none }
+    /// Whether identifiers are looked up under the former pepper, too.
+    var isRenewing: Bool { isLasting && !isCleaning }
+    private var isCleaning: Bool { stage.rawValue >= Stage.log.rawValue }
     /// Whether the end has begun.
     var isUnderWay: Bool { stage != .none && stage != .lasting && stage != .resting }
 
@@ -64,9 +70,12 @@ struct Rotation {
             isForced = record[1] == 2
             since = Int64(bitPattern: NumberKey.decode(record.extracting(2..<10)) ?? 0)
             fingerprint = [UInt8](copying: record.extracting(10..<26))
+            stage = Stage(rawValue: record[26]) ?? .none
+            next = [UInt8](copying: record.extracting(27..<35))
         }
         if peppers.former == nil {
             // It is over, or the former pepper was taken away by hand.
+            stage = .none
             if known, !isOver { try end(&transaction) }
             return
         }
@@ -78,15 +87,18 @@ struct Rotation {
             mark = mark == .max ? 1 : mark + 1
             since = now
             (isOver, isForced, isNew) = (false, false, true)
+            move(to: .lasting)
             try write(&transaction)
         }
-        stage = isOver ? .none : .lasting
+        if isOver { stage = .none } else if !isCleaning { move(to: .lasting) }
     }
 
-    private func write(_ transaction: inout WriteTransaction) throws(StoreError) {
+    fileprivate func write(_ transaction: inout WriteTransaction) throws(StoreError) {
         var record: [UInt8] = [mark, isOver ? 1 : isForced ? 2 : 0]
         record.append(contentsOf: NumberKey(UInt64(bitPattern: since)).bytes.span)
         record.append(contentsOf: fingerprint)
+        record.append(isCleaning ? stage.rawValue : 0)
+        for index in 0..<8 { record.append(isCleaning && next.count == 8 ? next[index] : 0) }
         try transaction.put(transaction.tables.meta, Rotation.key.span, record.span)
     }
 
@@ -126,7 +138,7 @@ extension Pipeline {
     /// Gives the identifiers of the event under way their present digests, where the store has them under the former ones.
     mutating func renew(_ transaction: inout WriteTransaction) throws(StoreError) {
         if found.first?.former == nil { return }
-        if !rotation.isLasting {
+        if !rotation.isRenewing {
             for index in found.indices { found[index].former = nil }
             return
         }
@@ -182,13 +194,18 @@ extension Pipeline {
             (rotation.forgotten, rotation.refusals, rotation.erasures) = (0, 0, 0)
             rotation.move(to: .people)
         case .people: try forgetUnseen(now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .erased:
+            try countErased(room.changes(atMost: Limits.sweptPerStep), &transaction)
+            if rotation.next.isEmpty { try decide(untold: erasures.count, monotonic, &transaction) }
         case .log, .quarantine: try renewEvents(room.changes(atMost: Limits.sweptPerStep), &transaction)
-        case .erased: try countErased(room.changes(atMost: Limits.sweptPerStep), &transaction)
         case .digests:
             rotation.next = try people.stripFormer(
                 from: rotation.next, atMost: room.changes(atMost: Limits.purgedPerStep), looks: Limits.sweptPerStep,
                 in: &transaction)
-            if rotation.next.isEmpty { try endRotation(untold: erasures.count, now, monotonic, &transaction) }
+            if rotation.next.isEmpty {
+                try rotation.end(&transaction)
+                try noteRotation("ends", now, &transaction)
+            }
         }
     }
 
@@ -215,7 +232,7 @@ extension Pipeline {
         }
         if next.isEmpty {
             try People.forgetVisits(now: now, in: &transaction)
-            rotation.move(to: .log)
+            rotation.move(to: .erased)
         }
     }
 
@@ -245,7 +262,9 @@ extension Pipeline {
             if !renewed.isEmpty { try transaction.put(table, key.bytes.span, renewed.span) }
         }
         rotation.next = rest
-        if rest.isEmpty { rotation.move(to: isAside ? .erased : .quarantine) }
+        if rest.isEmpty { rotation.move(to: isAside ? .digests : .quarantine) }
+        // An event is gone through once: what it was known by before cannot be seen in it twice.
+        try rotation.write(&transaction)
     }
 
     private mutating func countErased(_ most: Int, _ transaction: inout WriteTransaction) throws(StoreError) {
@@ -257,17 +276,16 @@ extension Pipeline {
             rotation.erasures += names.count
         }
         rotation.next = next
-        if next.isEmpty { rotation.move(to: .digests) }
     }
 
-    /// The end, unless something is left that must not be lost in silence.
+    /// Goes on to take former digests out, unless something is left that must not be lost in silence.
     /// - Parameter untold: erasures of which some destination has not heard; the notices name people as it knows them.
-    private mutating func endRotation(
-        untold: Int, _ now: Int64, _ monotonic: Int64, _ transaction: inout WriteTransaction
+    private mutating func decide(
+        untold: Int, _ monotonic: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         if rotation.refusals == 0, rotation.erasures == 0, untold == 0 || rotation.isForced {
-            try rotation.end(&transaction)
-            return try noteRotation("ends", now, &transaction)
+            rotation.move(to: .log)
+            return try rotation.write(&transaction)
         }
         rotation.move(to: .resting)
         rotation.dueAt = monotonic + Limits.sweepRestMilliseconds * 1_000_000

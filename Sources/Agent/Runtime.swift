@@ -242,8 +242,8 @@ public final class Runtime {
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
-        let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { _ in
-            do throws(StoreError) { return try Routes(table, clock: clock) } catch {
+        let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { thread in
+            do throws(StoreError) { return try Routes(table, thread: thread, clock: clock) } catch {
                 failure = error
                 preconditionFailure("no reader can be made for a serving thread")
             }

@@ -69,12 +69,13 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     /// Of the request at hand; see `AccessList.sources`.
     private var source = 0
 
-    public init(_ table: RoutingTable, clock: Time) throws(StoreError) {
+    /// - Parameter thread: number of the serving thread.
+    public init(_ table: RoutingTable, thread: Int, clock: Time) throws(StoreError) {
         self.table = table
         self.clock = clock
         reader = try table.database.makeReader()
         preparer = EventPreparer(table.plans, pepper: table.pepper)
-        decider = Decider(device: table.device, pepper: table.pepper, meters: table.meters)
+        decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters)
     }
 
     /// A snapshot is held for one group of requests and never while the thread waits.
@@ -362,12 +363,15 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             response.send(status, "application/json", writer.bytes)
             return
         }
-        // The tag names the answer's bytes: it changes with the flags, with the person and with the context.
+        // The tag names the flags' values and the question: it changes with the flags, with the person and with the context,
+        // and not with what is said of this answer alone.
         var tag: [UInt8] = [UInt8(ascii: "\"")]
-        let digest = SHA256.hash(writer.bytes)
-        for index in 0..<16 {
-            tag.append(Hex.digit(digest[index] >> 4))
-            tag.append(Hex.digit(digest[index] & 0xF))
+        let answer = writer.bytes
+        for digest in [SHA256.hash(answer.span.extracting(0..<decider.lastingBytes)), SHA256.hash(request.body)] {
+            for index in 0..<8 {
+                tag.append(Hex.digit(digest[index] >> 4))
+                tag.append(Hex.digit(digest[index] & 0xF))
+            }
         }
         tag.append(UInt8(ascii: "\""))
         response.header("ETag", tag.span)

@@ -112,6 +112,8 @@ public struct Attribute: Sendable {
     let value: Int?
     /// Whether an expression reads the profile, whose values then have to be those after the attributes before it.
     let readsProfile: Bool
+    /// It keeps what the person is drawn by, see `Surroundings.seed`, and is nobody's to read.
+    var isSeed: Bool { name.first == UInt8(ascii: "$") }
     /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
     public let isRestricted: Bool
 
@@ -138,6 +140,17 @@ public struct Attribute: Sendable {
     func hasElementEnded(_ time: Int64, now: Int64) -> Bool { !policy.isVisit && hasEnded(time, now: now) }
 }
 
+extension Attribute {
+    /// What a person is drawn by in splits: that of their first event, so that it stays when they are known by more, and is the
+    /// same on every device that knows of that event.
+    static var seed: Attribute {
+        let name = Array("$seed".utf8)
+        return Attribute(
+            name: name, type: .first, scope: .visitor, tag: NameTag.of(name.span), form: .first, policy: StatePolicy(),
+            window: 0, bucketWidth: 1, condition: nil, value: nil, readsProfile: false, isRestricted: false)
+    }
+}
+
 /// All attributes of a bundle. Immutable once read: threads share it.
 public final class AttributePlan: @unchecked Sendable {
     // The members are written in `init` only.
@@ -151,6 +164,11 @@ public final class AttributePlan: @unchecked Sendable {
     /// The tallies that have a `<name>_favorite`: the attribute of each; their slots follow those of all attributes.
     private(set) var favorites: [Int] = []
 
+    /// The attribute that keeps what a person is drawn by, if the bundle draws; the last one, which rules do not know.
+    private(set) var seed: Int?
+    /// How many attributes rules know.
+    var known: Int { seed ?? attributes.count }
+
     /// A plan without attributes.
     public init() {}
 
@@ -162,12 +180,13 @@ public final class AttributePlan: @unchecked Sendable {
     /// timestamps, or of maps of `at` and `value`.
     /// - Parameters:
     ///   - bundle: the bundle's root.
+    ///   - hasSeed: whether to keep what a person is drawn by.
     ///   - environment: as `Slots.environment` made it; `profile` is added.
     ///   - compiler: takes the rules; the program that it finishes is the one to evaluate with.
     ///   - reader: remembers what is wrong; the plan is fit for use only if nothing is.
     public init(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, slots: Slots, environment: inout Environment,
-        compiler: inout Compiler, _ reader: inout PlanReader
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, hasSeed: Bool = false, slots: Slots,
+        environment: inout Environment, compiler: inout Compiler, _ reader: inout PlanReader
     ) {
         var drafts: [Draft] = []
         if let section = reader.object(document, bundle, "attributes") {
@@ -212,6 +231,11 @@ public final class AttributePlan: @unchecked Sendable {
             }
             attributes.append(drafts[index].finished())
             if drafts[index].type == .tally { favorites.append(index) }
+        }
+        // Behind those that rules know, so that they keep their numbers.
+        if hasSeed {
+            seed = attributes.count
+            attributes.append(Attribute.seed)
         }
         for index in attributes.indices {
             let attribute = attributes[index]
@@ -266,7 +290,7 @@ public final class AttributePlan: @unchecked Sendable {
     public func restricted(among read: [Int], _ slots: Slots) -> [Int] {
         var found: [Int] = []
         for slot in read {
-            guard let attribute = slots.attribute(slot, of: attributes.count, favorites: favorites),
+            guard let attribute = slots.attribute(slot, of: known, favorites: favorites),
                 attributes[attribute].isRestricted, !found.contains(attribute)
             else { continue }
             found.append(attribute)

@@ -41,6 +41,8 @@ public final class Surroundings {
     public var bundleAge: Int64?
     /// The members of `device` as UTF-8, in the order given to `Slots.environment`.
     public var device: [[UInt8]] = []
+    /// Of the event under way: what its person is drawn by if it is their first (`IdentifierKey.seed`).
+    public var seed: UInt64 = 0
     /// `consent`: the purposes that the person has granted.
     public var consent: PurposeSet = []
     /// `audience`: the audiences that the person is in.
@@ -92,10 +94,10 @@ public struct DecisionBindings: Bindings, ~Escapable {
     public borrowing func load(_ slot: Int, into heap: inout Heap) -> Value? {
         if slot >= slots.firstAttribute {
             let attribute = slot - slots.firstAttribute
-            if attribute < plan.attributes.count {
+            if attribute < plan.known {
                 return AttributeReader(record, index, plan, surroundings.now).value(attribute, &heap)
             }
-            let favorite = attribute - plan.attributes.count
+            let favorite = attribute - plan.known
             if favorite >= plan.favorites.count { return nil }
             return AttributeReader(record, index, plan, surroundings.now).favorite(plan.favorites[favorite])
         }

@@ -34,8 +34,6 @@ public struct IdentifierFinder: ~Copyable {
     private var isSeeking = true
     private var normalized = NormalizedIdentifier()
     private var lowered: [UInt8] = []
-    /// Of a look-up: kind and value of the first identifier.
-    private var first: [UInt8] = []
 
     public init() {
         found.reserveCapacity(Limits.identifiersPerEvent)
@@ -43,7 +41,6 @@ public struct IdentifierFinder: ~Copyable {
         needles.reserveCapacity(Limits.needleBytesPerEvent)
         needleEnds.reserveCapacity(Limits.needlesPerEvent)
         lowered.reserveCapacity(Limits.rawIdentifierBytes)
-        first.reserveCapacity(2 * Limits.rawIdentifierBytes)
     }
 
     /// Whose traits an event's `traits` are.
@@ -98,19 +95,6 @@ public struct IdentifierFinder: ~Copyable {
         }
     }
 
-    /// A number that stands for the first identifier of a look-up, and is the same whatever the pepper; nil where there is
-    /// none. Asked for where it is needed: it costs a hash.
-    public func seed(root: HMACSHA256) -> UInt64? {
-        if first.isEmpty { return nil }
-        // The inner half of HMAC is enough: the number is not shown to anybody.
-        var hash = root.begin()
-        hash.update(first.span)
-        let digest = hash.digest()
-        var value: UInt64 = 0
-        for index in 0..<8 { value = value << 8 | UInt64(digest[index]) }
-        return value
-    }
-
     /// Makes the identifiers of a question those that the store knows; see `IdentityGraph.recall`.
     public mutating func recall(in reader: borrowing Reader) throws(StoreError) {
         for index in found.indices { try IdentityGraph.recall(&found[index], in: reader) }
@@ -132,7 +116,6 @@ public struct IdentifierFinder: ~Copyable {
         needleEnds.removeAll(keepingCapacity: true)
         wipeBytes(&needles)
         wipeBytes(&lowered)
-        wipeBytes(&first)
         normalized.wipe()
         firstBytes = (0, 0, 0, 0)
         blockedCount = 0
@@ -175,21 +158,11 @@ public struct IdentifierFinder: ~Copyable {
         let digest = normalized.hash(kindName: kind.name.span, pepper: pepper.present)
         for earlier in found where earlier.kindTag == kind.tag && earlier.digest == digest { return }
         if found.count == Limits.identifiersPerEvent { throw .tooMany }
-        if !isSeeking, found.isEmpty { keepFirst(kind.name) }
         found.append(
             HashedIdentifier(
                 kindTag: kind.tag, kindIndex: index, digest: digest,
                 plainDigest: kind.form == .sha256 ? normalized.plainHash() : nil,
                 former: normalized.former(kindName: kind.name.span, pepper)))
-    }
-
-    private mutating func keepFirst(_ kind: [UInt8]) {
-        first.append(contentsOf: kind)
-        first.append(0)
-        for index in normalized.contents.indices {
-            let byte = normalized.contents[index]
-            first.append(byte)
-        }
     }
 
     // MARK: What is sought

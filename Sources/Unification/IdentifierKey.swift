@@ -48,6 +48,20 @@ public struct IdentifierKey: Equatable, Sendable {
         return false
     }
 
+    /// What a person is drawn by who is known by this identifier only. A profile keeps it, and it does not lead back to the
+    /// digest, which the next pepper makes unknown.
+    /// - Parameter root: see `Peppers.root`.
+    public func seed(root: HMACSHA256) -> UInt64 {
+        let bytes = self.bytes
+        // The inner half of HMAC is enough: the digest is cut, so that nothing can be appended.
+        var hash = root.begin()
+        hash.update(bytes.span)
+        let hashed = hash.digest()
+        var number: UInt64 = 0
+        for index in 0..<8 { number = number << 8 | UInt64(hashed[index]) }
+        return number
+    }
+
     /// A number that stands for the part of a profile that one device has written for this identifier; never 0. Two of a
     /// person's few parts share one by a chance of one in 2^58.
     public func part(writtenBy epoch: UInt64) -> UInt64 {

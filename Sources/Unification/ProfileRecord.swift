@@ -167,6 +167,12 @@ public struct ProfileIndex {
         }
     }
 
+    /// What the person is drawn by in splits; nil: nothing is kept about that.
+    public func seed(in bytes: Span<UInt8>, _ plan: borrowing AttributePlan) -> UInt64? {
+        guard let number = plan.seed, let entry = entry(number, in: bytes) else { return nil }
+        return Scalar.value(bytes, entry.payload).uintValue
+    }
+
     /// The entry of an attribute, or nil: unset.
     @inline(__always)
     func entry(_ attribute: Int, in bytes: Span<UInt8>) -> RecordEntry? {

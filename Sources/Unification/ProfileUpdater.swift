@@ -155,8 +155,13 @@ public struct ProfileUpdater: ~Copyable {
                 isStale = false
             }
             scalars.removeAll(keepingCapacity: true)
-            let isOpen = verdicts[number] == .open
-            let result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            var result = (outcome: ScalarCollector.Outcome.matched, refusedValues: 0)
+            if attribute.isSeed {
+                Scalar.append(.uint, surroundings.seed, to: &scalars)
+            } else {
+                let isOpen = verdicts[number] == .open
+                result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
+            }
             if result.outcome == .failed { failedRules += 1 }
             refusedValues += result.refusedValues
             if result.outcome == .matched {

@@ -124,9 +124,12 @@ extension People {
     ) throws(StoreError) -> [UInt8] {
         var kept: [LoggedIdentifier] = []
         var hasFormer = false
-        for index in 0..<entry.identifierCount where entry.identifier(index).isFormer { hasFormer = true }
-        // One that came while the rotation lasted has the former beside the present ones.
-        let isOlder = !hasFormer
+        // What came while the rotation lasted, and was not kept under the former digest, has that beside the present one.
+        var renewed: [UInt32] = []
+        for index in 0..<entry.identifierCount where entry.identifier(index).isFormer {
+            hasFormer = true
+            renewed.append(entry.identifier(index).kindTag)
+        }
         for index in 0..<entry.identifierCount {
             var identifier = entry.identifier(index)
             if identifier.isFormer { continue }
@@ -134,7 +137,9 @@ extension People {
             if key.digest != identifier.digest {
                 identifier.digest = key.digest
                 hasFormer = true
-            } else if isOlder, key.digest != .zero, try IdentityGraph.profile(of: key, in: transaction) == nil {
+            } else if !renewed.contains(key.tag), key.digest != .zero,
+                try IdentityGraph.profile(of: key, in: transaction) == nil
+            {
                 identifier.digest = .zero
                 hasFormer = true
             }

@@ -119,7 +119,7 @@ final class Device {
     }
 
     /// Steps towards the end of a rotation, until there is nothing more to do.
-    func endRotation(erasures: [Erasure] = []) {
+    func endRotation(atMost: Int = 10_000, erasures: [Erasure] = []) {
         monotonic += 3_600_000_000_000
         var steps = 0
         repeat {
@@ -130,20 +130,21 @@ final class Device {
                     erasures, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
             }
             steps += 1
-        } while (steps < 3 || pipeline.rotation.isUnderWay) && steps < 10_000
+        } while (steps < 3 || pipeline.rotation.isUnderWay) && steps < atMost
     }
 
-    /// Whether these bytes are anywhere in the store: in a key or in a value.
-    func holds(_ digest: Digest256) -> Bool {
+    /// Whether so many bytes of a digest are anywhere in the store: in a key or in a value.
+    func holds(_ digest: Digest256, bytes size: Int = 32) -> Bool {
         var sought: [UInt8] = []
         digest.append(to: &sought)
+        sought.removeLast(32 - size)
         var isFound = false
         for table in database.tables.all {
             write { transaction throws(StoreError) in
                 try transaction.scan(table, from: Span<UInt8>()) { key, value in
-                    for bytes in [[UInt8](copying: key), [UInt8](copying: value)] where bytes.count >= 32 {
-                        for start in 0...(bytes.count - 32) where bytes[start] == sought[0] {
-                            if Array(bytes[start..<start + 32]) == sought { isFound = true }
+                    for bytes in [[UInt8](copying: key), [UInt8](copying: value)] where bytes.count >= size {
+                        for start in 0...(bytes.count - size) where bytes[start] == sought[0] {
+                            if Array(bytes[start..<start + size]) == sought { isFound = true }
                         }
                     }
                     return true

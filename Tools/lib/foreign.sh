@@ -116,6 +116,8 @@ make_sysroot() {
 compile_library() {
     local gnu=$1 name=$2 folder=$3; shift 3
     local flags=() objects="$sysroot/objects/$name"
+    # Debian's armel is for older processors than Gatehouse is.
+    [ "$gnu" != arm-linux-gnueabi ] || flags=(-march=armv7-a+fp -mfloat-abi=softfp -mthumb)
     while [ "$1" != -- ]; do flags+=("$1"); shift; done
     shift
     mkdir -p "$objects"

@@ -34,18 +34,20 @@ current_objects() {
     done
 }
 
-# target NAME : sets triple, gnu and debian, the names that Swift, gcc and Debian have for an architecture.
+# target NAME : sets triple, gnu and debian, the names that Swift, gcc and Debian have for an architecture, and
+# instructions, what clang and gcc are told besides. In Thumb code an armv7 binary is a third smaller.
 target() {
+    instructions=()
     case $1 in
         x86_64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu debian=amd64 ;;
         aarch64) triple=aarch64-none-none-elf gnu=aarch64-linux-gnu debian=arm64 ;;
-        armv7) triple=armv7-none-none-eabi gnu=arm-linux-gnueabi debian=armel ;;
+        armv7) triple=armv7-none-none-eabi gnu=arm-linux-gnueabi debian=armel instructions=(-mthumb) ;;
     esac
 }
 
 # prepare NAME : what the build of an architecture needs.
 prepare() {
-    local triple gnu debian
+    local triple gnu debian instructions
     target "$1"
     install_debian dpkg-dev gcc libc6-dev
     [ "$1" = x86_64 ] || install_debian "gcc-$gnu"
@@ -57,12 +59,12 @@ strip_of() { target "$1"; printf '%s-strip' "$gnu"; }
 # compile NAME PRODUCT [LINKED...] : .build/NAME/PRODUCT, an executable of the package, not stripped; with what else is to
 # be linked.
 compile() {
-    local name=$1 product=$2 triple gnu debian
+    local name=$1 product=$2 triple gnu debian instructions
     shift 2
     target "$name"
     local sysroot="$top/.build/sysroot/$debian"
     local flag swift_list="" c_list=""
-    local c_flags=(-D__linux__ -fno-stack-protector -nostdlibinc -isystem "$sysroot/include")
+    local c_flags=(-D__linux__ -fno-stack-protector -nostdlibinc -isystem "$sysroot/include" "${instructions[@]}")
     for flag in "${c_flags[@]}"; do
         swift_list+="${swift_list:+, }\"-Xcc\", \"$flag\""
         c_list+="${c_list:+, }\"$flag\""
