@@ -123,8 +123,9 @@ let package = Package(
                 tests(
                     "Agent",
                     [
-                        "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring", "Platform",
-                        "Serving", "Store",
+                        "Activation", "Agent", "Collection", "Cryptography", "Delivery", "Formats", "Governance", "Monitoring",
+                        "Platform",
+                        "Serving", "Store", "Unification",
                     ]),
             ])
 )

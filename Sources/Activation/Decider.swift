@@ -36,7 +36,7 @@ enum QuestionError: Error {
 /// Decides for one thread.
 public struct Decider: ~Copyable {
     private let meters: Meters
-    private let pepper: HMACSHA256
+    private let pepper: Peppers
     private var question = JSONDocument()
     private var finder = IdentifierFinder()
     private var index = ProfileIndex()
@@ -66,11 +66,11 @@ public struct Decider: ~Copyable {
     ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
     ///   - serves: shared by all deciders of the device.
     public init(
-        device: [UInt8], number: Int = 0, pepper: HMACSHA256, meters: Meters, serves: ServeCounts = ServeCounts()
+        device: [UInt8], number: Int = 0, pepper: Peppers, meters: Meters, serves: ServeCounts = ServeCounts()
     ) {
         self.meters = meters
         self.serves = serves
-        let digest = pepper.authenticate(("inputs of decisions" as StaticString).bytes)
+        let digest = pepper.root.authenticate(("inputs of decisions" as StaticString).bytes)
         inputSeed = UInt64(digest[0]) << 24 | UInt64(digest[1]) << 16 | UInt64(digest[2]) << 8 | UInt64(digest[3])
         lastID = DecisionID(decider: number)
         self.pepper = pepper
@@ -206,7 +206,7 @@ public struct Decider: ~Copyable {
     /// that sees no person, and for whoever is not known yet, the identifier in the question.
     private func seed(for decision: Decision) -> UInt64? {
         if decision.purpose != nil, let personSeed { return personSeed }
-        return finder.found.first.map { IdentifierKey($0).seed }
+        return finder.found.first.map { IdentifierKey($0).seed(root: pepper.root) }
     }
 
     // MARK: The decision
@@ -220,6 +220,7 @@ public struct Decider: ~Copyable {
         var person: ProfileID?
         var consent: PurposeSet = []
         do throws(StoreError) {
+            if pepper.former != nil { try finder.recall(in: reader) }
             person = try IdentityGraph.person(asking: finder.found, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
         } catch {

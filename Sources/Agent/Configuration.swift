@@ -33,6 +33,8 @@ public struct Configuration {
     public var data = "gatehouse-data"
     /// The file of the HMAC secret; in the data folder when nil.
     public var pepper: String?
+    /// How long identifiers are looked up under the former pepper after a rotation, milliseconds.
+    public var rotationMilliseconds = Limits.rotationMilliseconds
     /// The bundle's file.
     public var bundle: String?
     public var durability = Durability.commit
@@ -59,6 +61,9 @@ public struct Configuration {
 
     public init() {}
 
+    /// Where the HMAC secret is.
+    public var pepperPath: String { pepper ?? data + "/pepper" }
+
     /// Reads a configuration file.
     /// - Returns: the configuration, fit for use only if no problem but warnings came with it.
     public static func read(_ text: Span<UInt8>) -> (Configuration, [PlanProblem]) {
@@ -83,8 +88,8 @@ public struct Configuration {
         reader.refuseOthers(
             document, root,
             [
-                "device", "listen", "socket", "data", "pepper", "bundle", "durability", "limits", "tls", "tokens", "log",
-                "threads",
+                "device", "listen", "socket", "data", "pepper", "pepper_rotation", "bundle", "durability", "limits", "tls",
+                "tokens", "log", "threads",
             ], of: "the configuration")
         if let node = reader.text(document, root, "device") {
             if Configuration.isDeviceName(document.bytes(node)) {
@@ -103,6 +108,7 @@ public struct Configuration {
         socket = reader.string(document, root, "socket")
         data = reader.string(document, root, "data") ?? data
         pepper = reader.string(document, root, "pepper")
+        rotationMilliseconds = reader.duration(document, root, "pepper_rotation") ?? rotationMilliseconds
         if let node = reader.object(document, root, "bundle") {
             for name in ["url", "key", "poll"] as [StaticString] {
                 if let member = document.member(node, name) {

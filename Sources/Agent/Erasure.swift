@@ -16,9 +16,11 @@ extension Pipeline {
     /// Takes a person away, in this transaction: identifiers, profile, consent, what waits; and notes the rest.
     /// - Parameters:
     ///   - named: the identifier by which the call named them, if it did, in the forms that destinations may know.
+    ///   - former: what that was hashed to under the former pepper.
     /// - Returns: the erasure, of which `eraseMore` does the rest.
     mutating func erase(
-        _ person: ProfileID, _ named: LoggedIdentifier?, actor: [UInt8], now: Int64, _ transaction: inout WriteTransaction
+        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, actor: [UInt8], now: Int64,
+        _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Erasure {
         let tables = transaction.tables
         var identifiers = try IdentityGraph.identifiers(of: person, in: transaction)
@@ -26,23 +28,31 @@ extension Pipeline {
         for index in identifiers.indices where identifiers[index].digest == named?.digest {
             identifiers[index].plainDigest = named?.plainDigest
         }
-        try IdentityGraph.remove(person, identifiers, in: &transaction)
         let plan = policy.identifiers
         // A till belongs to nobody: the next customer there is another person.
-        identifiers = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
-        for identifier in identifiers {
-            try suppression.add(identifier.kindTag, identifier.digest, at: now, in: &transaction)
+        var own = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
+        // The log may know them by former digests.
+        var older: [LoggedIdentifier] = []
+        for identifier in own {
+            let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
+            try suppression.add(identifier.kindTag, identifier.digest, at: now, mark: mark, in: &transaction)
+            if let digest = try IdentityGraph.former(of: identifier, in: transaction) { older.append(digest) }
         }
+        try IdentityGraph.remove(person, identifiers, in: &transaction)
+        if let named, let former {
+            older.append(LoggedIdentifier(kindTag: named.kindTag, digest: former, plainDigest: nil, isFormer: true))
+        }
+        own += older
         let key = person.bytes
         try transaction.delete(tables.profiles, key.span)
         try transaction.delete(tables.damaged, key.span)
         try transaction.delete(tables.consent, key.span)
-        dropWaiting(of: person, hashed(identifiers))
+        dropWaiting(of: person, hashed(own))
         var receipt: [UInt8] = []
         receipt.append(contentsOf: random.bytes(16))
         let first = try transaction.firstNumber(tables.log) ?? ledger.nextSequence
         let erasure = Erasure(
-            receipt: receipt, profile: person, identifiers: identifiers, askedAt: now, from: first, end: ledger.nextSequence)
+            receipt: receipt, profile: person, identifiers: own, askedAt: now, from: first, end: ledger.nextSequence)
         try transaction.put(tables.erasures, receipt.span, erasure.record.span)
         try audit.append(
             .erase, actor: actor, subject: subjects.name(of: person), at: now, in: &transaction
@@ -55,7 +65,7 @@ extension Pipeline {
 
     /// Whether something waits or is set aside of somebody who is not known yet.
     func isMentioned(
-        _ identifier: LoggedIdentifier, _ transaction: borrowing WriteTransaction
+        _ identifier: LoggedIdentifier, former: Digest256? = nil, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Bool {
         let named = [identifier]
         for event in waiting.events where event.sharesIdentifier(with: hashed(named)) { return true }
@@ -64,7 +74,9 @@ extension Pipeline {
             if let entry = LogEntryView(value) {
                 for index in 0..<entry.identifierCount {
                     let other = entry.identifier(index)
-                    if other.kindTag == identifier.kindTag && other.digest == identifier.digest { isFound = true }
+                    if other.kindTag == identifier.kindTag, other.digest == identifier.digest || other.digest == former {
+                        isFound = true
+                    }
                 }
             }
             return !isFound
@@ -90,7 +102,7 @@ extension Pipeline {
         let plan = policy.identifiers
         var mentions: [UInt64] = []
         let (found, next) = try Pipeline.entries(
-            of: &erasure, in: log, from: erasure.position, erasure.end, atMost, pepper, plan, &mentions, transaction)
+            of: &erasure, in: log, from: erasure.position, erasure.end, atMost, root, plan, &mentions, transaction)
         for number in mentions { try forgetMention(of: erasure, in: number, &transaction) }
         let removal = LogRemoval.erased.bytes
         for (number, message) in found {
@@ -102,7 +114,7 @@ extension Pipeline {
         if next >= erasure.end {
             let quarantine = transaction.tables.quarantine
             let (aside, _) = try Pipeline.entries(
-                of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, pepper, plan, &mentions, transaction)
+                of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, root, plan, &mentions, transaction)
             for (number, message) in aside {
                 try transaction.delete(quarantine, NumberKey(number).bytes.span)
                 try recent.forget(message, in: &transaction)
@@ -116,7 +128,7 @@ extension Pipeline {
     /// Numbers of the entries of a table that are about the person, and the number to go on from.
     private static func entries(
         of erasure: inout Erasure, in table: Table, from start: UInt64, _ end: UInt64, _ atMost: Int,
-        _ pepper: HMACSHA256, _ plan: IdentifierPlan, _ mentions: inout [UInt64],
+        _ root: HMACSHA256, _ plan: IdentifierPlan, _ mentions: inout [UInt64],
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> ([(UInt64, MessageKey)], UInt64) {
         var found: [(UInt64, MessageKey)] = []
@@ -135,7 +147,7 @@ extension Pipeline {
             guard let entry = LogEntryView(value) else { return true }
             if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) }) {
                 learning.learn(from: entry)
-                found.append((number, MessageKey(entry.messageID, pepper)))
+                found.append((number, MessageKey(entry.messageID, root)))
             } else if entry.mentions(learning.identifiers) {
                 mentioning.append(number)
             }

@@ -88,6 +88,11 @@ public enum Limits {
     public static let destinations = 16
     /// How long the writer waits for work before it looks at the clock, milliseconds.
     public static let writerIdleMilliseconds: Int64 = 1000
+    /// How long a rotation of the pepper lasts where the configuration says nothing, milliseconds: a customer of a shop who
+    /// does not come for a quarter of a year begins anew.
+    public static let rotationMilliseconds: Int64 = 90 * 86_400_000
+    /// 2020-01-01, milliseconds since the epoch: what is earlier is the time of a clock that nobody has set.
+    static let clockIsSetMilliseconds: Int64 = 1_577_836_800_000
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
 

@@ -51,10 +51,12 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var suppression: SuppressionList
     var retention = Retention()
     var recomputation = Recomputation()
+    var rotation: Rotation
     /// The plans by which the event under way was prepared, or those in force.
     private(set) var plans: Plans
     let subjects: AuditSubject
-    let pepper: HMACSHA256
+    /// See `Peppers.root`.
+    let root: HMACSHA256
     let meters: Meters
     var random: Random
     var mender = FieldMender()
@@ -95,23 +97,25 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var hasMoved = false
 
     init(
-        _ plans: Plans, _ identity: DeviceIdentity, watch: PlanWatch, pepper: HMACSHA256, meters: Meters, random: Random,
-        _ transaction: borrowing WriteTransaction
+        _ plans: Plans, _ identity: DeviceIdentity, watch: PlanWatch, root: HMACSHA256, rotation: Rotation = Rotation(),
+        meters: Meters, random: Random, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) {
         let (accounts, window) = (try Ledger(transaction), try RecentMessages(transaction))
-        let chain = try AuditLog(transaction, pepper: pepper)
+        let chain = try AuditLog(transaction, root: root)
         let firstTimer = try Timers.first(transaction) ?? .max
         observed = try Observed(plans, watch, transaction)
         nextTimer = firstTimer
         ledger = accounts
         recent = window
         audit = chain
-        suppression = SuppressionList(transaction, pepper: pepper)
-        subjects = AuditSubject(pepper: pepper)
+        suppression = SuppressionList(transaction, root: root)
+        subjects = AuditSubject(root: root)
         self.plans = plans
         people = People(epoch: identity.epoch)
+        people.mark = rotation.mark
+        self.rotation = rotation
         self.watch = watch
-        self.pepper = pepper
+        self.root = root
         self.meters = meters
         self.random = random
         surroundings.device = [identity.device]
@@ -149,6 +153,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         open(event, submission)
         // The submission's memory is given back to its pool.
         defer { kept = nothing }
+        try renew(&transaction)
         return try take(event, event.fault.map { submission.faults[$0] }, envelope, &transaction)
     }
 
@@ -161,7 +166,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         if event.messageID.isEmpty {
             let bytes = random.bytes(16)
             Hex.append(bytes.span, to: &messageID)
-            messageKey = MessageKey(messageID.span, pepper)
+            messageKey = MessageKey(messageID.span, root)
         } else {
             messageID.append(contentsOf: submission.texts[event.messageID])
             messageKey = event.messageKey
@@ -271,6 +276,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         do {
             try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
             _ = try recent.remember(messageKey, in: &transaction)
+            try renew(&transaction)
             try People.noteVisits(
                 found, of: anchor, policy.identifiers, at: time, now: envelope.receivedAt, in: &transaction)
         } catch {
@@ -298,6 +304,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
                 logged.insert(LoggedIdentifier(kindTag: anchor.tag, digest: anchor.digest, plainDigest: nil, isHidden: true), at: 0)
             }
         }
+        logged += formerIdentifiers
         let (identifiers, id) = (logged, messageID)
         LogEntry.encode(header, identifiers: identifiers.span, messageID: id.span, body: body, into: &entry)
     }

@@ -336,7 +336,7 @@ extension Pipeline {
                     HashedIdentifier(
                         kindTag: identifier.kindTag,
                         kindIndex: policy.identifiers.kindIndex(tag: identifier.kindTag) ?? WaitingEvent.unknownKind,
-                        digest: identifier.digest, plainDigest: identifier.plainDigest))
+                        digest: identifier.digest, plainDigest: identifier.plainDigest, former: identifier.former))
             }
             deny(waiting: waiting.add(renumbered))
         }
@@ -345,7 +345,7 @@ extension Pipeline {
     private func outlook(
         for event: WaitingEvent, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Outlook {
-        let message = MessageKey(event.messageID.span, pepper).words
+        let message = MessageKey(event.messageID.span, root).words
         let evidence = LinkEvidence(
             time: event.timestamp, now: event.receivedAt, message: EventHash(high: message.high, low: message.low))
         return try People.foresee(event.known, policy.identifiers, evidence, in: transaction)
@@ -423,7 +423,7 @@ extension Pipeline {
         let envelope = Envelope(receivedAt: event.receivedAt)
         found = event.known
         messageID = event.messageID
-        messageKey = MessageKey(event.messageID.span, pepper)
+        messageKey = MessageKey(event.messageID.span, root)
         Pipeline.parse(event.body, into: &kept)
         do throws(Ending) {
             try setAside(event.fault, event.rule, envelope, &transaction)

@@ -78,7 +78,7 @@ extension Pipeline {
         surroundings.eventTimestamp = timestamp
         surroundings.bundleAge = max(0, receivedAt - inForce.loadedAt)
         surroundings.event = kept
-        surroundings.seed = anchor.seed
+        if inForce.attributes.draws { surroundings.seed = anchor.seed(root: root) }
         let hasContributed = try changeProfile(of: person, &transaction)
         surroundings.event = nil
         evaluator.end()

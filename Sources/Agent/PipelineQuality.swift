@@ -88,6 +88,12 @@ extension Pipeline {
             return EventRefusal("not_there", "there is no such event in quarantine, its time is up, or its record is damaged")
         }
         mendKept()
+        // Since it was set aside its identifiers may have got other keys.
+        if rotation.isLasting {
+            for index in found.indices {
+                found[index].digest = try IdentityGraph.current(IdentifierKey(found[index]), in: transaction).digest
+            }
+        }
         let envelope = Envelope(receivedAt: receivedAt)
         do throws(Ending) {
             let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? receivedAt
@@ -126,11 +132,14 @@ extension Pipeline {
         guard let event = wrapped.member(wrapped.root, "event") else { return nil }
         Pipeline.parse([UInt8](copying: wrapped.source(event)), into: &kept)
         messageID = [UInt8](copying: entry.messageID)
-        messageKey = MessageKey(entry.messageID, pepper)
+        messageKey = MessageKey(entry.messageID, root)
         found.removeAll(keepingCapacity: true)
         for index in 0..<entry.identifierCount {
             let identifier = entry.identifier(index)
-            guard let kind = policy.identifiers.kindIndex(tag: identifier.kindTag) else { continue }
+            // What nobody is known by any more since the pepper changed is nothing.
+            guard let kind = policy.identifiers.kindIndex(tag: identifier.kindTag), !identifier.isFormer,
+                identifier.digest != .zero
+            else { continue }
             found.append(
                 HashedIdentifier(
                     kindTag: identifier.kindTag, kindIndex: kind, digest: identifier.digest,

@@ -111,7 +111,8 @@ extension Pipeline {
 
     /// How long the idle writer waits, milliseconds: no longer than until the next timer is due.
     func idleMilliseconds(at now: Int64) -> Int64 {
-        let pause = retention.stage == .resting && !isRecomputing ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
+        let isResting = retention.stage == .resting && !isRecomputing && !rotation.isUnderWay
+        let pause = isResting ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
         if isTimerHeld || nextTimer == .max { return pause }
         return max(0, min(pause, nextTimer - now))
     }

@@ -10,6 +10,7 @@ import Monitoring
 import Platform
 import Serving
 import Store
+import Unification
 
 /// Why it could not start: one line for a person.
 public struct StartError: Error {
@@ -40,7 +41,8 @@ public final class Runtime {
     private let isHub: Bool
     private let clock = SystemClock()
     private let database: Database
-    private let pepper: HMACSHA256
+    private let pepper: Peppers
+    private let rotation: Rotation
     private let identity: DeviceIdentity
     private let bundles: BundleHolder
     private let intake = Intake()
@@ -73,12 +75,8 @@ public final class Runtime {
         } catch {
             throw StartError("\(configuration.data): \(error.message)")
         }
-        do throws(PepperError) {
-            pepper = try Pepper.load(configuration.pepper ?? configuration.data + "/pepper", &random)
-        } catch {
-            throw StartError(error.message)
-        }
         let now = clock.wallMilliseconds()
+        (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
         meters.startedAt.set(now)
         var bundle = Bundle.builtIn(loadedAt: now)
         if let path = configuration.bundle {
@@ -88,11 +86,35 @@ public final class Runtime {
         bundles = BundleHolder(bundle)
         records = DecisionBox(meters: meters)
         clerk = RecordClerk(
-            database: database, intake: intake, subjects: AuditSubject(pepper: pepper), plans: bundles.plans)
+            database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans)
         let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
         do throws(SystemError) { completions = try Completions(threads: max(1, threads)) } catch {
             throw StartError(error.message)
         }
+    }
+
+    /// The device's secrets, and the rotation that is under way with them.
+    private static func loadPepper(
+        _ configuration: Configuration, _ database: Database, _ now: Int64, _ random: inout SystemRandom
+    ) throws(StartError) -> (Peppers, Rotation) {
+        var peppers: Peppers
+        do throws(PepperError) { peppers = try Pepper.load(configuration.pepperPath, &random) } catch {
+            throw StartError(error.message)
+        }
+        var rotation: Rotation
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            rotation = try Rotation(peppers, now: now, in: &transaction)
+            try transaction.commit()
+        } catch {
+            throw StartError("\(configuration.data): \(error.message)")
+        }
+        rotation.milliseconds = configuration.rotationMilliseconds
+        if rotation.isLasting { Log.info("a rotation of the pepper is under way") }
+        if peppers.former == nil || rotation.isLasting { return (peppers, rotation) }
+        // It ended, and then the device before the file was replaced.
+        Pepper.dropFormer(configuration.pepperPath)
+        return (Peppers(present: peppers.present, former: nil, root: peppers.root), rotation)
     }
 
     static func loadBundle(_ path: String, _ now: Int64) throws(StartError) -> Bundle {
@@ -237,9 +259,8 @@ public final class Runtime {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundles.current.plans, identity, watch: watch, pepper: pepper, meters: meters,
-                random: SystemRandom(),
-                transaction)
+                bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
+                random: SystemRandom(), transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)
@@ -249,7 +270,8 @@ public final class Runtime {
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            historyBytes: configuration.historyBytes, pipeline: pipeline)
+            historyBytes: configuration.historyBytes, pipeline: pipeline,
+            formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
         return try Thread.spawn { writer.run() }
     }
 
@@ -292,7 +314,7 @@ public final class Runtime {
             let outbox: StoreOutbox<SystemClock>
             do throws(StoreError) {
                 outbox = try StoreOutbox(
-                    bundle: bundle, target: entry, identity: identity, pepper: pepper, database: database,
+                    bundle: bundle, target: entry, identity: identity, root: pepper.root, database: database,
                     signal: signal, cursors: cursors, intake: intake, meters: meters, clock: clock, stop: stop)
             } catch {
                 Log.error("a destination cannot be served") { $0.field("reason", error.message) }

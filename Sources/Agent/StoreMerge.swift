@@ -16,13 +16,17 @@ extension Upkeep {
     public static func merge(_ other: String, into configuration: Configuration) throws(UpkeepError) -> Int64 {
         let folder = configuration.data
         let bundle = try bundle(of: configuration)
-        let pepper: HMACSHA256
+        let pepper: Peppers
         do throws(PepperError) {
-            pepper = try Pepper.read(configuration.pepper ?? folder + "/pepper")
+            pepper = try Pepper.read(configuration.pepperPath)
+            let theirs = try Pepper.read(other + "/pepper")
             let words = Array("is it the same".utf8)
-            guard try Pepper.read(other + "/pepper").authenticate(words) == pepper.authenticate(words) else {
-                throw PepperError.different(path: other + "/pepper")
-            }
+            guard theirs.present.authenticate(words) == pepper.present.authenticate(words),
+                theirs.root.authenticate(words) == pepper.root.authenticate(words)
+            else { throw PepperError.different(path: other + "/pepper") }
+            // What is known under the former pepper here and under the present one there would be two people.
+            if pepper.former != nil { throw PepperError.rotating(path: configuration.pepperPath) }
+            if theirs.former != nil { throw PepperError.rotating(path: other + "/pepper") }
         } catch {
             throw UpkeepError(error)
         }
@@ -60,7 +64,7 @@ extension Upkeep {
 
     private static func merge(
         _ source: Database, _ otherEpoch: UInt64, into database: Database, _ identity: DeviceIdentity,
-        _ pepper: HMACSHA256, _ bundle: Bundle
+        _ peppers: Peppers, _ bundle: Bundle
     ) throws(StoreError) -> Int64 {
         var reader = try source.makeReader()
         try reader.begin()
@@ -68,13 +72,16 @@ extension Upkeep {
         var people = People(epoch: identity.epoch)
         let policy = bundle.policy
         let now = SystemClock().wallMilliseconds()
+        var beginning = try database.beginWrite()
+        people.mark = try Rotation(peppers, now: now, in: &beginning).mark
+        try beginning.commit()
         var place: [UInt8]? = []
         while let start = place {
             var transaction = try database.beginWrite()
             place = try people.learn(
                 from: reader, epoch: otherEpoch, at: start, atMost: Limits.mergedPerCommit,
-                suppression: SuppressionList(transaction, pepper: pepper), policy.identifiers, policy.attributes, now: now,
-                random: &random, in: &transaction)
+                suppression: SuppressionList(transaction, root: peppers.root), policy.identifiers, policy.attributes,
+                now: now, random: &random, in: &transaction)
             try transaction.commit()
         }
         return reader.count(reader.tables.identifiers)

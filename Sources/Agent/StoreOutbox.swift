@@ -47,7 +47,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var withheld: [[[UInt8]]] = []
 
     init(
-        bundle: Bundle, target: BundledDestination, identity: DeviceIdentity, pepper: HMACSHA256, database: Database,
+        bundle: Bundle, target: BundledDestination, identity: DeviceIdentity, root: HMACSHA256, database: Database,
         signal: LogSignal, cursors: CursorBox, intake: Intake, meters: Meters, clock: Time, stop: StopFlag
     ) throws(StoreError) {
         self.bundle = bundle
@@ -61,7 +61,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         self.stop = stop
         var label = Array("destination:".utf8)
         label.append(contentsOf: target.destination.name)
-        let key = pepper.authenticate(label)
+        let key = root.authenticate(label)
         pseudonymKey = key.withSpan { HMACSHA256(key: $0) }
         surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
         surroundings.device = [identity.device]
@@ -335,7 +335,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.key("context")
         message.beginObject()
         if let context, let name = contextName { writeMembers(of: context, named: name) }
-        writeIdentifiers(entry)
+        writeIdentifiers(entry, "identifiers", areFormer: false)
+        writeFormerIdentifiers(entry)
         writeOrigin(entry, number)
         message.endObject()
         message.endObject()
@@ -435,7 +436,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if isDenied { return }
         var key = event.firstChild(object)
         while let member = key, let value = event.next(member) {
-            if !event.equals(member, "identifiers") && !event.equals(member, "gatehouse") { writeMember(member, value) }
+            let isOurs = event.equals(member, "identifiers") || event.equals(member, "formerIdentifiers")
+                || event.equals(member, "gatehouse")
+            if !isOurs { writeMember(member, value) }
             key = event.next(value)
         }
     }
@@ -459,22 +462,33 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return true
     }
 
-    private func writeIdentifiers(_ entry: borrowing LogEntryView) {
-        message.key("identifiers")
+    private func writeIdentifiers(_ entry: borrowing LogEntryView, _ name: StaticString, areFormer: Bool) {
+        message.key(name)
         message.beginObject()
         for kind in target.identifiers {
             for index in 0..<entry.identifierCount {
                 let identifier = entry.identifier(index)
-                guard identifier.kindTag == kind.tag, !identifier.isHidden else { continue }
+                // The plain hash is the same under each pepper.
+                let isWanted = kind.isPlain ? !areFormer : identifier.isFormer == areFormer
+                guard identifier.kindTag == kind.tag, !identifier.isHidden, isWanted else { continue }
                 // Never the keyed hash in place of a plain one: the destination could not tell them apart.
                 let digest = kind.isPlain ? identifier.plainDigest : identifier.digest
-                guard let digest else { continue }
+                guard let digest, digest != .zero else { continue }
                 message.key(kind.name)
                 message.string(digest.hexadecimal)
                 break
             }
         }
         message.endObject()
+    }
+
+    /// While the pepper changes a destination is told what it knew the identifiers by.
+    private func writeFormerIdentifiers(_ entry: borrowing LogEntryView) {
+        for index in 0..<entry.identifierCount where entry.identifier(index).isFormer {
+            let tag = entry.identifier(index).kindTag
+            guard target.identifiers.contains(where: { $0.tag == tag && !$0.isPlain }) else { continue }
+            return writeIdentifiers(entry, "formerIdentifiers", areFormer: true)
+        }
     }
 
     private func writeOrigin(_ entry: borrowing LogEntryView, _ number: UInt64) {

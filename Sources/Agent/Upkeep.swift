@@ -6,6 +6,7 @@ import Formats
 import Governance
 import Platform
 import Store
+import Unification
 
 /// Why it could not be done: one line for a person.
 public struct UpkeepError: Error {
@@ -23,13 +24,13 @@ public enum Upkeep {
     public static func verifyAudit(
         folder: String, pepper path: String
     ) throws(UpkeepError) -> (isIntact: Bool, words: String) {
-        let pepper: HMACSHA256
+        let pepper: Peppers
         do throws(PepperError) { pepper = try Pepper.read(path) } catch { throw UpkeepError(error) }
         do throws(StoreError) {
             let database = try Database(reading: folder)
             var reader = try database.makeReader()
             try reader.begin()
-            switch try AuditLog.verify(reader, pepper: pepper) {
+            switch try AuditLog.verify(reader, root: pepper.root) {
             case .intact(let first, let last):
                 return (true, last < first ? "the audit log is intact: no lines yet" : "the audit log is intact: lines \(first) to \(last)")
             case .altered(let number):
@@ -41,6 +42,30 @@ public enum Upkeep {
             }
         } catch {
             throw UpkeepError(error, folder)
+        }
+    }
+
+    /// Makes a new pepper. An agent takes it up when it is started again.
+    public static func rotatePepper(_ configuration: Configuration) throws(UpkeepError) {
+        var random = SystemRandom()
+        do throws(PepperError) { try Pepper.rotate(configuration.pepperPath, &random) } catch { throw UpkeepError(error) }
+    }
+
+    /// Ends the rotation that is under way at once: who was not seen is forgotten, refusals and erasures as well. The
+    /// agent, which must not run, does it at its next start.
+    public static func forgetFormerPepper(_ configuration: Configuration) throws(UpkeepError) {
+        let peppers: Peppers
+        do throws(PepperError) { peppers = try Pepper.read(configuration.pepperPath) } catch { throw UpkeepError(error) }
+        if peppers.former == nil { throw UpkeepError("there is no rotation of the pepper under way") }
+        do throws(StoreError) {
+            let database = try Database(
+                folder: configuration.data, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
+            var transaction = try database.beginWrite()
+            var rotation = try Rotation(peppers, now: SystemClock().wallMilliseconds(), in: &transaction)
+            try rotation.force(&transaction)
+            try transaction.commit()
+        } catch {
+            throw UpkeepError(error, configuration.data)
         }
     }
 

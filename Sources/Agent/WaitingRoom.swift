@@ -30,7 +30,7 @@ struct WaitingEvent {
     /// The identifiers whose kinds the plans have.
     var known: [HashedIdentifier] { identifiers.filter { $0.kindIndex != WaitingEvent.unknownKind } }
 
-    var weight: Int { body.count + messageID.count + 96 * identifiers.count + 256 }
+    var weight: Int { body.count + messageID.count + 128 * identifiers.count + 256 }
 
     func sharesIdentifier(with others: [HashedIdentifier]) -> Bool {
         for mine in identifiers {

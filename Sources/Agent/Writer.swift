@@ -177,14 +177,17 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var committed: Ledger?
     /// What the transaction under way may take.
     private var room = DiskRoom.none
+    /// The file that has the former pepper, while a rotation lasts.
+    private var formerPepper: String?
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64, pipeline: consuming Pipeline<Random>
+        historyBytes: Int64, pipeline: consuming Pipeline<Random>, formerPepper: String? = nil
     ) {
+        self.formerPepper = formerPepper
         self.database = database
         self.intake = intake
         self.completions = completions
@@ -234,7 +237,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     /// Whether what has been kept for long enough is to be looked for.
-    private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
+    private var isSweepDue: Bool {
+        let monotonic = clock.monotonicNanoseconds()
+        return pipeline.isSweepDue(plans, monotonic)
+            || pipeline.rotation.isDue(now: clock.wallMilliseconds(), monotonic: monotonic)
+    }
 
     /// Whether events of the log are to be counted once more.
     private var isRecomputationDue: Bool { pipeline.isRecomputationDue(clock.monotonicNanoseconds()) }
@@ -275,6 +282,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var retention: Retention
         var recomputation: Recomputation
         var nextTimer: Int64
+        var rotation: Rotation
         var erasures: [Erasure]
     }
 
@@ -282,7 +290,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         Mark(
             ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
             suppression: pipeline.suppression, retention: pipeline.retention, recomputation: pipeline.recomputation,
-            nextTimer: pipeline.nextTimer, erasures: erasures)
+            nextTimer: pipeline.nextTimer, rotation: pipeline.rotation, erasures: erasures)
     }
 
     private func goBack(to mark: Mark) {
@@ -295,6 +303,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         pipeline.retention = mark.retention
         pipeline.recomputation = mark.recomputation
         pipeline.nextTimer = mark.nextTimer
+        pipeline.rotation = mark.rotation
         erasures = mark.erasures
     }
 
@@ -345,6 +354,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try recompute(&transaction)
+                try pipeline.endRotation(
+                    erasures, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
@@ -359,6 +370,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 newBundle = nil
                 decided.removeFirst(recordCount)
                 committed = pipeline.ledger
+                dropFormerPepper()
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
@@ -429,6 +441,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
         isFailing = false
     }
 
+    /// Deletes the former pepper once nothing in the store is hashed under it.
+    private func dropFormerPepper() {
+        guard pipeline.rotation.isOver, let path = formerPepper else { return }
+        formerPepper = nil
+        Pepper.dropFormer(path)
+    }
+
     // MARK: One submission
 
     private var envelope = Envelope(receivedAt: 0)
@@ -481,6 +500,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         noteRefusedAtDoor(submission)
         while !place.isAtEnd, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
             budget -= 1
+            try renewNamed(submission, &transaction)
             switch submission.work {
             case .consent: try changeConsent(submission, &transaction)
             case .read: try noteAccess(submission, .read, &transaction)
@@ -618,6 +638,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     // MARK: Personal records
 
+    /// Whoever calls has said who it is: an identifier that lies under the former pepper gets its present key.
+    private func renewNamed(
+        _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let named = submission.named, let former = submission.former else { return }
+        submission.named = try pipeline.renew(named, former: former, &transaction)
+    }
+
     /// Whose record a call is about now: since the serving thread looked, the person may have become part of another, or
     /// have been erased.
     private func person(
@@ -644,9 +672,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func unlink(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         guard let named = submission.named else { return }
+        var other = submission.identifiers.first.map { IdentifierKey($0) }
+        if let key = other { other = try IdentityGraph.current(key, in: transaction) }
         let cut = try pipeline.unlink(
-            IdentifierKey(named), from: submission.identifiers.first.map { IdentifierKey($0) }, actor: submission.actor,
-            now: envelope.receivedAt, &transaction)
+            IdentifierKey(named), from: other, actor: submission.actor, now: envelope.receivedAt, &transaction)
         if cut == 0 {
             submission.status = 404
             submission.answer = Array("{\"status\":404,\"title\":\"No event has linked these identifiers.\"}".utf8)
@@ -663,7 +692,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func erase(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         var subject = try person(of: submission, transaction)
-        if subject == nil, let named = submission.named, try pipeline.isMentioned(named, transaction) {
+        if subject == nil, let named = submission.named, try pipeline.isMentioned(named, former: submission.former, transaction)
+        {
             // Nobody yet: what is set aside or waits goes, and they do not come.
             subject = ProfileID(high: pipeline.random.next(), low: pipeline.random.next())
         }
@@ -673,7 +703,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         var erasure = try pipeline.erase(
-            subject, submission.named, actor: submission.actor, now: envelope.receivedAt, &transaction)
+            subject, submission.named, former: submission.former, actor: submission.actor, now: envelope.receivedAt,
+            &transaction)
         try pipeline.eraseMore(
             &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
         erasures.append(erasure)

@@ -13,9 +13,9 @@ public struct MessageKey {
     /// Of no message.
     public init() { bytes = InlineArray(repeating: 0) }
 
-    public init(_ messageID: Span<UInt8>, _ pepper: borrowing HMACSHA256) {
+    public init(_ messageID: Span<UInt8>, _ root: borrowing HMACSHA256) {
         // The inner half of HMAC is enough: the digest is cut, so that nothing can be appended.
-        var hash = pepper.begin()
+        var hash = root.begin()
         hash.update(messageID)
         let digest = hash.digest()
         bytes = InlineArray<16, UInt8> { digest[$0] }

@@ -72,19 +72,19 @@ public struct AuditLog {
 
     /// Reads where the chain stands.
     /// - Parameters:
-    ///   - pepper: the device's secret, from which the chain's own is derived.
+    ///   - root: the device's secret, from which the chain's own is derived.
     ///   - most: how many lines are kept.
     public init(
-        _ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256, keeping most: UInt64 = Limits.auditLines
+        _ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256, keeping most: UInt64 = Limits.auditLines
     ) throws(StoreError) {
-        self.init(pepper)
+        self.init(root)
         self.most = most
         guard let ends = try transaction.get(transaction.tables.meta, AuditLog.key.span) else { return }
         guard take(ends) else { throw .badRecord("audit") }
     }
 
-    private init(_ pepper: borrowing HMACSHA256) {
-        let derived = pepper.authenticate(Array("audit chain".utf8))
+    private init(_ root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("audit chain".utf8))
         secret = derived.withSpan { HMACSHA256(key: $0) }
     }
 
@@ -185,8 +185,8 @@ public struct AuditLog {
     }
 
     /// Holds every line against the chain.
-    public static func verify(_ reader: borrowing Reader, pepper: borrowing HMACSHA256) throws(StoreError) -> AuditVerdict {
-        var log = AuditLog(pepper)
+    public static func verify(_ reader: borrowing Reader, root: borrowing HMACSHA256) throws(StoreError) -> AuditVerdict {
+        var log = AuditLog(root)
         if let ends = try reader.get(reader.tables.meta, AuditLog.key.span) {
             guard log.take(ends) else { return .noEnds }
         } else if reader.count(reader.tables.accounts) > 0 {
@@ -231,8 +231,8 @@ public struct AuditLog {
 public struct AuditSubject {
     private let key: HMACSHA256
 
-    public init(pepper: borrowing HMACSHA256) {
-        let derived = pepper.authenticate(Array("audit subject".utf8))
+    public init(root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("audit subject".utf8))
         key = derived.withSpan { HMACSHA256(key: $0) }
     }
 

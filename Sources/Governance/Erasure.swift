@@ -75,7 +75,8 @@ public struct Erasure {
                 LoggedIdentifier(
                     kindTag: UInt32(littleEndianAt: offset, of: record),
                     digest: Digest256(record.extracting(offset + 8..<offset + 40)) ?? .zero,
-                    plainDigest: record[offset + 4] == 0 ? nil : Digest256(record.extracting(offset + 40..<offset + 72))))
+                    plainDigest: record[offset + 4] & 1 == 0 ? nil : Digest256(record.extracting(offset + 40..<offset + 72)),
+                    isFormer: record[offset + 4] & 4 != 0))
             offset += Erasure.identifierBytes
         }
     }
@@ -90,7 +91,7 @@ public struct Erasure {
         for number in numbers { LogEntry.append(number, to: &bytes) }
         for identifier in identifiers {
             LogEntry.append(identifier.kindTag, to: &bytes)
-            LogEntry.append(UInt32(identifier.plainDigest == nil ? 0 : 1), to: &bytes)
+            LogEntry.append(UInt32((identifier.plainDigest == nil ? 0 : 1) | (identifier.isFormer ? 4 : 0)), to: &bytes)
             identifier.digest.append(to: &bytes)
             (identifier.plainDigest ?? .zero).append(to: &bytes)
         }

@@ -45,12 +45,14 @@ extension PurposePlan {
 extension ConsentRecord {
     /// Whether a person has refused something: whoever forgets by which identifiers they are known forgets that as well.
     /// In doubt (a record that fails its checksum), yes.
-    public static func holdsRefusal(_ record: Span<UInt8>) -> Bool {
+    /// - Parameter chosen: only what the person chose to refuse counts, and not what an SDK reports with every event.
+    public static func holdsRefusal(_ record: Span<UInt8>, chosen: Bool = false) -> Bool {
         if record.isEmpty { return false }
         guard isIntact(record) else { return true }
         var offset = 4
         while offset < record.count {
-            if record[offset + 4] != State.granted.rawValue { return true }
+            let isReported = record[offset + 5] == ConsentSource.event.rawValue
+            if record[offset + 4] != State.granted.rawValue, !(chosen && isReported) { return true }
             offset += entryBytes
         }
         return false

@@ -5,14 +5,16 @@ import Cryptography
 import Formats
 import Store
 
-/// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian).
+/// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian), and
+/// after the first rotation of the pepper the number of the one that the identifier was hashed under.
 public struct SuppressionList {
     private let key: HMACSHA256
     /// How many there are: most devices have none, and then nothing is looked up.
     private var count: Int64
 
-    public init(_ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256) {
-        let derived = pepper.authenticate(Array("suppression".utf8))
+    /// - Parameter root: the device's secret, from which the list's own is derived.
+    public init(_ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("suppression".utf8))
         key = derived.withSpan { HMACSHA256(key: $0) }
         count = transaction.count(transaction.tables.suppressed)
     }
@@ -36,22 +38,66 @@ public struct SuppressionList {
         let name = name(kindTag, digest)
         guard let value = try transaction.get(transaction.tables.suppressed, name.span) else { return nil }
         // A value that cannot be read suppresses all the same: in doubt, closed.
-        return Int64(bitPattern: NumberKey.decode(value) ?? UInt64(Int64.max))
+        return Int64(bitPattern: NumberKey.decode(value.extracting(0..<min(8, value.count))) ?? UInt64(Int64.max))
     }
 
+    /// - Parameter mark: the number of the pepper that the identifier was hashed under.
     public mutating func add(
-        _ kindTag: UInt32, _ digest: Digest256, at time: Int64, in transaction: inout WriteTransaction
+        _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, in transaction: inout WriteTransaction
     ) throws(StoreError) {
         let name = name(kindTag, digest)
-        try transaction.put(transaction.tables.suppressed, name.span, NumberKey(UInt64(bitPattern: time)).bytes.span)
+        var value: [UInt8] = []
+        value.append(contentsOf: NumberKey(UInt64(bitPattern: time)).bytes.span)
+        if mark != 0 { value.append(mark) }
+        try transaction.put(transaction.tables.suppressed, name.span, value.span)
         count = transaction.count(transaction.tables.suppressed)
     }
 
     public mutating func remove(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let name = name(kindTag, digest)
+        try remove(named: name(kindTag, digest), in: &transaction)
+    }
+
+    /// Takes one away by its name in the table.
+    public mutating func remove(
+        named name: InlineArray<16, UInt8>, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
         try transaction.delete(transaction.tables.suppressed, name.span)
         count = transaction.count(transaction.tables.suppressed)
+    }
+
+    // MARK: Rotation of the pepper
+
+    /// Keeps one under the present hash that is there under the former.
+    public mutating func renew(
+        _ kindTag: UInt32, _ former: Digest256, as digest: Digest256, _ mark: UInt8, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let time = try time(kindTag, former, in: transaction) else { return }
+        try remove(kindTag, former, in: &transaction)
+        try add(kindTag, digest, at: time, mark: mark, in: &transaction)
+    }
+
+    /// Names of those that are there under another pepper than the present one.
+    /// - Parameters:
+    ///   - start: the name to begin with; empty for the first. `looks`: how many to look at.
+    /// - Returns: with them the name to go on from; empty: that was all.
+    public static func unseen(
+        from start: [UInt8], _ mark: UInt8, looks: Int, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> (names: [InlineArray<16, UInt8>], next: [UInt8]) {
+        var names: [InlineArray<16, UInt8>] = []
+        var next: [UInt8] = []
+        var left = looks
+        try transaction.scan(transaction.tables.suppressed, from: start.span) { key, value in
+            if left == 0 {
+                next = [UInt8](copying: key)
+                return false
+            }
+            left -= 1
+            let isSeen = value.count > 8 ? value[8] == mark : mark == 0
+            if !isSeen, key.count == 16 { names.append(InlineArray<16, UInt8> { key[$0] }) }
+            return true
+        }
+        return (names, next)
     }
 }

@@ -42,7 +42,7 @@ public struct PreparedEvent {
 /// Prepares the events of submissions, in memory that is reused. One a thread.
 public struct EventPreparer: ~Copyable {
     private let plans: PlanHolder
-    private let pepper: HMACSHA256
+    private let pepper: Peppers
     private var cache = PlanCache()
     private var finder = IdentifierFinder()
     private var joiner = OuterMembersJoiner()
@@ -52,7 +52,7 @@ public struct EventPreparer: ~Copyable {
     /// The body that is being worked on; between two, memory for what is kept of the next.
     private var raw = JSONDocument()
 
-    public init(_ plans: PlanHolder, pepper: HMACSHA256) {
+    public init(_ plans: PlanHolder, pepper: Peppers) {
         self.plans = plans
         self.pepper = pepper
     }
@@ -216,9 +216,9 @@ public struct EventPreparer: ~Copyable {
         if EventSanitizer.mayBeKept(id, finder) {
             text.append(contentsOf: id)
         } else {
-            pepper.authenticate(id).appendHexadecimal(to: &text)
+            pepper.root.authenticate(id).appendHexadecimal(to: &text)
         }
-        prepared.messageKey = MessageKey(text.span, pepper)
+        prepared.messageKey = MessageKey(text.span, pepper.root)
         let start = submission.texts.count
         submission.texts.append(contentsOf: text)
         prepared.messageID = start..<submission.texts.count

@@ -2,6 +2,7 @@
 // bytes, until the writer takes all of them for its next commit. Large ones wait before that for their preparation.
 
 import Collection
+import Cryptography
 import Formats
 import Platform
 import Store
@@ -50,6 +51,8 @@ public final class Submission {
     public var profile: ProfileID?
     /// The identifier by which a privacy call names the person, if it does.
     public var named: LoggedIdentifier?
+    /// What that was hashed to under the former pepper, while a rotation lasts.
+    public var former: Digest256?
     /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named.
     public var identifiers: [LoggedIdentifier] = []
     /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
@@ -114,6 +117,7 @@ public final class Submission {
         isBatch = false
         profile = nil
         named = nil
+        former = nil
         identifiers = []
         number = 0
         hasGlobalPrivacyControl = false

@@ -19,8 +19,8 @@ public final class RoutingTable: @unchecked Sendable {
     public let access: AccessList
     public let meters: Meters
     public let plans: PlanHolder
-    /// The device's secret for keyed hashes.
-    public let pepper: HMACSHA256
+    /// The device's secrets for keyed hashes.
+    public let pepper: Peppers
     /// The device's name, for `device.id` in rules.
     public let device: [UInt8]
     /// Writes `/metrics`; the parts that only the agent knows are added by it.
@@ -36,7 +36,7 @@ public final class RoutingTable: @unchecked Sendable {
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
-        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
+        pepper: Peppers, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
         records: DecisionBox, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database

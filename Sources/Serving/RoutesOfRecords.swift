@@ -132,7 +132,7 @@ extension Routes {
                 return changeConsent(found, request, &response)
             }
             if call == .unlink, let identifier = found.identifier, found.profile != nil {
-                return try unlink(identifier, policy, request, &response)
+                return try unlink(identifier, found.former?.digest, policy, request, &response)
             }
             if call == .unlink, found.identifier == nil {
                 response.sendProblem(400, "Say which identifier was wrong: KIND:VALUE, such as email:ada@example.org.")
@@ -149,11 +149,16 @@ extension Routes {
             submission.profile = found.profile
             submission.named = found.identifier
             switch call {
-            case .erase: submission.work = .erase
+            case .erase:
+                submission.work = .erase
+                submission.former = found.former?.digest
             case .export:
                 submission.work = .export
                 submission.identifiers = try ownIdentifiers(of: profile, policy)
-                if found.profile == nil, let identifier = found.identifier { submission.identifiers = [identifier] }
+                if found.profile == nil, let identifier = found.identifier {
+                    submission.identifiers = [identifier]
+                    if let former = found.former { submission.identifiers.append(former) }
+                }
                 if let range = queryValue("after", in: request.query) {
                     submission.number = parseUInt64(request.query.bytes(range)) ?? 0
                 }
@@ -198,6 +203,10 @@ extension Routes {
         var profile: ProfileID?
         /// Of a reference by identifier.
         var identifier: LoggedIdentifier?
+        /// What that was hashed to under the former pepper, while a rotation lasts.
+        var former: LoggedIdentifier?
+        /// Under which of the two the store has it.
+        var known: LoggedIdentifier?
         var isMalformed = false
     }
 
@@ -226,10 +235,13 @@ extension Routes {
                 RawIdentifier(reference.span.extracting(colon + 1..<reference.count)), kindIndex: kind, pepper: table.pepper,
                 using: &normalized)
         else { return Found() }
+        var known = identifier
+        try IdentityGraph.recall(&known, in: reader)
         return Found(
-            profile: try IdentityGraph.profile(of: identifier, in: reader),
-            identifier: LoggedIdentifier(
-                kindTag: identifier.kindTag, digest: identifier.digest, plainDigest: identifier.plainDigest))
+            profile: try IdentityGraph.profile(of: known, in: reader), identifier: identifier.logged,
+            former: identifier.former.map {
+                LoggedIdentifier(kindTag: identifier.kindTag, digest: $0, plainDigest: nil, isFormer: true)
+            }, known: known.logged)
     }
 
     /// The person's identifiers that are theirs alone.
@@ -239,6 +251,9 @@ extension Routes {
             guard let digest = Digest256(digest) else { return }
             if let kind = policy.identifiers.kindIndex(tag: tag), policy.identifiers.kinds[kind].isShared { return }
             list.append(LoggedIdentifier(kindTag: tag, digest: digest, plainDigest: nil))
+        }
+        for identifier in list {
+            if let former = try IdentityGraph.former(of: identifier, in: reader) { list.append(former) }
         }
         return list
     }
@@ -515,17 +530,19 @@ extension Routes {
         submission.work = .consent
         submission.profile = found.profile
         submission.named = found.identifier
+        submission.former = found.former?.digest
         return submit(submission, request, &response)
     }
 
     /// `?from=KIND:VALUE` names the other end of the only link to cut.
     private mutating func unlink(
-        _ identifier: LoggedIdentifier, _ policy: Policy, _ request: borrowing Request, _ response: inout Response
+        _ identifier: LoggedIdentifier, _ former: Digest256?, _ policy: Policy, _ request: borrowing Request,
+        _ response: inout Response
     ) throws(StoreError) -> Disposition {
         var ends: [LoggedIdentifier] = []
         if let range = queryValue("from", in: request.query) {
             scratch.removeAll(keepingCapacity: true)
-            guard percentDecode(request.query.bytes(range), into: &scratch), let other = try findProfile(policy).identifier else {
+            guard percentDecode(request.query.bytes(range), into: &scratch), let other = try findProfile(policy).known else {
                 response.sendProblem(400, "from must be an identifier: KIND:VALUE, such as user_id:7.")
                 return .answered
             }
@@ -535,6 +552,7 @@ extension Routes {
         submission.identifiers = ends
         submission.work = .unlink
         submission.named = identifier
+        submission.former = former
         submission.weight = 64
         return submit(submission, request, &response)
     }

@@ -12,6 +12,7 @@ public enum Limits {
     public static let maximumMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 1 << 40 : 1 << 30
     /// Entries that one transaction of a compaction copies: bounds the memory of pages not yet written.
     public static let copiedPerCommit = 2000
-    /// Identifiers that one log entry carries: the sixteen that an event may have, and the one that it is counted for.
-    public static let logEntryIdentifiers = 17
+    /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too
+    /// while a rotation lasts, and the one that it is counted for.
+    public static let logEntryIdentifiers = 33
 }

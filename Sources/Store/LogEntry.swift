@@ -28,8 +28,13 @@ public struct LoggedIdentifier {
     public var plainDigest: Digest256?
     /// The event did not have it: it only says whose it is, and does not leave.
     public var isHidden: Bool
+    /// What one of the others was hashed to under the former pepper, while a rotation lasts.
+    public var isFormer: Bool
 
-    public init(kindTag: UInt32, digest: Digest256, plainDigest: Digest256?, isHidden: Bool = false) {
+    public init(
+        kindTag: UInt32, digest: Digest256, plainDigest: Digest256?, isHidden: Bool = false, isFormer: Bool = false
+    ) {
+        self.isFormer = isFormer
         self.kindTag = kindTag
         self.digest = digest
         self.plainDigest = plainDigest
@@ -78,6 +83,7 @@ enum EntryLayout {
     static let identifierBytes = 72
     static let hasPlainDigest: UInt32 = 1
     static let isHidden: UInt32 = 2
+    static let isFormer: UInt32 = 4
     static let isErasureNotice: UInt16 = 1
     static let isGenerated: UInt16 = 2
     static let isDirected: UInt16 = 4
@@ -116,7 +122,8 @@ public enum LogEntry {
             append(identifier.kindTag, to: &bytes)
             append(
                 (identifier.plainDigest == nil ? 0 : EntryLayout.hasPlainDigest)
-                    | (identifier.isHidden ? EntryLayout.isHidden : 0), to: &bytes)
+                    | (identifier.isHidden ? EntryLayout.isHidden : 0)
+                    | (identifier.isFormer ? EntryLayout.isFormer : 0), to: &bytes)
             identifier.digest.append(to: &bytes)
             (identifier.plainDigest ?? .zero).append(to: &bytes)
         }
@@ -198,7 +205,7 @@ public struct LogEntryView: ~Escapable {
             digest: Digest256(bytes.extracting(start + 8..<start + 40)) ?? .zero,
             plainDigest: flags & EntryLayout.hasPlainDigest != 0
                 ? Digest256(bytes.extracting(start + 40..<start + 72)) : nil,
-            isHidden: flags & EntryLayout.isHidden != 0)
+            isHidden: flags & EntryLayout.isHidden != 0, isFormer: flags & EntryLayout.isFormer != 0)
     }
 
     /// Whether the entry is about a person: the identifier that it was counted for is theirs now, whoever they were then. In
@@ -240,7 +247,12 @@ public struct LogEntryView: ~Escapable {
             kept.append(identifier(index))
             if !withPlain { kept[kept.count - 1].plainDigest = nil }
         }
-        LogEntry.encode(header, identifiers: kept.span, messageID: messageID, body: body, into: &bytes)
+        encode(with: kept, into: &bytes)
+    }
+
+    /// Writes the entry with others in place of its identifiers.
+    public func encode(with identifiers: [LoggedIdentifier], into bytes: inout [UInt8]) {
+        LogEntry.encode(header, identifiers: identifiers.span, messageID: messageID, body: body, into: &bytes)
     }
 
     private static func has(_ identifiers: [LoggedIdentifier], _ other: LoggedIdentifier) -> Bool {

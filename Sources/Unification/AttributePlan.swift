@@ -186,6 +186,7 @@ public final class AttributePlan: @unchecked Sendable {
     private(set) var known = 0
     /// The attribute that keeps what a person is drawn by, if the bundle draws.
     private(set) var seed: Int?
+    public var draws: Bool { seed != nil }
 
     /// A plan without attributes.
     public init() {}

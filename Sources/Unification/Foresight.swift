@@ -87,8 +87,7 @@ extension People {
         var outlook = Outlook(person: try IdentityGraph.profile(of: key, in: transaction), anchor: key)
         outlook.identifiers = [key]
         if anchor(found, plan) == nil || seeds.count == 1 { return outlook }
-        let origin = LinkOrigin(time: evidence.time, message: evidence.message)
-        var region = try People.region(around: seeds, plan, showing: origin, transaction)
+        var region = try People.region(around: seeds, plan, showing: evidence, transaction)
         if region.isCut { return outlook }
         region.partition()
         outlook.identifiers = []

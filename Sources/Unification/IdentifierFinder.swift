@@ -3,6 +3,7 @@
 
 import Cryptography
 import Formats
+import Store
 
 /// Why the identifiers of an event could not be taken.
 public enum IdentifierError: Error, Equatable {
@@ -16,7 +17,7 @@ public enum IdentifierError: Error, Equatable {
 /// Holds raw values between `find` and the next `find` or `wipe`; nothing outside this room can read them.
 public struct IdentifierFinder: ~Copyable {
     /// The event's identifiers, each once, in the order of the plan.
-    public private(set) var found: [HashedIdentifier] = []
+    public internal(set) var found: [HashedIdentifier] = []
     /// Values at declared places that are nobody's (`null`, `0000`, a blocked one): for a counter.
     public private(set) var blockedCount = 0
     /// Values at declared places that are none of their kind (a telephone number with letters): for a counter.
@@ -65,7 +66,7 @@ public struct IdentifierFinder: ~Copyable {
     /// stripped and otherwise ignored.
     public mutating func find(
         _ plan: borrowing IdentifierPlan, _ document: borrowing JSONDocument, _ event: JSONNode,
-        for use: Use = .redaction, of subject: Subject = .person, pepper: borrowing HMACSHA256
+        for use: Use = .redaction, of subject: Subject = .person, pepper: Peppers
     ) throws(IdentifierError) {
         wipe()
         isSeeking = use == .redaction
@@ -94,6 +95,11 @@ public struct IdentifierFinder: ~Copyable {
         }
     }
 
+    /// Makes the identifiers of a question those that the store knows; see `IdentityGraph.recall`.
+    public mutating func recall(in reader: borrowing Reader) throws(StoreError) {
+        for index in found.indices { try IdentityGraph.recall(&found[index], in: reader) }
+    }
+
     /// Leaves values out when the event is written, as if identifiers stood there.
     public mutating func leaveOut(_ nodes: [JSONNode]) { identityNodes.append(contentsOf: nodes) }
 
@@ -120,7 +126,7 @@ public struct IdentifierFinder: ~Copyable {
 
     private mutating func take(
         _ plan: borrowing IdentifierPlan, _ index: Int, _ document: borrowing JSONDocument, _ node: JSONNode,
-        _ pepper: borrowing HMACSHA256
+        _ pepper: Peppers
     ) throws(IdentifierError) {
         switch document.kind(node) {
         case .string, .integer, .number: break
@@ -149,13 +155,14 @@ public struct IdentifierFinder: ~Copyable {
             try seekNormalized()
             if kind.normalizer.form == .e164 || kind.normalizer.form == .digits { try seekDigits(bytes) }
         }
-        let digest = normalized.hash(kindName: kind.name.span, pepper: pepper)
+        let digest = normalized.hash(kindName: kind.name.span, pepper: pepper.present)
         for earlier in found where earlier.kindTag == kind.tag && earlier.digest == digest { return }
         if found.count == Limits.identifiersPerEvent { throw .tooMany }
         found.append(
             HashedIdentifier(
                 kindTag: kind.tag, kindIndex: index, digest: digest,
-                plainDigest: kind.form == .sha256 ? normalized.plainHash() : nil))
+                plainDigest: kind.form == .sha256 ? normalized.plainHash() : nil,
+                former: normalized.former(kindName: kind.name.span, pepper)))
     }
 
     // MARK: What is sought

@@ -34,7 +34,7 @@ public struct IdentifierKey: Equatable, Sendable {
         return InlineArray<36, UInt8> { index in index < 4 ? bigEndianByte(tag, index) : digest[index - 4] }
     }
 
-    func append(to bytes: inout [UInt8]) {
+    public func append(to bytes: inout [UInt8]) {
         for index in 0..<4 { bytes.append(bigEndianByte(tag, index)) }
         digest.append(to: &bytes)
     }
@@ -48,10 +48,17 @@ public struct IdentifierKey: Equatable, Sendable {
         return false
     }
 
-    /// What a person is drawn by who is known by this identifier only.
-    public var seed: UInt64 {
+    /// What a person is drawn by who is known by this identifier only. A profile keeps it, and it does not lead back to the
+    /// digest, which the next pepper makes unknown.
+    /// - Parameter root: see `Peppers.root`.
+    public func seed(root: HMACSHA256) -> UInt64 {
+        let bytes = self.bytes
+        // The inner half of HMAC is enough: the digest is cut, so that nothing can be appended.
+        var hash = root.begin()
+        hash.update(bytes.span)
+        let hashed = hash.digest()
         var number: UInt64 = 0
-        for index in 0..<8 { number = number << 8 | UInt64(digest[index]) }
+        for index in 0..<8 { number = number << 8 | UInt64(hashed[index]) }
         return number
     }
 

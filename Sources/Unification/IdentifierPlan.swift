@@ -144,15 +144,16 @@ public struct IdentifierPlan {
     /// Hashes one value of a kind as an event's would be, for `GET /v1/profiles/{kind}:{value}`. nil: it is no
     /// identifier of that kind, or nobody's. `room` is overwritten and wiped.
     public func hash(
-        _ raw: borrowing RawIdentifier, kindIndex: Int, pepper: borrowing HMACSHA256,
+        _ raw: borrowing RawIdentifier, kindIndex: Int, pepper: Peppers,
         using room: inout NormalizedIdentifier
     ) -> HashedIdentifier? {
         let kind = kinds[kindIndex]
         defer { room.wipe() }
         if !room.take(raw, kind.normalizer) || kind.isBlocked(room.contents) { return nil }
         return HashedIdentifier(
-            kindTag: kind.tag, kindIndex: kindIndex, digest: room.hash(kindName: kind.name.span, pepper: pepper),
-            plainDigest: kind.form == .sha256 ? room.plainHash() : nil)
+            kindTag: kind.tag, kindIndex: kindIndex, digest: room.hash(kindName: kind.name.span, pepper: pepper.present),
+            plainDigest: kind.form == .sha256 ? room.plainHash() : nil,
+            former: room.former(kindName: kind.name.span, pepper))
     }
 
     // MARK: Reading a kind

@@ -34,8 +34,9 @@ public enum IdentityGraph {
 
     static func profile(of key: IdentifierKey, in reader: borrowing Reader) throws(StoreError) -> ProfileID? {
         let bytes = key.bytes
-        guard let value = try reader.get(reader.tables.identifiers, bytes.span) else { return nil }
-        return ProfileID(value)
+        guard let row = try reader.get(reader.tables.identifiers, bytes.span) else { return nil }
+        if let next = IdentifierRow.successor(row) { return try profile(of: next, in: reader) }
+        return IdentifierRow.owner(row)
     }
 
     /// The profile of one identifier of an event in the log, as a reader's snapshot has it.
@@ -56,8 +57,9 @@ public enum IdentityGraph {
         of key: IdentifierKey, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> ProfileID? {
         let bytes = key.bytes
-        guard let value = try transaction.get(transaction.tables.identifiers, bytes.span) else { return nil }
-        return ProfileID(value)
+        guard let row = try transaction.get(transaction.tables.identifiers, bytes.span) else { return nil }
+        if let next = IdentifierRow.successor(row) { return try profile(of: next, in: transaction) }
+        return IdentifierRow.owner(row)
     }
 
     /// The person whom a question is about: of their own identifiers those of `unique` kinds say it most surely; a `shared`
@@ -204,6 +206,9 @@ public enum IdentityGraph {
         for identifier in identifiers {
             let key = IdentifierKey(identifier)
             let bytes = key.bytes
+            if let former = try former(of: identifier, in: transaction) {
+                try transaction.delete(tables.identifiers, IdentifierKey(former).bytes.span)
+            }
             try transaction.delete(tables.links, LinkKey(profile, key).bytes.span)
             try transaction.delete(tables.identifiers, bytes.span)
             try transaction.delete(tables.consentParts, bytes.span)
@@ -222,13 +227,19 @@ public enum IdentityGraph {
     }
 
     /// Makes an identifier a person's; it is nobody's yet, or `old`'s.
-    /// - Parameter time: when that was first so, milliseconds since the epoch.
+    /// - Parameters:
+    ///   - mark: the number of the present pepper.
+    ///   - time: when that was first so, milliseconds since the epoch.
     static func assign(
-        _ key: IdentifierKey, to profile: ProfileID, from old: ProfileID?, at time: Int64,
+        _ key: IdentifierKey, to profile: ProfileID, from old: ProfileID?, mark: UInt8, at time: Int64,
         in transaction: inout WriteTransaction
     ) throws(StoreError) {
         let tables = transaction.tables
-        let (id, bytes) = (profile.bytes, key.bytes)
+        let bytes = key.bytes
+        var row = IdentifierRow.bytes(profile, mark: mark)
+        if let known = try transaction.get(tables.identifiers, bytes.span) {
+            row = IdentifierRow.bytes(profile, mark: IdentifierRow.mark(known), former: IdentifierRow.former(known))
+        }
         var since = NumberKey(UInt64(bitPattern: time))
         if let old {
             let before = LinkKey(old, key)
@@ -237,7 +248,7 @@ public enum IdentityGraph {
             }
             try transaction.delete(tables.links, before.bytes.span)
         }
-        try transaction.put(tables.identifiers, bytes.span, id.span)
+        try transaction.put(tables.identifiers, bytes.span, row.span)
         try transaction.put(tables.links, LinkKey(profile, key).bytes.span, since.bytes.span)
     }
 }

@@ -21,6 +21,14 @@ public struct LinkOrigin: Equatable, Sendable {
         self.message = message
     }
 
+    /// Of one of the links that an event shows. Which of them goes first is settled here and stays so when the pepper
+    /// changes: by their kinds, then by the identifiers as they are hashed now. Eight bits of these have to do: an origin must
+    /// not help to find out, once that pepper is forgotten, what was hashed.
+    init(_ evidence: LinkEvidence, _ first: IdentifierKey, _ second: IdentifierKey) {
+        self.init(time: evidence.time, message: evidence.message)
+        message.low = UInt64(first.tag &+ second.tag) << 8 | UInt64(first.digest[0] ^ second.digest[0])
+    }
+
     init?(_ value: Span<UInt8>) {
         guard value.count == LinkOrigin.byteCount, let time = NumberKey.decode(value.extracting(0..<8)),
             let high = NumberKey.decode(value.extracting(8..<16)), let low = NumberKey.decode(value.extracting(16..<24))
@@ -113,8 +121,14 @@ enum IdentityLinks {
     /// Takes away all links of an identifier, at their other ends as well.
     static func removeAll(of identifier: IdentifierKey, in transaction: inout WriteTransaction) throws(StoreError) {
         for link in try links(of: identifier, atMost: Int.max, in: transaction) {
-            try transaction.delete(transaction.tables.edges, EdgeKey(identifier, link.other).bytes.span)
-            try transaction.delete(transaction.tables.edges, EdgeKey(link.other, identifier).bytes.span)
+            try remove(identifier, link.other, in: &transaction)
         }
+    }
+
+    static func remove(
+        _ first: IdentifierKey, _ second: IdentifierKey, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        try transaction.delete(transaction.tables.edges, EdgeKey(first, second).bytes.span)
+        try transaction.delete(transaction.tables.edges, EdgeKey(second, first).bytes.span)
     }
 }

@@ -62,6 +62,9 @@ public enum Limits {
     public static let linksPerIdentifier = 64
     /// How many more are still followed to what it held together until it had too many.
     static let linksFollowedBeyond = 8
+    /// Links with which an identifier is given another key when the pepper changes: each changes a page or two, and all
+    /// together as many as the events of one transaction. Who has more is nobody's, and begins anew when the rotation ends.
+    static let linksMovedAtOnce = 512
     /// Identifiers of one person: phones, browsers and addresses of ten years. With more, something joins what it should not.
     public static let identifiersPerPerson = 64
     /// Links that the answer to a question about a person has at most.

@@ -42,6 +42,8 @@ public struct LinkEvidence {
 public struct People: ~Copyable {
     /// Of the store, by which parts of profiles are told from those of other devices.
     public let epoch: UInt64
+    /// The number of the pepper that identifiers are hashed under.
+    public var mark: UInt8 = 0
     var merger = ProfileMerger()
     /// Records that failed their checksum while people were put together: for a counter, which takes them away.
     public var damaged: UInt64 = 0
@@ -67,8 +69,8 @@ public struct People: ~Copyable {
         let key = IdentifierKey(found[place])
         let seeds = People.seeds(key, found, plan)
         var news: [IdentifierKey] = []
-        let origin = LinkOrigin(time: evidence.time, message: evidence.message)
         for other in seeds where other != key {
+            let origin = LinkOrigin(evidence, key, other)
             if try IdentityLinks.add(key, other, origin, in: &transaction) { news.append(other) }
         }
         let known = try IdentityGraph.profile(of: key, in: transaction)
@@ -92,7 +94,7 @@ public struct People: ~Copyable {
         _ key: IdentifierKey, _ now: Int64, _ random: inout Random, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Resolution {
         let profile = ProfileID(high: random.next(), low: random.next())
-        try IdentityGraph.assign(key, to: profile, from: nil, at: now, in: &transaction)
+        try IdentityGraph.assign(key, to: profile, from: nil, mark: mark, at: now, in: &transaction)
         var resolution = Resolution(profile: profile, anchor: key)
         resolution.isNew = true
         return resolution
@@ -147,7 +149,7 @@ public struct People: ~Copyable {
         for person in changed { try takeApart(person, &transaction) }
         for index in region.nodes.indices where before[index] != after[index] {
             try IdentityGraph.assign(
-                region.nodes[index].key, to: after[index], from: before[index], at: now, in: &transaction)
+                region.nodes[index].key, to: after[index], from: before[index], mark: mark, at: now, in: &transaction)
         }
         for person in changed {
             let isSomebody = try putTogether(person, attributes, now: now, &transaction)
@@ -158,9 +160,9 @@ public struct People: ~Copyable {
     }
 
     /// The identifiers that links hold together with these.
-    /// - Parameter new: the link that an event would show between the first of the seeds and each other; nil for none.
+    /// - Parameter new: an event that would show links between the first of the seeds and each other; nil for none.
     static func region(
-        around seeds: [IdentifierKey], _ plan: IdentifierPlan, showing new: LinkOrigin?,
+        around seeds: [IdentifierKey], _ plan: IdentifierPlan, showing new: LinkEvidence?,
         _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> IdentityRegion {
         var region = IdentityRegion()
@@ -172,7 +174,7 @@ public struct People: ~Copyable {
                 of: key, atMost: Limits.linksPerIdentifier + Limits.linksFollowedBeyond, in: transaction)
             if let new, next < seeds.count {
                 for other in next == 0 ? Array(seeds[1...]) : [seeds[0]] where !links.contains(where: { $0.other == other }) {
-                    links.append((other, new))
+                    links.append((other, LinkOrigin(new, key, other)))
                 }
             }
             var count = 0

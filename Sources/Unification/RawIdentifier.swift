@@ -4,6 +4,7 @@
 
 import Cryptography
 import Formats
+import Store
 
 /// The bytes of a raw identifier, borrowed from the event for as long as it is looked at.
 ///
@@ -41,6 +42,12 @@ public struct NormalizedIdentifier: ~Copyable {
         return pepper.finish(running)
     }
 
+    /// The same under the former pepper, while a rotation lasts.
+    func former(kindName: Span<UInt8>, _ pepper: Peppers) -> Digest256? {
+        guard let former = pepper.former else { return nil }
+        return hash(kindName: kindName, pepper: former)
+    }
+
     /// The plain SHA-256 that advertising systems match on. Kept only while a destination waits for it.
     public func plainHash() -> Digest256 { SHA256.hash(bytes.span) }
 
@@ -70,20 +77,29 @@ public struct HashedIdentifier: Equatable {
     public let kindTag: UInt32
     /// The kind's place in the plan that found it.
     public let kindIndex: Int
-    /// HMAC-SHA-256 under the pepper, see `NormalizedIdentifier.hash`.
-    public let digest: Digest256
+    /// HMAC-SHA-256 under the pepper, see `NormalizedIdentifier.hash`; of one that the store knows under the former pepper
+    /// alone, that.
+    public var digest: Digest256
+    /// The same under the former pepper, while a rotation lasts.
+    public var former: Digest256?
     /// Plain SHA-256 of the normalised bytes, for kinds with `send: sha256`; otherwise nil.
     public let plainDigest: Digest256?
 
     /// Bytes of a key in the store.
     public static let keyByteCount = 4 + Digest256.byteCount
 
-    public init(kindTag: UInt32, kindIndex: Int, digest: Digest256, plainDigest: Digest256? = nil) {
+    public init(
+        kindTag: UInt32, kindIndex: Int, digest: Digest256, plainDigest: Digest256? = nil, former: Digest256? = nil
+    ) {
         self.kindTag = kindTag
         self.kindIndex = kindIndex
         self.digest = digest
         self.plainDigest = plainDigest
+        self.former = former
     }
+
+    /// Its kind and its hashes, as an entry of the log has them.
+    public var logged: LoggedIdentifier { LoggedIdentifier(kindTag: kindTag, digest: digest, plainDigest: plainDigest) }
 
     /// Appends the key under which the store knows it: the tag, big-endian, and the digest.
     public func appendKey(to bytes: inout [UInt8]) {

@@ -63,6 +63,30 @@ enum SharedVisit {
         try transaction.put(visits, key.span, value.span)
     }
 
+    /// A thing, or the person who is using one, is known by another key.
+    static func move(
+        _ old: IdentifierKey, to new: IdentifierKey, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let visits = transaction.tables.visits
+        if transaction.count(visits) == 0 { return }
+        var found: [(thing: IdentifierKey, user: IdentifierKey, times: [UInt8])] = []
+        try transaction.scan(visits, from: Span<UInt8>()) { key, value in
+            if value.count == byteCount, let thing = IdentifierKey(key), let user = IdentifierKey(value, at: 16),
+                thing == old || user == old
+            {
+                found.append((thing, user, [UInt8](copying: value.extracting(0..<16))))
+            }
+            return true
+        }
+        for visit in found {
+            var value = visit.times
+            (visit.user == old ? new : visit.user).append(to: &value)
+            let (before, after) = (visit.thing.bytes, visit.thing == old ? new.bytes : visit.thing.bytes)
+            try transaction.delete(visits, before.span)
+            try transaction.put(visits, after.span, value.span)
+        }
+    }
+
     /// Takes away the visits of a thing, or of a person who is known by this identifier.
     static func removeAll(of key: IdentifierKey, in transaction: inout WriteTransaction) throws(StoreError) {
         try remove(in: &transaction) { thing, value in thing == key || IdentifierKey(value, at: 16) == key }

@@ -27,7 +27,7 @@ extension People {
                 next = [UInt8](copying: key)
                 return false
             }
-            if let key = IdentifierKey(key), let person = ProfileID(value) { found.append((key, person)) }
+            if let key = IdentifierKey(key), let person = IdentifierRow.owner(value) { found.append((key, person)) }
             return true
         }
         for (key, person) in found {

@@ -114,6 +114,42 @@ public enum Timers {
         for key in keys { try remove(key, in: &transaction) }
     }
 
+    /// Gives everything of an identifier to the one that takes its place.
+    static func move(
+        _ old: IdentifierKey, to new: IdentifierKey, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if transaction.count(transaction.tables.pending) == 0 { return }
+        var found: [(tag: UInt32, record: [UInt8])] = []
+        let start = old.bytes
+        try transaction.scan(transaction.tables.pending, from: start.span) { key, value in
+            guard let timer = TimerKey(key), timer.identifier == old else { return false }
+            found.append((timer.tag, [UInt8](copying: value)))
+            return true
+        }
+        for (tag, record) in found {
+            try remove(TimerKey(old, tag), in: &transaction)
+            try put(TimerKey(new, tag), record, in: &transaction)
+        }
+    }
+
+    /// Goes through what is remembered, in the order of keys, from one that is not below `start`.
+    /// - Returns: records by key, and where to go on; empty: there is no more.
+    public static func records(
+        from start: [UInt8], atMost: Int, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> (found: [(key: TimerKey, record: [UInt8])], next: [UInt8]) {
+        var found: [(key: TimerKey, record: [UInt8])] = []
+        var next: [UInt8] = []
+        try transaction.scan(transaction.tables.pending, from: start.span) { key, value in
+            if found.count == atMost {
+                next = [UInt8](copying: key)
+                return false
+            }
+            if let timer = TimerKey(key) { found.append((timer, [UInt8](copying: value))) }
+            return true
+        }
+        return (found, next)
+    }
+
     /// Tag and record of each that an identifier has.
     public static func records(
         of identifier: IdentifierKey, in reader: borrowing Reader

@@ -20,6 +20,7 @@ enum Command {
           gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
           gatehouse store    compact                 write the store anew, without what was deleted
+          gatehouse pepper   rotate|forget           another secret for the hashes of identifiers
           gatehouse version
           gatehouse help     [COMMAND]
 
@@ -46,6 +47,7 @@ enum Command {
         case "erasures": return ErasuresCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
         case "store": return StoreCommand.run(rest)
+        case "pepper": return PepperCommand.run(rest)
         case "version", "--version":
             Process.standardOutput("gatehouse \(Runtime.version)\n")
             return 0
@@ -64,7 +66,8 @@ enum Command {
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
             ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
-            ("store", StoreCommand.help), ("status", StatusCommand.help + AgentArguments.help),
+            ("store", StoreCommand.help), ("pepper", PepperCommand.help),
+            ("status", StatusCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
             ("quarantine", QuarantineCommand.help + AgentArguments.help),
             ("erasures", ErasuresCommand.help + AgentArguments.help),

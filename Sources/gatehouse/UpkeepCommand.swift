@@ -1,4 +1,4 @@
-// `gatehouse audit` and `gatehouse store`: what an operator does with the data of a device.
+// `gatehouse audit`, `gatehouse store` and `gatehouse pepper`: what an operator does with the data of a device.
 
 import Agent
 import Platform
@@ -27,7 +27,7 @@ enum AuditCommand {
                 return 0
             }
             let (isIntact, words) = try Upkeep.verifyAudit(
-                folder: folder, pepper: configuration.pepper ?? folder + "/pepper")
+                folder: folder, pepper: configuration.pepperPath)
             if isIntact { Process.standardOutput(words + "\n") } else { Process.complain(words) }
             return isIntact ? 0 : 1
         } catch {
@@ -70,6 +70,48 @@ enum StoreCommand {
             }
             let (before, after) = try Upkeep.compact(folder: configuration.data)
             Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
+            return 0
+        } catch {
+            Process.complain(error.message)
+            return 3
+        }
+    }
+}
+
+enum PepperCommand {
+    static let help = """
+        gatehouse pepper rotate [--config F]
+        gatehouse pepper forget --yes [--config F]
+
+        rotate makes a new secret for the hashes of identifiers, which the agent takes up when it is started again. For as
+        long as pepper_rotation says (90d) people are found under the former one, too, and moved when they are seen; then
+        who was not seen is forgotten, and the former secret deleted. Where somebody's refusal or erasure is known by it
+        alone it is kept, and the agent's log says how many.
+
+        forget ends that at once: these refusals and erasures are given up. Stop the agent first; it does it at its start.
+
+        """
+
+    static func run(_ arguments: [String]) -> Int32 {
+        guard let action = arguments.first, action == "rotate" || action == "forget" else {
+            return UpkeepArguments.missing("pepper needs rotate or forget", arguments, help)
+        }
+        var rest = Array(arguments.dropFirst())
+        let isForgetting = action == "forget"
+        if isForgetting {
+            if rest.first != "--yes" { return Command.misuse("pepper forget gives up refusals: it needs --yes", help) }
+            rest.removeFirst()
+        }
+        var code: Int32 = 2
+        guard let configuration = UpkeepArguments.configuration(rest, help, &code) else { return code }
+        do throws(UpkeepError) {
+            if isForgetting {
+                try Upkeep.forgetFormerPepper(configuration)
+                Process.standardOutput("the former pepper will be forgotten when the agent is started\n")
+            } else {
+                try Upkeep.rotatePepper(configuration)
+                Process.standardOutput("there is a new pepper; start the agent again\n")
+            }
             return 0
         } catch {
             Process.complain(error.message)

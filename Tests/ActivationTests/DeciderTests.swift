@@ -6,6 +6,7 @@ import Formats
 import Foundation
 import Monitoring
 import Store
+import Unification
 import Testing
 
 @testable import Activation
@@ -22,7 +23,7 @@ func policy(_ bundle: String) throws -> Policy {
 
 /// A decider with an empty store: it answers decisions that need no person.
 struct Bench: ~Copyable {
-    var decider = Decider(device: Array("d".utf8), pepper: HMACSHA256(key: [1]), meters: Meters())
+    var decider = Decider(device: Array("d".utf8), pepper: Peppers(key: [1]), meters: Meters())
     var reader: Reader
     var now: Int64 = 1
 

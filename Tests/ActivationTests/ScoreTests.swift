@@ -81,7 +81,7 @@ private struct ScoreBench: ~Copyable {
     var reader: Reader
 
     init() throws {
-        decider = Decider(device: Array("d".utf8), pepper: HMACSHA256(key: [1]), meters: meters)
+        decider = Decider(device: Array("d".utf8), pepper: Peppers(key: [1]), meters: meters)
         var random = SystemRandom()
         let store = try Database(folder: "/tmp/gatehouse-activation-test-\(random.next())", mapBytes: 1 << 20)
         var reader = try store.makeReader()

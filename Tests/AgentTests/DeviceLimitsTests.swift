@@ -166,7 +166,7 @@ private let policy = """
         let device = Device(policy)
         let intake = Intake()
         let clerk = RecordClerk(
-            database: device.database, intake: intake, subjects: AuditSubject(pepper: device.pepper),
+            database: device.database, intake: intake, subjects: AuditSubject(root: device.pepper.root),
             plans: PlanHolder(device.bundle.plans))
         for _ in 0..<Serving.Limits.waitingExports { #expect(clerk.submit(intake.obtain())) }
         #expect(!clerk.submit(intake.obtain()))

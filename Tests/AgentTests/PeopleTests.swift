@@ -1,5 +1,6 @@
 // Shows that who is one person, and what is known of them, does not depend on the order in which events arrive nor on
 // which device they arrive at; and what links do in the cases that shops have.
+import Cryptography
 import Foundation
 import Governance
 import Platform
@@ -107,8 +108,10 @@ private struct Town {
 }
 
 /// A device on that evening, when the last of them has just happened.
-private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
-    let device = Device(policy, epoch: epoch, seed: seed)
+private func evening(
+    epoch: UInt64 = 1, seed: UInt64 = 1, pepper: Peppers = Peppers(key: [UInt8](repeating: 7, count: 32)), folder: String? = nil
+) -> Device {
+    let device = Device(policy, epoch: epoch, seed: seed, pepper: pepper, folder: folder)
     device.now = noon - 14 * 3_600_000
     return device
 }
@@ -144,6 +147,27 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         // Meeting again changes nothing.
         devices[0].learn(from: devices[1])
         #expect(devices[0].people(town.identifiers) == expected)
+    }
+
+    /// Half of the events come before another pepper, half after: the people are those of a device that has had one.
+    @Test(arguments: 1...12) func anotherPepperMakesNoOtherPeople(_ seed: Int) {
+        let town = Town(seed: UInt64(200 + seed), size: 40)
+        let expected = evening()
+        let former = expected.pepper
+        for event in town.events { expected.take(event) }
+        var device: Device! = evening()
+        for event in town.events[..<20] { device.take(event) }
+        let people = device.people(town.identifiers)
+        device.leavesFolder = true
+        let folder = device.folder
+        device = nil
+        let present = HMACSHA256(key: [UInt8](repeating: 8, count: 32))
+        device = evening(
+            seed: 2, pepper: Peppers(present: present, former: former.present, root: former.root), folder: folder)
+        #expect(device.people(town.identifiers) == people)
+        for event in town.events[20...] { device.take(event) }
+        #expect(device.people(town.identifiers) == expected.people(town.identifiers))
+        #expect(device.meters.badRecords.current == 0)
     }
 
     // MARK: The cases of a shop (README, "Who is who")

@@ -7,6 +7,7 @@ import Monitoring
 import Platform
 import Serving
 import Store
+import Unification
 
 @testable import Agent
 
@@ -43,10 +44,11 @@ final class PlanBench {
         let transaction = try database.beginWrite()
         let current = bundle(text)
         holder = PlanHolder(current.plans)
-        preparer = EventPreparer(holder, pepper: HMACSHA256(key: Array("a pepper for tests".utf8)))
+        preparer = EventPreparer(holder, pepper: Peppers(key: Array("a pepper for tests".utf8)))
         pipeline = try Pipeline(
             current.plans, DeviceIdentity(device: Array("till".utf8), epoch: 1), watch: watch,
-            pepper: HMACSHA256(key: Array("a pepper for tests".utf8)), meters: meters, random: SeededRandom(seed: 1), transaction)
+            root: HMACSHA256(key: Array("a pepper for tests".utf8)), meters: meters, random: SeededRandom(seed: 1),
+                transaction)
     }
 
     func use(_ text: String) {

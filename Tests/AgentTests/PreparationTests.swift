@@ -5,6 +5,7 @@ import Formats
 import Platform
 import Serving
 import Testing
+import Unification
 
 @testable import Agent
 
@@ -21,7 +22,7 @@ import Testing
 
     @Test func aRequestThatWasAnsweredAtTheDoorLeavesNoAnswerBehind() throws {
         let plans = bundle(Self.plan("user_id: { from: [userId] }")).plans
-        var preparer = EventPreparer(PlanHolder(plans), pepper: .init(key: Array("a pepper for tests".utf8)))
+        var preparer = EventPreparer(PlanHolder(plans), pepper: Peppers(key: Array("a pepper for tests".utf8)))
         let intake = Intake()
         let submission = intake.obtain()
         submission.isBatch = true

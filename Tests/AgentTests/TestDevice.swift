@@ -6,10 +6,10 @@ import Governance
 import Monitoring
 import Platform
 import Serving
-import Store
 
 @testable import Agent
 @testable import Delivery
+@testable import Store
 @testable import Unification
 
 /// 2026-01-31T12:00:00Z
@@ -29,22 +29,32 @@ final class Device {
     private(set) var bundle: Bundle
     private let epoch: UInt64
     let meters = Meters()
-    let pepper = HMACSHA256(key: [UInt8](repeating: 7, count: 32).span)
+    let pepper: Peppers
     var pipeline: Pipeline<SeededRandom>
-    var now = noon
+    var now: Int64
+    /// The folder stays when this device is gone: another goes on with it.
+    var leavesFolder = false
     var monotonic: Int64 = 0
 
-    init(_ text: String, epoch: UInt64 = 1, seed: UInt64 = 1, mapBytes: Int64 = 16 << 20) {
+    init(
+        _ text: String, epoch: UInt64 = 1, seed: UInt64 = 1, mapBytes: Int64 = 16 << 20,
+        pepper: Peppers = Peppers(key: [UInt8](repeating: 7, count: 32)), folder kept: String? = nil, now time: Int64 = noon
+    ) {
+        self.pepper = pepper
+        now = time
         var random = SystemRandom()
-        folder = "/tmp/gatehouse-device-test-\(random.next())"
+        folder = kept ?? "/tmp/gatehouse-device-test-\(random.next())"
         bundle = Device.read(text)
         self.epoch = epoch
         do {
             database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
+            var beginning = try database.beginWrite()
+            let rotation = try Rotation(pepper, now: now, in: &beginning)
+            try beginning.commit()
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
-                random: SeededRandom(seed: seed), transaction)
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), root: pepper.root,
+                rotation: rotation, meters: meters, random: SeededRandom(seed: seed), transaction)
         } catch { fatalError(error.message) }
         noteAttributes()
     }
@@ -112,10 +122,13 @@ final class Device {
     func restart(_ text: String? = nil) {
         if let text { bundle = Device.read(text) }
         do {
+            var beginning = try database.beginWrite()
+            let rotation = try Rotation(pepper, now: now, in: &beginning)
+            try beginning.commit()
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
-                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), pepper: pepper, meters: meters,
-                random: SeededRandom(seed: UInt64(now)), transaction)
+                bundle.plans, DeviceIdentity(device: [], epoch: epoch), watch: PlanWatch(sources: []), root: pepper.root,
+                rotation: rotation, meters: meters, random: SeededRandom(seed: UInt64(now)), transaction)
         } catch { fatalError(error.message) }
         noteAttributes()
     }
@@ -163,6 +176,7 @@ final class Device {
     }
 
     deinit {
+        if leavesFolder { return }
         for name in ["data.mdb", "lock.mdb", "gatehouse.lock"] { Files.remove(folder + "/" + name) }
         Files.removeDirectory(folder)
     }
@@ -223,6 +237,42 @@ final class Device {
         } while pipeline.retention.stage != .resting && steps < 10_000
     }
 
+    /// Steps towards the end of a rotation, until there is nothing more to do.
+    func endRotation(atMost: Int = 10_000, erasures: [Erasure] = []) {
+        monotonic += 3_600_000_000_000
+        var steps = 0
+        repeat {
+            monotonic += 50_000_000
+            let (now, monotonic) = (self.now, self.monotonic)
+            write { transaction throws(StoreError) in
+                try self.pipeline.endRotation(
+                    erasures, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
+            }
+            steps += 1
+        } while (steps < 3 || pipeline.rotation.isUnderWay) && steps < atMost
+    }
+
+    /// Whether so many bytes of a digest are anywhere in the store: in a key or in a value.
+    func holds(_ digest: Digest256, bytes size: Int = 32) -> Bool {
+        var sought: [UInt8] = []
+        digest.append(to: &sought)
+        sought.removeLast(32 - size)
+        var isFound = false
+        for table in database.tables.all {
+            write { transaction throws(StoreError) in
+                try transaction.scan(table, from: Span<UInt8>()) { key, value in
+                    for bytes in [[UInt8](copying: key), [UInt8](copying: value)] where bytes.count >= size {
+                        for start in 0...(bytes.count - size) where bytes[start] == sought[0] {
+                            if Array(bytes[start..<start + size]) == sought { isFound = true }
+                        }
+                    }
+                    return true
+                }
+            }
+        }
+        return isFound
+    }
+
     func count(_ table: (Tables) -> Table) -> Int64 { write { transaction in transaction.count(table(transaction.tables)) } }
 
     /// What a destination would be given: texts of messages, and how many events are over.
@@ -231,7 +281,7 @@ final class Device {
             let identity = DeviceIdentity(device: Array("till-1".utf8), epoch: 1)
             let next = pipeline.ledger.nextSequence
             let outbox = try StoreOutbox(
-                bundle: bundle, target: bundle.destinations[number], identity: identity, pepper: pepper, database: database,
+                bundle: bundle, target: bundle.destinations[number], identity: identity, root: pepper.root, database: database,
                 signal: LogSignal(next: next), cursors: CursorBox(), intake: Intake(), meters: meters,
                 clock: MovedClock(now: now), stop: StopFlag())
             var batch = Batch()
@@ -246,6 +296,18 @@ final class Device {
 
     /// An identifier as the graph has it.
     func key(_ kind: String, _ value: String) -> IdentifierKey {
+        var identifier = hashed(kind, value)
+        if identifier.former == nil { return IdentifierKey(identifier) }
+        do {
+            var reader = try database.makeReader()
+            try reader.begin()
+            try IdentityGraph.recall(&identifier, in: reader)
+        } catch { fatalError("the store cannot be read") }
+        return IdentifierKey(identifier)
+    }
+
+    /// An identifier as an event's would be.
+    func hashed(_ kind: String, _ value: String) -> HashedIdentifier {
         let plan = bundle.policy.identifiers
         let (name, bytes) = (Array(kind.utf8), Array(value.utf8))
         var room = NormalizedIdentifier()
@@ -253,7 +315,7 @@ final class Device {
         guard let index = plan.kindIndex(named: nameSpan),
             let identifier = plan.hash(RawIdentifier(span), kindIndex: index, pepper: pepper, using: &room)
         else { fatalError("\(kind):\(value) is no identifier") }
-        return IdentifierKey(identifier)
+        return identifier
     }
 
     func person(_ kind: String, _ value: String) -> ProfileID? {

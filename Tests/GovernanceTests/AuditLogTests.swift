@@ -18,7 +18,7 @@ import Testing
 
     static func write(_ count: Int, _ database: Database) throws {
         var transaction = try database.beginWrite()
-        var log = try AuditLog(transaction, pepper: pepper)
+        var log = try AuditLog(transaction, root: pepper)
         for number in 0..<count {
             try log.append(
                 .consent, actor: Array("anyone".utf8), subject: Array("s\(number)".utf8), at: Int64(number), in: &transaction)
@@ -29,7 +29,7 @@ import Testing
     static func verdict(_ database: Database) throws -> AuditVerdict {
         var reader = try database.makeReader()
         try reader.begin()
-        return try AuditLog.verify(reader, pepper: pepper)
+        return try AuditLog.verify(reader, root: pepper)
     }
 
     /// Changes a line behind the log's back; nil removes it.
@@ -63,7 +63,7 @@ import Testing
         #expect(Limits.auditLines == 500_000)
         try Self.withStore { database in
             var transaction = try database.beginWrite()
-            var log = try AuditLog(transaction, pepper: Self.pepper, keeping: 100)
+            var log = try AuditLog(transaction, root: Self.pepper, keeping: 100)
             for number in 0..<250 {
                 try log.append(
                     .consent, actor: Array("anyone".utf8), subject: Array("s".utf8), at: Int64(number), in: &transaction)
@@ -100,7 +100,7 @@ import Testing
             let pepper = HMACSHA256(key: [1, 2, 3])
             let digest = SHA256.hash(Array("ada".utf8))
             var transaction = try database.beginWrite()
-            var list = SuppressionList(transaction, pepper: pepper)
+            var list = SuppressionList(transaction, root: pepper)
             #expect(try list.time(7, digest, in: transaction) == nil)
             try list.add(7, digest, at: 1234, in: &transaction)
             #expect(try list.time(7, digest, in: transaction) == 1234)

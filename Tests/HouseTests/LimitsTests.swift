@@ -18,6 +18,8 @@ import Testing
         Agent recomputedPerStep recomputedPerFullStep timersPerCommit recordsPerCommit trimmedAtOnce: steps; the next goes on
         Agent audienceHorizonSeconds: how far is looked ahead; then it is looked again
         Agent historyBytes: what holds where the configuration says nothing
+        Agent rotationMilliseconds: what holds where the configuration says nothing
+        Agent clockIsSetMilliseconds: what a clock says that nobody has set
         Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds: steps of the sweep
         Agent sweepPauseMilliseconds sweepRestMilliseconds: its pace
         Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds: how often memory is looked at
@@ -43,6 +45,7 @@ import Testing
         Serving recordsBeforeWaking: when the writer is woken
         Store tables: the list of tables is the house's own
         Store copiedPerCommit: steps of a compaction
+        Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
         gatehouse watchMilliseconds: how often is looked
         """

@@ -26,7 +26,7 @@ private func process(_ event: String, plan: IdentifierPlan = shopPlan) throws ->
 }
 
 private func hmac(_ kind: String, _ value: String) -> String {
-    kind + ":" + pepper.authenticate(Array(kind.utf8) + [0] + Array(value.utf8)).hexadecimal
+    kind + ":" + pepper.present.authenticate(Array(kind.utf8) + [0] + Array(value.utf8)).hexadecimal
 }
 
 @Suite struct IdentifierTests {

@@ -4,7 +4,7 @@ import Formats
 
 @testable import Unification
 
-let pepper = HMACSHA256(key: Array("a pepper for tests".utf8))
+let pepper = Peppers(key: Array("a pepper for tests".utf8))
 
 /// Parses JSON that the test itself wrote.
 func json(_ text: String) -> JSONDocument {

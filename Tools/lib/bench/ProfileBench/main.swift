@@ -163,7 +163,7 @@ func establishEpoch(_ database: Database) throws(StoreError) -> UInt64 {
 
 /// Profiles, consent and links, whose keys begin with the id. Returns what leads to each.
 func writePeople(
-    _ people: People, _ policy: Policy, _ pepper: HMACSHA256, _ database: Database, now: Int64
+    _ people: People, _ policy: Policy, _ pepper: Peppers, _ database: Database, now: Int64
 ) throws(StoreError) -> [Place] {
     let epoch = try establishEpoch(database)
     var records = Records(policy, now: now)
@@ -240,7 +240,7 @@ func main() {
     let people = People(count: count)
     do throws(StoreError) {
         let database = try Database(folder: arguments[1], mapBytes: mapBytes, synchronous: false)
-        var places = try writePeople(people, policy, HMACSHA256(key: secret), database, now: now)
+        var places = try writePeople(people, policy, Peppers(key: secret), database, now: now)
         try writeIdentifiers(&places, people, policy, database)
     } catch {
         fail(error.message)
