@@ -1,7 +1,7 @@
 // What a new rule makes of events that came before it. The store remembers by which rules it has counted
 // (Unification/AttributeHistory.swift); for an attribute that another bundle brings, the events that the log still has are
-// counted once more, in small steps beside the writer's work, each in one transaction with how far it has come. So no event is
-// counted twice, whatever ends the process.
+// counted once more, in small steps beside the writer's work, each in one transaction with how far it has come. So no event
+// is counted twice, whatever ends the process.
 //
 // An event counts for whoever its identifier belongs to today, if they grant its purpose today. A rule sees the time at
 // which the event came as `now`, and the profile as it is.
