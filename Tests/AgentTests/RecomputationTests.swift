@@ -199,8 +199,10 @@ extension Device {
         }
         device.adopt(after)
         device.recompute(steps: 1)
+        #expect(device.meters.recomputePending.current == 400 - Int64(Limits.recomputedPerStep))
         device.trim(below: 201)
         device.recompute()
+        #expect(device.meters.recomputePending.current == 0)
         #expect(device.attributes("user_id", "ada").contains(#""spent":890.0"#))
         #expect(device.incomplete("user_id", "ada").contains("spent") && device.incomplete("user_id", "ben") == [])
         // All that was left goes.
