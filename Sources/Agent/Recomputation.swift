@@ -1,7 +1,7 @@
 // What a new rule makes of events that came before it. The store remembers by which rules it has counted
 // (Unification/AttributeHistory.swift); for an attribute that another bundle brings, the events that the log still has are
-// counted once more, in small steps beside the writer's work, each in one transaction with how far it has come. So no event is
-// counted twice, whatever ends the process.
+// counted once more, in small steps beside the writer's work, each in one transaction with how far it has come. So no event
+// is counted twice, whatever ends the process.
 //
 // An event counts for whoever its identifier belongs to today, if they grant its purpose today. A rule sees the time at
 // which the event came as `now`, and the profile as it is.
@@ -24,6 +24,8 @@ struct Recomputation {
     /// Since it began, or since the start of the process: entries that were looked at, and those of them that counted.
     fileprivate var seen: UInt64 = 0
     fileprivate var counted: UInt64 = 0
+    /// Whether the transaction under way has changed something of it.
+    fileprivate var hasMoved = false
 }
 
 /// What became of an entry of the log that was counted once more.
@@ -54,6 +56,7 @@ extension Pipeline {
         history.adopt(inForce.attributes, next: ledger.nextSequence, first: first, now: now)
         recomputation = Recomputation()
         recomputation.history = history
+        recomputation.hasMoved = history.isFilling
         let record = history.record
         if record != before { try transaction.put(tables.meta, key.span, record.span) }
     }
@@ -82,6 +85,14 @@ extension Pipeline {
         let (history, key) = (recomputation.history, AttributeHistory.key)
         let record = history.record
         try transaction.put(transaction.tables.meta, key.span, record.span)
+        recomputation.hasMoved = true
+    }
+
+    /// Shows how far it has come, once that is committed.
+    mutating func showRecomputation() {
+        if !recomputation.hasMoved { return }
+        recomputation.hasMoved = false
+        let history = recomputation.history
         meters.recomputePending.set(isRecomputing ? Int64(history.end - history.next) : 0)
         if !isRecomputing { tell() }
     }

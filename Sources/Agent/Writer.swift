@@ -363,6 +363,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try transaction.commit()
                 meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
                 meters.commits.add()
+                pipeline.showRecomputation()
                 // A small change may find room where events do not: only an event that was taken shows that there is some.
                 if !isFailing || pipeline.ledger.admitted != mark.ledger.admitted { isWriting() }
                 cursors.finish(pending, hasFailed: false)

@@ -11,7 +11,8 @@ struct CountedAttribute: Equatable {
 
     /// Of name, type, rules, window and scope: a changed rule is another attribute.
     let tag: UInt32
-    /// From which event on each has been counted, those from `start` to `end` taken as done; 0: from the next that can be read.
+    /// From which event on each has been counted, those from `start` to `end` taken as done; 0: from the next that can be
+    /// read.
     var since: UInt64
     var sinceTime: Int64
     /// The events that are yet to be counted from the log; none where both are the same.
@@ -161,8 +162,9 @@ public struct AttributeHistory: Equatable {
     /// From which event on the attributes that came last have been counted; 1: from the first.
     public var since: (number: UInt64, time: Int64) {
         var newest = CountedAttribute(tag: 0, next: 0, first: 0, now: 0)
-        for attribute in counted where attribute.end > newest.end || attribute.end == newest.end && attribute.since > newest.since {
-            newest = attribute
+        for attribute in counted {
+            let isNewer = attribute.end > newest.end
+            if isNewer || attribute.end == newest.end && attribute.since > newest.since { newest = attribute }
         }
         return (newest.since, newest.sinceTime)
     }

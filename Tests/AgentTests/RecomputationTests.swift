@@ -41,6 +41,12 @@ private let after = before.replacingOccurrences(of: "version: 1", with: "version
           half: { type: sum, scope: event, value: event.properties.amount / 2.0 }
           halves: { type: sum, when: profile.half > 0.0, value: profile.half }
           at_night: { type: counter, when: now.getHours() < 6 || now.getHours() > 18 }
+        decisions:
+          layout:
+            purpose: analytics
+            variants: { a: 1, b: 2 }
+            default: a
+            rules: [{ name: half, when: 'true', split: { a: 50, b: 50 } }]
         """)
 
 private let consent = #""consent": {"categoryPreferences": {"analytics": true, "advertising": true}}"#
@@ -85,6 +91,22 @@ private struct Day {
     }
 }
 
+extension Device {
+    /// What somebody is drawn by.
+    fileprivate func seed(_ kind: String, _ value: String) -> UInt64? {
+        guard let id = person(kind, value)?.bytes else { return nil }
+        let plan = bundle.policy.attributes
+        return write { transaction throws(StoreError) in
+            guard let record = try transaction.get(transaction.tables.profiles, id.span) else { return nil }
+            var index = ProfileIndex()
+            do {
+                index.fill(try ProfileView(record), plan)
+                return index.seed(in: record, plan)
+            } catch { fatalError("damaged") }
+        }
+    }
+}
+
 @Suite struct RecomputationTests {
     /// The profiles are those of a device that had the later bundle from the start: with events between the steps, with two
     /// restarts, and with people who are joined by what comes later.
@@ -106,7 +128,11 @@ private struct Day {
         #expect(!old.isRecomputing)
         #expect(old.people(today.identifiers) == new.people(today.identifiers))
         #expect(new.people(today.identifiers).contains("halves"))
-        for (kind, value) in today.identifiers { #expect(old.incomplete(kind, value) == []) }
+        for (kind, value) in today.identifiers {
+            #expect(old.incomplete(kind, value) == [])
+            #expect(old.seed(kind, value) == new.seed(kind, value))
+        }
+        #expect(new.seed("card", "400001") != nil)
         // Parted again, everybody has what is theirs.
         for device in [old, new] { _ = device.unlink("card", "400001") }
         #expect(old.people(today.identifiers) == new.people(today.identifiers))
@@ -173,8 +199,10 @@ private struct Day {
         }
         device.adopt(after)
         device.recompute(steps: 1)
+        #expect(device.meters.recomputePending.current == 400 - Int64(Limits.recomputedPerStep))
         device.trim(below: 201)
         device.recompute()
+        #expect(device.meters.recomputePending.current == 0)
         #expect(device.attributes("user_id", "ada").contains(#""spent":890.0"#))
         #expect(device.incomplete("user_id", "ada").contains("spent") && device.incomplete("user_id", "ben") == [])
         // All that was left goes.

@@ -90,6 +90,7 @@ final class Device {
                 try self.pipeline.recompute(
                     self.bundle.plans, now: now, monotonic: monotonic, try DiskRoom(self.database), &transaction)
             }
+            pipeline.showRecomputation()
             steps += 1
         }
     }
