@@ -24,7 +24,7 @@ func settings(isSmall: Bool) -> [SwiftSetting] {
 }
 let swiftSettings = settings(isSmall: false)
 let smallRooms = [
-    "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
+    "Platform", "Cryptography", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
 ]
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]
@@ -81,7 +81,8 @@ let package = Package(
             "Agent",
             base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
         .executableTarget(
-            name: "gatehouse", dependencies: ["Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
+            name: "gatehouse",
+            dependencies: ["Activation", "Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
             swiftSettings: settings(isSmall: true), linkerSettings: linkerSettings),
     ]
         + (isEmbedded

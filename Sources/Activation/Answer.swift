@@ -154,6 +154,13 @@ struct AnswerMemo {
         writer.uint(policy.version)
         writer.key("consent")
         writer.string(choice.consent.word)
+        writeWhy(decision, choice, policy, into: &writer)
+        writer.endObject()
+        writer.endObject()
+    }
+
+    /// Members that say which rule it was, or what kept the decision from its turn.
+    static func writeWhy(_ decision: Decision, _ choice: Choice, _ policy: Policy, into writer: inout JSONWriter) {
         if choice.rule >= 0 {
             writer.key("rule")
             writer.string(decision.rules[choice.rule].name)
@@ -166,7 +173,5 @@ struct AnswerMemo {
             writer.key("yieldsTo")
             writer.string(policy.decisions.decisions[choice.yieldsTo].key)
         }
-        writer.endObject()
-        writer.endObject()
     }
 }

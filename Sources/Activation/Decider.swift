@@ -35,16 +35,18 @@ enum QuestionError: Error {
 
 /// Decides for one thread.
 public struct Decider: ~Copyable {
-    private let meters: Meters
-    private let pepper: Peppers
+    let meters: Meters
+    let pepper: Peppers
     private var question = JSONDocument()
     private var finder = IdentifierFinder()
     private var index = ProfileIndex()
-    private let surroundings: Surroundings
-    private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
+    let surroundings: Surroundings
+    var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     /// What `surroundings` has audiences and scores of.
     private var policy: Policy?
     private var memo = AnswerMemo()
+    /// Of events that are not in the store.
+    var updater = ProfileUpdater()
     private var lastID: DecisionID
     private var scratch: [UInt8] = []
     /// See `answerAll`.
@@ -83,11 +85,12 @@ public struct Decider: ~Copyable {
     ///   - body: `{"context": {"targetingKey": …, …}}`.
     ///   - now: milliseconds since the epoch.
     ///   - reader: a snapshot that has begun.
+    ///   - isExplaining: says of each rule what it said, in `explanation`.
     ///   - writer: takes the JSON of the answer or the error.
     /// - Returns: the HTTP status.
     public mutating func answer(
         _ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, now: Int64, _ reader: borrowing Reader,
-        into writer: inout JSONWriter
+        isExplaining: Bool = false, into writer: inout JSONWriter
     ) -> UInt16 {
         guard let number = policy.decisions.index(of: key) else {
             meters.decisionErrors.add()
@@ -102,11 +105,19 @@ public struct Decider: ~Copyable {
             return error.status
         }
         isBulk = false
+        event = nil
+        explanation = isExplaining ? JSONWriter(reserving: 512) : nil
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
+        finder.wipe()
         if !hasAnswer { return 400 }
         // Behind what the answer's metadata says already.
         writer.bytes.removeLast(2)
         writeCircumstances(to: &writer)
+        if let explained = explanation?.bytes {
+            writer.key("explanation")
+            writer.raw(explained.span)
+        }
+        explanation = nil
         writer.endObject()
         return 200
     }
@@ -128,7 +139,9 @@ public struct Decider: ~Copyable {
         writer.beginObject()
         writer.key("flags")
         writer.beginArray()
+        event = nil
         _ = decide(policy, 0..<policy.decisions.decisions.count, now, reader, inList: true, &writer)
+        finder.wipe()
         writer.endArray()
         lastingBytes = writer.bytes.count
         writer.key("metadata")
@@ -138,6 +151,68 @@ public struct Decider: ~Copyable {
         writeCircumstances(to: &writer)
         writer.endObject()
         return 200
+    }
+
+    /// Answers what comes with an event: `POST /v1/decide`. Writes the member `decisions` of the answer: an object with
+    /// `variant`, `value`, `reason` and `id` for each key, or `errorCode` and `errorDetails`.
+    /// - Parameters:
+    ///   - keys: of the decisions; empty: all.
+    ///   - question: `{"context": …}`.
+    /// - Returns: false for a question that is none; the writer has the error then.
+    public mutating func answer(
+        _ policy: Policy, _ keys: [[UInt8]], _ question: Span<UInt8>, _ event: EventAsked, now: Int64,
+        _ reader: borrowing Reader, into writer: inout JSONWriter
+    ) -> Bool {
+        do throws(QuestionError) { try read(question, policy) } catch {
+            meters.decisionErrors.add()
+            writeQuestionError(nil, error, &writer)
+            return false
+        }
+        isBulk = false
+        self.event = event
+        let first = records.count
+        writer.key("decisions")
+        writer.beginObject()
+        let all = keys.isEmpty ? policy.decisions.decisions.map { $0.key } : keys
+        for key in all {
+            writer.key(key)
+            guard let number = policy.decisions.index(of: key.span) else {
+                meters.decisionErrors.add()
+                writeError(key.span, "FLAG_NOT_FOUND", "no decision of this bundle has this key", &writer)
+                continue
+            }
+            isShort = true
+            _ = decide(policy, number..<number + 1, now, reader, inList: true, &writer)
+            isShort = false
+        }
+        writer.endObject()
+        self.event = nil
+        finder.wipe()
+        firstRecord = first
+        return true
+    }
+
+    /// Answers in the form of `POST /v1/decide`.
+    private var isShort = false
+
+    private func writeShort(_ decision: Decision, _ choice: Choice, _ policy: Policy, _ writer: inout JSONWriter) {
+        let variant = decision.variants[choice.variant]
+        writer.beginObject()
+        writer.key("variant")
+        writer.string(variant.name)
+        if !variant.isCodeDefault {
+            writer.key("value")
+            let json = variant.json
+            writer.raw(json.span)
+        }
+        writer.key("reason")
+        writer.string(choice.reason.word)
+        writer.key("id")
+        writer.string(lastID.text)
+        writer.key("consent")
+        writer.string(choice.consent.word)
+        AnswerMemo.writeWhy(decision, choice, policy, into: &writer)
+        writer.endObject()
     }
 
     /// Ends the metadata: the answer's number, and how old what is known is.
@@ -206,8 +281,13 @@ public struct Decider: ~Copyable {
     /// that sees no person, and for whoever is not known yet, the identifier in the question.
     private func seed(for decision: Decision) -> UInt64? {
         if decision.purpose != nil, let personSeed { return personSeed }
-        return finder.found.first.map { IdentifierKey($0).seed(root: pepper.root) }
+        return asked.first.map { IdentifierKey($0).seed(root: pepper.root) }
     }
+
+    /// What the question names somebody by; where it names nobody, the event that it comes with.
+    private var asked: [HashedIdentifier] { finder.found.isEmpty ? (event?.found ?? []) : finder.found }
+    /// The event that the question comes with.
+    private var event: EventAsked?
 
     // MARK: The decision
 
@@ -221,8 +301,9 @@ public struct Decider: ~Copyable {
         var consent: PurposeSet = []
         do throws(StoreError) {
             if pepper.former != nil { try finder.recall(in: reader) }
-            person = try IdentityGraph.person(asking: finder.found, policy.identifiers, at: now, in: reader)
+            person = try IdentityGraph.person(asking: asked, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
+            if let event, event.isInMemory { consent = try self.consent(of: person, after: event, policy, at: now, reader) }
         } catch {
             // A store that cannot be read is a person who is not known: the defaults hold.
             meters.decisionErrors.add()
@@ -236,12 +317,14 @@ public struct Decider: ~Copyable {
         surroundings.bundleAge = now - policy.loadedAt
         surroundings.profileAge = nil
         surroundings.audiences.removeAll()
+        surroundings.event = event?.document
+        surroundings.eventTimestamp = event?.timestamp
         if hasContext { surroundings.context = question }
         let hasAnswer = decide(policy, range, person, consent, reader, &writer)
         surroundings.context = nil
+        surroundings.event = nil
         evaluator.end()
         endScores()
-        finder.wipe()
         return hasAnswer
     }
 
@@ -262,23 +345,37 @@ public struct Decider: ~Copyable {
         _ writer: inout JSONWriter
     ) -> Bool {
         // A person who has granted no purpose of the bundle is not looked at.
-        if let person, !consent.isEmpty {
+        if !consent.isEmpty, let event, event.isInMemory {
+            // The event counts although it is not in the store yet.
+            let record = record(of: person, after: event, policy, reader)
+            if !record.isEmpty { return decide(policy, range, by: record.span, consent, reader, &writer) }
+        } else if let person, !consent.isEmpty {
             let key = person.bytes
             do throws(StoreError) {
                 if let record = try reader.get(reader.tables.profiles, key.span) {
-                    do throws(RecordDamage) {
-                        let view = try ProfileView(record)
-                        index.fill(view, policy.attributes)
-                        surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
-                        personSeed = index.seed(in: view.bytes, policy.attributes)
-                        return evaluate(policy, range, view.bytes, consent, reader, &writer)
-                    } catch {
-                        meters.badRecords.add()
-                    }
+                    return decide(policy, range, by: record, consent, reader, &writer)
                 }
             } catch {
                 meters.decisionErrors.add()
             }
+        }
+        index.clear(policy.attributes)
+        personSeed = nil
+        return evaluate(policy, range, Span<UInt8>(), consent, reader, &writer)
+    }
+
+    private mutating func decide(
+        _ policy: Policy, _ range: Range<Int>, by record: Span<UInt8>, _ consent: PurposeSet, _ reader: borrowing Reader,
+        _ writer: inout JSONWriter
+    ) -> Bool {
+        do throws(RecordDamage) {
+            let view = try ProfileView(record)
+            index.fill(view, policy.attributes)
+            surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
+            personSeed = index.seed(in: view.bytes, policy.attributes)
+            return evaluate(policy, range, view.bytes, consent, reader, &writer)
+        } catch {
+            meters.badRecords.add()
         }
         index.clear(policy.attributes)
         personSeed = nil
@@ -303,12 +400,13 @@ public struct Decider: ~Copyable {
         var hasAnswer = true
         for number in range {
             let decision = policy.decisions.decisions[number]
-            var choice = choose(decision, number, policy, consent, bindings)
+            var choice = choose(decision, number, policy, consent, record, reader, bindings)
             var place: Int?
             if let cap = decision.cap, choice.isServed(of: decision) {
                 place = take(cap, &choice, decision, record, policy, reader)
             }
             hasAnswer = write(decision, choice, policy, &writer)
+            if explanation != nil { explain(decision, choice, policy, bindings) }
             if hasAnswer, choice.consent == .granted { keep(choice, servePlace: place, record, policy) }
         }
         return hasAnswer
@@ -370,14 +468,16 @@ public struct Decider: ~Copyable {
     }
 
     private mutating func choose(
-        _ decision: Decision, _ number: Int, _ policy: Policy, _ consent: PurposeSet,
-        _ bindings: borrowing DecisionBindings
+        _ decision: Decision, _ number: Int, _ policy: Policy, _ consent: PurposeSet, _ record: Span<UInt8>,
+        _ reader: borrowing Reader, _ bindings: borrowing DecisionBindings
     ) -> Choice {
         var choice = match(decision, number, policy, consent, bindings)
         if choice.rule < 0 || policy.decisions.rivals.isEmpty { return choice }
         for rival in policy.decisions.rivals[number] {
-            let other = match(policy.decisions.decisions[rival], rival, policy, consent, bindings)
-            if other.rule >= 0 {
+            let stronger = policy.decisions.decisions[rival]
+            let other = match(stronger, rival, policy, consent, bindings)
+            // One that has been served often enough leaves its place to the next.
+            if other.isServed(of: stronger), !(stronger.cap.map { isReached($0, record, policy, reader) } ?? false) {
                 choice = Choice(decision: number, variant: decision.defaultVariant, consent: choice.consent)
                 choice.yieldsTo = rival
                 return choice
@@ -431,6 +531,59 @@ public struct Decider: ~Copyable {
         return choice
     }
 
+    // MARK: Explanations
+
+    /// What each rule of the decision under way said; nil: nobody asks.
+    private var explanation: JSONWriter?
+
+    /// Asks every rule by itself, those behind the one that was taken as well.
+    private mutating func explain(
+        _ decision: Decision, _ choice: Choice, _ policy: Policy, _ bindings: borrowing DecisionBindings
+    ) {
+        var writer = JSONWriter(reserving: 512)
+        writer.beginArray()
+        for number in decision.rules.indices {
+            let rule = decision.rules[number]
+            writer.beginObject()
+            writer.key("rule")
+            writer.int(Int64(number + 1))
+            writer.key("name")
+            writer.string(rule.name)
+            writer.key("said")
+            if let reason = failure(of: rule, policy, bindings) { writer.string(reason) } else { writer.string(word(rule, decision)) }
+            if number == choice.rule {
+                writer.key("taken")
+                writer.bool(true)
+            }
+            writer.endObject()
+        }
+        writer.endArray()
+        explanation = writer
+    }
+
+    /// Why a rule's condition does not hold; nil: it does.
+    private mutating func failure(
+        of rule: Rule, _ policy: Policy, _ bindings: borrowing DecisionBindings
+    ) -> String? {
+        guard let expression = rule.expression else { return nil }
+        do throws(EvaluationError) {
+            return try evaluator.evaluate(policy.program, expression, bindings).isTrue ? nil : "false"
+        } catch {
+            return "failed: " + error.description
+        }
+    }
+
+    /// What is said of a rule whose condition holds.
+    private func word(_ rule: Rule, _ decision: Decision) -> StaticString {
+        if !rule.needsSeed { return "true" }
+        guard let person = seed(for: decision) else { return "true, but the question names nobody to draw for" }
+        if let slice = rule.slice, !slice.contains(person) { return "true, but the person is in another part of the group" }
+        if Draw.isHeldOut(Draw.seed(person, decision: decision.tag), percent: rule.holdout) {
+            return "true, and the person is held out"
+        }
+        return "true"
+    }
+
     // MARK: Caps and records
 
     /// Counts a serve, or makes it the default where the cap is reached.
@@ -440,22 +593,28 @@ public struct Decider: ~Copyable {
         _ reader: borrowing Reader
     ) -> Int? {
         guard let person else { return nil }
-        let place = ServeCounts.place(person.low ^ person.high, cap.tag)
-        let served = record.isEmpty ? 0 : index.serves(cap.attribute, in: record, policy.attributes, now: surroundings.now)
-        if served + serves.count(place, snapshot: reader.number) >= cap.serves {
+        if isReached(cap, record, policy, reader) {
             choice = Choice(decision: choice.decision, variant: decision.defaultVariant, consent: choice.consent)
             choice.isCapped = true
             return nil
         }
         if isBulk { return nil }
+        let place = ServeCounts.place(person.low ^ person.high, cap.tag)
         serves.add(place)
         return place
+    }
+
+    private func isReached(_ cap: Cap, _ record: Span<UInt8>, _ policy: Policy, _ reader: borrowing Reader) -> Bool {
+        guard let person else { return false }
+        let place = ServeCounts.place(person.low ^ person.high, cap.tag)
+        let served = record.isEmpty ? 0 : index.serves(cap.attribute, in: record, policy.attributes, now: surroundings.now)
+        return served + serves.count(place, snapshot: reader.number) >= cap.serves
     }
 
     private mutating func keep(_ choice: Choice, servePlace: Int?, _ record: Span<UInt8>, _ policy: Policy) {
         guard let person else { return }
         var identifier: IdentifierKey?
-        for found in finder.found where identifier == nil && !policy.identifiers.kinds[found.kindIndex].isShared {
+        for found in asked where identifier == nil && !policy.identifiers.kinds[found.kindIndex].isShared {
             identifier = IdentifierKey(found)
         }
         let known = record.isEmpty ? 0 : UInt32(littleEndianAt: 0, of: record)
@@ -530,7 +689,11 @@ public struct Decider: ~Copyable {
             return false
         }
         if choice.rule >= 0 { meters.decisionsMatched.add() } else { meters.decisionsDefault.add() }
-        memo.write(decision, choice, policy, into: &writer)
+        if isShort {
+            writeShort(decision, choice, policy, &writer)
+        } else {
+            memo.write(decision, choice, policy, into: &writer)
+        }
         return true
     }
 

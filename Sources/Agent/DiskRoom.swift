@@ -53,5 +53,5 @@ struct DiskRoom {
 
 extension Work {
     /// Whether it is refused when there is room for privacy work only.
-    var waitsForRoom: Bool { self == .events || self == .arrivals || self == .release }
+    var waitsForRoom: Bool { self == .events || self == .decide || self == .arrivals || self == .release }
 }

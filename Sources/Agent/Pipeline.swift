@@ -24,6 +24,17 @@ import Unification
 enum EventOutcome {
     case admitted, duplicate, denied, waiting, quarantined
     case refused(EventRefusal)
+
+    var word: StaticString {
+        switch self {
+        case .admitted: "admitted"
+        case .duplicate: "duplicate"
+        case .denied: "denied"
+        case .waiting: "waiting"
+        case .quarantined: "quarantined"
+        case .refused: "refused"
+        }
+    }
 }
 
 /// How the journey ends before its end.

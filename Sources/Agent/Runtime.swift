@@ -271,6 +271,8 @@ public final class Runtime {
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
             historyBytes: configuration.historyBytes, pipeline: pipeline,
+            decider: Decider(
+                device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
         return try Thread.spawn { writer.run() }
     }

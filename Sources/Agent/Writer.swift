@@ -179,13 +179,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var room = DiskRoom.none
     /// The file that has the former pepper, while a rotation lasts.
     private var formerPepper: String?
+    /// Decides for those who send an event and wait for its commit.
+    private var decider: Decider
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64, pipeline: consuming Pipeline<Random>, formerPepper: String? = nil
+        historyBytes: Int64, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
+        formerPepper: String? = nil
     ) {
         self.formerPepper = formerPepper
         self.database = database
@@ -202,6 +205,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.historyBytes = historyBytes
         plans = bundles.current.plans
         self.pipeline = pipeline
+        self.decider = decider
     }
 
     /// Writes until the intake is closed and empty.
@@ -295,6 +299,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func goBack(to mark: Mark) {
         releaseServes()
+        decider.records.removeAll(keepingCapacity: true)
         pipeline.ledger = mark.ledger
         pipeline.recent.restore(to: mark.recent)
         pipeline.waiting = mark.waiting
@@ -319,6 +324,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             do throws(StoreError) {
                 room = isFull ? .none : try DiskRoom(database)
                 var transaction = try database.beginWrite()
+                held.removeAll(keepingCapacity: true)
+                heldBy = transaction.number
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
@@ -482,7 +489,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func firstPlace(_ submission: Submission) -> Place {
         var place = Place(isInside: true)
         switch submission.work {
-        case .events: place.count = submission.events.count
+        case .events, .decide: place.count = submission.events.count
         case .arrivals: place.message = firstMessage(submission)
         default: place.count = 1
         }
@@ -503,6 +510,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             budget -= 1
             try renewNamed(submission, &transaction)
             switch submission.work {
+            case .decide: try decide(submission, &transaction)
             case .consent: try changeConsent(submission, &transaction)
             case .read: try noteAccess(submission, .read, &transaction)
             case .export: try noteAccess(submission, .export, &transaction)
@@ -611,6 +619,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func answer(_ submission: Submission) {
+        if submission.isAnswered {
+            submission.status = 0
+            return intake.recycle(submission)
+        }
         meters.admit.record(nanoseconds: clock.monotonicNanoseconds() - submission.arrivedNanoseconds)
         completions.post(
             Completion(
@@ -806,19 +818,47 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return 0
         }
         var count = 0
-        held.removeAll(keepingCapacity: true)
-        heldBy = transaction.number
         while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < Limits.pagesPerCommit {
-            let record = decided[count]
-            try pipeline.keep(record, now: clock.wallMilliseconds(), &transaction)
-            if let place = record.servePlace {
-                // Before the commit: whoever sees the commit no longer counts it.
-                records.serves.hold(place, transaction: heldBy)
-                held.append(place)
-            }
+            try keep(decided[count], &transaction)
             count += 1
         }
         return count
+    }
+
+    private func keep(_ record: DecisionRecord, _ transaction: inout WriteTransaction) throws(StoreError) {
+        try pipeline.keep(record, now: clock.wallMilliseconds(), &transaction)
+        guard let place = record.servePlace else { return }
+        // Before the commit: whoever sees the commit no longer counts it.
+        records.serves.hold(place, transaction: heldBy)
+        held.append(place)
+    }
+
+    /// Takes an event, and decides what follows from it in the same transaction.
+    private func decide(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        guard let event = submission.events.first else { return }
+        let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
+        if case .refused(let refusal) = outcome { return note(refusal) }
+        if submission.isAnswered { return }
+        var document = submission.document
+        document.narrow(to: event.root)
+        let asked = EventAsked(
+            document, Array(submission.found[event.identifiers]), at: event.timestamp, signal: event.signal, isInMemory: false)
+        var writer = JSONWriter(reserving: 512)
+        writer.beginObject()
+        writer.key("event")
+        writer.string(outcome.word)
+        let (policy, now) = (plans.policy, envelope.receivedAt)
+        let question = submission.question
+        let begin = clock.monotonicNanoseconds()
+        let isAnswered = transaction.read { reader in
+            decider.answer(policy, submission.keys, question.span, asked, now: now, reader, into: &writer)
+        }
+        decider.noteLatency(nanoseconds: clock.monotonicNanoseconds() - begin)
+        writer.endObject()
+        submission.status = isAnswered ? 200 : 400
+        submission.answer = writer.bytes
+        for record in decider.records { try keep(record, &transaction) }
+        decider.records.removeAll(keepingCapacity: true)
     }
 
     /// What of `ServeCounts` the transaction under way has, and its number.

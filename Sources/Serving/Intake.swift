@@ -12,6 +12,8 @@ import Unification
 public enum Work: UInt8, Sendable {
     /// Segment messages: one, or a batch.
     case events
+    /// `POST /v1/decide`: an event, and what is decided once it has been taken.
+    case decide
     /// `PUT /v1/profiles/{ref}/consent`.
     case consent
     /// Messages from another Gatehouse (hub).
@@ -71,6 +73,12 @@ public final class Submission {
     public var thread = 0
     public var connection: UInt64 = 0
 
+    /// Of `decide`: the keys that are asked for (none: all), and `{"context": …}`.
+    public var keys: [[UInt8]] = []
+    public var question: [UInt8] = []
+    /// It has been answered from memory; nobody waits for the commit.
+    public var isAnswered = false
+
     /// The answer: an HTTP status and a JSON body.
     public var status: UInt16 = 0
     public var answer: [UInt8] = []
@@ -120,6 +128,9 @@ public final class Submission {
         former = nil
         identifiers = []
         number = 0
+        keys = []
+        question = []
+        isAnswered = false
         hasGlobalPrivacyControl = false
         refused = []
         plans = nil

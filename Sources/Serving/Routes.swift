@@ -67,7 +67,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var scratch: [UInt8] = []
     var writer = JSONWriter(reserving: 2048)
     var planCache = PlanCache()
-    private var preparer: EventPreparer
+    var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
     /// Of the request at hand; see `AccessList.sources`.
     private var source = 0
@@ -103,6 +103,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)
             if name.equals("events") { return takeCloudEvents(request, &response) }
+            if name.equals("decide"), !table.isHub { return takeDecide(request, &response) }
             if name.equals("batch") { return takeEvents(request, nil, &response) }
             if let type = EventType(name) { return takeEvents(request, type, &response) }
         }
@@ -297,7 +298,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     ) -> Disposition {
         describe(submission, request)
         var isPrepared = true
-        if submission.work == .events {
+        if submission.work == .events || submission.work == .decide {
             isPrepared = submission.bodyBytes <= Limits.preparedAtOnceBytes
             if isPrepared { preparer.prepare(submission) }
         }
@@ -307,7 +308,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         return .answered
     }
 
-    private mutating func sendBusy(_ response: inout Response) {
+    mutating func sendBusy(_ response: inout Response) {
         table.meters.requestsShed.add()
         response.header("Retry-After", "1")
         sendFailure("busy", "the device has more to write than it can; send it again in a second", 503, &response)
@@ -319,7 +320,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
         submission.source = source
-        if submission.work != .events && submission.work != .arrivals {
+        if submission.work != .events && submission.work != .decide && submission.work != .arrivals {
             submission.actor = table.access.name(request.header("authorization"), &scratch)
         }
     }
@@ -351,6 +352,12 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         let policy = table.plans.current(&planCache).policy
         writer.clear()
         let now = clock.wallMilliseconds()
+        var isExplaining = false
+        if !request.query.isEmpty, let range = queryValue("explain", in: request.query) {
+            // Rules are the business of who runs the device.
+            guard mayGoOn(request, .operate, .post, &response) else { return .answered }
+            isExplaining = request.query.bytes(range).equals("true")
+        }
         if isBulk {
             let status = decider.answerAll(policy, request.body, now: now, reader, into: &writer)
             finishBulk(status, request, &response)
@@ -363,7 +370,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             }
             let name = scratch
             let status = decider.answer(
-                policy, name.span, request.body, now: now, reader, into: &writer)
+                policy, name.span, request.body, now: now, reader, isExplaining: isExplaining, into: &writer)
             response.send(status, "application/json", writer.bytes)
         }
         let latency = clock.monotonicNanoseconds() - begin

@@ -373,7 +373,8 @@ func appendLowered(_ bytes: Span<UInt8>, _ offset: inout Int, to result: inout [
     }
     var scalar = UInt32(first) & (0xFF >> UInt32(length + 1))
     for index in 1..<length { scalar = scalar << 6 | UInt32(bytes[offset + index] & 0x3F) }
-    if let character = Unicode.Scalar(scalar), character.properties.changesWhenLowercased {
+    // Asking first whether it changes would bring 20 KB of tables into the binary.
+    if let character = Unicode.Scalar(scalar) {
         for byte in character.properties.lowercaseMapping.utf8 { result.append(byte) }
     } else {
         for index in 0..<length { result.append(bytes[offset + index]) }

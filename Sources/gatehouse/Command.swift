@@ -16,6 +16,7 @@ enum Command {
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
           gatehouse status   [--watch]               the running agent at a glance
           gatehouse profile  show|export|erase REF   a person's record; REF is a profile id or kind:value
+          gatehouse explain  ID                      what a decision came to, and why
           gatehouse quarantine list|show|release|delete   events that break the tracking plan
           gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
@@ -43,6 +44,7 @@ enum Command {
         case "hash": return HashCommand.run(rest)
         case "status": return StatusCommand.run(rest)
         case "profile": return ProfileCommand.run(rest)
+        case "explain": return ExplainCommand.run(rest)
         case "quarantine": return QuarantineCommand.run(rest)
         case "erasures": return ErasuresCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
@@ -66,7 +68,7 @@ enum Command {
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
             ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
-            ("store", StoreCommand.help), ("pepper", PepperCommand.help),
+            ("explain", ExplainCommand.help), ("store", StoreCommand.help), ("pepper", PepperCommand.help),
             ("status", StatusCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
             ("quarantine", QuarantineCommand.help + AgentArguments.help),

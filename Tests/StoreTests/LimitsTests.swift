@@ -42,7 +42,7 @@ import Testing
 
     // limit: Store.logEntryIdentifiers
     @Test func anEntryCarriesOnlySoManyIdentifiers() {
-        let identifiers = (0..<20).map {
+        let identifiers = (0..<40).map {
             LoggedIdentifier(kindTag: UInt32($0), digest: SHA256.hash([UInt8($0)]), plainDigest: nil)
         }
         let header = LogEntryHeader(
