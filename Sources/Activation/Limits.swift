@@ -25,6 +25,8 @@ public enum Limits {
     /// How much later than due a trigger fires where it says nothing, milliseconds: a restart or a short power cut, but not
     /// a night, after which a reminder of a cart is out of place.
     public static let graceMilliseconds: Int64 = 3_600_000
+    /// Pairs of variants of one decision that are told apart where two bundles differ: more than anybody reads.
+    static let changesPerDecision = 32
     /// Nesting of a context.
     public static let contextDepth = 32
     /// Answers that a thread keeps as text; a power of two. Most devices give fewer different ones in a minute.

@@ -85,12 +85,7 @@ struct MetricsPage {
 
     private func writeEvents(_ ledger: Ledger, _ page: inout MetricsWriter) {
         page.family("gatehouse_events_total", "Events by what became of them; received is the sum of the rest.", "counter")
-        let terms: [(StaticString, UInt64)] = [
-            ("received", ledger.received), ("admitted", ledger.admitted), ("duplicate", ledger.duplicate),
-            ("denied", ledger.denied), ("waiting", ledger.waiting), ("quarantined", ledger.quarantined),
-            ("refused", ledger.refused),
-        ]
-        for (name, value) in terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+        for (name, value) in ledger.terms { page.sample("gatehouse_events_total", "outcome", name, value) }
     }
 
     private func writePurged(_ page: inout MetricsWriter) {

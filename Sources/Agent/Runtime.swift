@@ -231,12 +231,12 @@ public final class Runtime {
     }
 
     private func startWriter() throws(SystemError) -> Thread {
-        var pipeline: Pipeline<SystemRandom>
+        var pipeline: Pipeline<Chance>
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
                 bundles.current.plans, identity, watch: watch, pepper: pepper, meters: meters,
-                random: SystemRandom(),
+                random: .kernel,
                 transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
