@@ -29,12 +29,14 @@ public final class RoutingTable: @unchecked Sendable {
     public let health: Health
     /// Makes copies of people's records.
     public let clerk: RecordClerk
+    /// Runs beside the bundle in force; nil where the configuration has none.
+    public let shadow: Shadow?
     /// Whether this is a hub: it takes batches from agents and makes no decisions.
     public let isHub: Bool
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
-        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
+        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, shadow: Shadow?, isHub: Bool,
         writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
@@ -46,6 +48,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.device = device
         self.health = health
         self.clerk = clerk
+        self.shadow = shadow
         self.isHub = isHub
         self.writeMetrics = writeMetrics
     }
@@ -58,6 +61,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var reader: Reader
     private var isReading = false
     var decider: Decider
+    private let shadow: ShadowQuestion?
     private var inflater = Inflater()
     private var unpacked: [UInt8] = []
     var cloudEvents = CloudEvents()
@@ -76,10 +80,13 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         reader = try table.database.makeReader()
         preparer = EventPreparer(table.plans, pepper: table.pepper)
         decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters)
+        shadow = table.shadow.map { ShadowQuestion($0, device: table.device, pepper: table.pepper) }
     }
 
     /// A snapshot is held for one group of requests and never while the thread waits.
     public mutating func groupEnds() {
+        // The answers are out.
+        if isReading { shadow?.ask(reader) }
         reader.end()
         isReading = false
     }
@@ -341,6 +348,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         let now = clock.wallMilliseconds()
         if isBulk {
             let status = decider.answerAll(policy, request.body, now: now, reader, into: &writer)
+            if status == 200 { keepForShadow(policy, Span<UInt8>(), request.body, now) }
             finishBulk(status, request, &response)
         } else {
             scratch.removeAll(keepingCapacity: true)
@@ -352,10 +360,17 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             let name = scratch
             let status = decider.answer(
                 policy, name.span, request.body, now: now, reader, into: &writer)
+            if status == 200 { keepForShadow(policy, name.span, request.body, now) }
             response.send(status, "application/json", writer.bytes)
         }
         table.meters.decide.record(nanoseconds: clock.monotonicNanoseconds() - begin)
         return .answered
+    }
+
+    private func keepForShadow(_ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, _ now: Int64) {
+        guard let shadow else { return }
+        let answer = writer.bytes
+        shadow.keep(policy, key, body, answer: answer.span, now: now)
     }
 
     private mutating func finishBulk(_ status: UInt16, _ request: borrowing Request, _ response: inout Response) {

@@ -1,4 +1,4 @@
-"""`gatehouse simulate` with the real binary."""
+"""`gatehouse simulate`, and a bundle that runs as the shadow of another, with the real binary."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 
-from harness import binary, check, equal
+from harness import Node, binary, check, equal, wait_until
 
 BUNDLE = """
 version: {version}
@@ -218,3 +218,44 @@ def test_simulate_draws_as_the_device_does(bench):
     equal([row["variant"] for row in found], seen, "with the device's pepper")
     found, _ = rows(*arguments)
     check([row["variant"] for row in found] != seen, "the constant pepper draws otherwise")
+
+
+def test_shadow_counts_what_would_differ(bench):
+    live = bundle(bench.folder, "live.yaml")
+    shadow = bundle(bench.folder, "shadow.yaml", limit="50.0", more="  seen: { type: counter }")
+    node = Node(bench.folder, bundle=None, settings=f"bundle: {{ file: {live}, shadow: {shadow} }}")
+    bench.nodes.append(node)
+    node.start()
+    node.batch([event("ada", "Order Completed", 0, revenue=60), event("ben", "Order Completed", 0, revenue=10)])
+
+    def counts():
+        metrics = node.metrics()
+        name = 'gatehouse_shadow_decisions_total{decision="%s",outcome="%s"}'
+        return [metrics.get(name % (key, outcome), 0) for key in ("offer", "half") for outcome in ("same", "different")]
+
+    for person in ("ada", "ben", "ada"):
+        equal(node.decide("offer", person)["variant"], "none", "the bundle in force decides")
+    equal(node.call("POST", "/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "ada"}}).status, 200, "all at once")
+    # It is asked after the answer is out.
+    wait_until(lambda: sum(counts()) == 5, 5, "the shadow has been asked")
+    equal(counts(), [1, 3, 1, 0], "what the shadow says")
+    equal(node.metrics()['gatehouse_shadow_changes_total{decision="offer",change="none → ten"}'], 3, "what would change")
+    status = subprocess.run(binary() + ["status", "--json", "--url", f"http://127.0.0.1:{node.port}"], capture_output=True)
+    seen = json.loads(status.stdout)
+    equal((seen["shadow"]["offer"], seen["shadowChanges"]["offer"]),
+          ({"same": 1, "different": 3}, {"none → ten": 3}), "gatehouse status")
+    events, _ = node.check_accounts()
+    equal(events["admitted"], 2, "nothing is written")
+
+    # A shadow that is wrong is none, and the bundle in force does not mind; another begins to count anew.
+    bundle(bench.folder, "shadow.yaml", limit="lots")
+    node.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the shadow is wrong" in node.log(), 10, "the log says that the shadow is wrong")
+    equal(node.decide("offer", "ada")["variant"], "none", "the bundle in force decides")
+    equal(counts(), [0, 0, 0, 0], "no shadow")
+    bundle(bench.folder, "shadow.yaml", limit="100.0")
+    node.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: node.log().count("a shadow runs") == 2, 10, "the log says that a shadow runs")
+    node.decide("offer", "ada")
+    wait_until(lambda: sum(counts()) == 1, 5, "the other shadow has been asked")
+    equal(counts(), [1, 0, 0, 0], "one that says the same")
