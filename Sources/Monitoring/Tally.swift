@@ -15,9 +15,12 @@ public struct Tally {
     public init(limit: Int) { self.limit = limit }
 
     public mutating func add(_ name: [UInt8]) {
-        var place = find(name)
-        if place == limit { place = find(Array("other".utf8)) }
-        if place >= rows.count { rows.append(Row(name: place < limit ? name : Array("other".utf8), count: 0)) }
+        var (name, place) = (name, find(name))
+        if place == rows.count, place >= limit {
+            name = Array("other".utf8)
+            place = find(name)
+        }
+        if place == rows.count { rows.append(Row(name: name, count: 0)) }
         rows[place].count += 1
         while place > 0, rows[place - 1].count < rows[place].count {
             rows.swapAt(place, place - 1)
