@@ -44,15 +44,45 @@ struct Choice: Equatable, Sendable {
     var needsKey = false
     /// The decision whose turn it is instead, or -1.
     var yieldsTo = -1
+    /// The person has been served it as often as its cap allows.
+    var isCapped = false
+
+    /// Whether a rule has given the person something else than the default.
+    func isServed(of decision: Decision) -> Bool { rule >= 0 && variant != decision.defaultVariant }
 }
 
 /// What an answer is called: 16 hexadecimal digits, of which the first 11 are the time, so that its record is found among
 /// others by looking where it must lie.
-struct DecisionID: Equatable, Sendable {
+public struct DecisionID: Equatable, Sendable {
     /// Milliseconds since the epoch (44 bits), the decider (4), how many it has given (16).
-    private(set) var value: UInt64
+    public private(set) var value: UInt64
+
+    init(_ value: UInt64) { self.value = value }
 
     init(decider: Int) { value = UInt64(decider & 15) << 16 }
+
+    /// Reads the 16 digits.
+    public init?(_ text: Span<UInt8>) {
+        if text.count != 16 { return nil }
+        value = 0
+        for index in 0..<16 {
+            guard let digit = Hex.value(of: text[index]) else { return nil }
+            value = value << 4 | UInt64(digit)
+        }
+    }
+
+    /// When the answer was given, milliseconds since the epoch.
+    public var time: Int64 { Int64(value >> 20) }
+
+    public var text: [UInt8] {
+        var text: [UInt8] = []
+        append(to: &text)
+        return text
+    }
+
+    func append(to text: inout [UInt8]) {
+        for shift in stride(from: UInt64(60), through: 0, by: -4) { text.append(Hex.digit(UInt8(value >> shift & 15))) }
+    }
 
     /// Goes on to the next answer.
     /// - Parameter now: milliseconds since the epoch.
@@ -66,7 +96,7 @@ struct DecisionID: Equatable, Sendable {
 struct AnswerMemo {
     /// Names of what every answer says about itself.
     static let metadata: [StaticString] = [
-        "bundle", "consent", "rule", "yieldsTo", "id", "bundleAgeSeconds", "profileAgeSeconds",
+        "bundle", "consent", "rule", "yieldsTo", "capped", "id", "bundleAgeSeconds", "profileAgeSeconds",
     ]
 
     struct Entry {
@@ -127,6 +157,10 @@ struct AnswerMemo {
         if choice.rule >= 0 {
             writer.key("rule")
             writer.string(decision.rules[choice.rule].name)
+        }
+        if choice.isCapped {
+            writer.key("capped")
+            writer.bool(true)
         }
         if choice.yieldsTo >= 0 {
             writer.key("yieldsTo")

@@ -16,11 +16,19 @@ enum QuestionError: Error {
     case parse(JSONError)
     case invalidContext(StaticString)
     case tooManyIdentifiers
+    case tooLarge
 
     var code: StaticString {
         switch self {
         case .parse: "PARSE_ERROR"
-        case .invalidContext, .tooManyIdentifiers: "INVALID_CONTEXT"
+        case .invalidContext, .tooManyIdentifiers, .tooLarge: "INVALID_CONTEXT"
+        }
+    }
+
+    var status: UInt16 {
+        switch self {
+        case .tooLarge: 413
+        default: 400
         }
     }
 }
@@ -40,12 +48,35 @@ public struct Decider: ~Copyable {
     private var scratch: [UInt8] = []
     /// See `answerAll`.
     public private(set) var lastingBytes = 0
+    /// What is to be written into the log of the answers so far; whoever takes it empties it.
+    public var records: [DecisionRecord] = []
+    /// Whether it only looks: what it answers is served to nobody, and leaves nothing.
+    private let isObserver: Bool
+    /// Where the last answer was counted for a cap, if it was; an observer is told, and does not count it.
+    public var servePlace: Int?
+    /// Those before belong to earlier answers.
+    private var firstRecord = 0
+    private let serves: ServeCounts
+    /// What hashes of questions begin with: without the device's secret nobody can tell what was asked.
+    private let inputSeed: UInt64
+    // Of the answer under way.
+    private var person: ProfileID?
+    private var inputs: UInt32 = 0
+    private var isBulk = false
 
     /// - Parameters:
     ///   - device: the device's name, `device.id` in rules.
     ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
-    public init(device: [UInt8], number: Int = 0, pepper: HMACSHA256, meters: Meters) {
+    ///   - serves: shared by all deciders of the device.
+    public init(
+        device: [UInt8], number: Int = 0, pepper: HMACSHA256, meters: Meters, serves: ServeCounts = ServeCounts(),
+        isObserver: Bool = false
+    ) {
+        self.isObserver = isObserver
         self.meters = meters
+        self.serves = serves
+        let digest = pepper.authenticate(("inputs of decisions" as StaticString).bytes)
+        inputSeed = UInt64(digest[0]) << 24 | UInt64(digest[1]) << 16 | UInt64(digest[2]) << 8 | UInt64(digest[3])
         lastID = DecisionID(decider: number)
         self.pepper = pepper
         surroundings = Surroundings(now: 0)
@@ -73,8 +104,9 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(key, error, &writer)
-            return 400
+            return error.status
         }
+        isBulk = false
         let hasAnswer = decide(policy, number..<number + 1, now, reader, inList: false, &writer)
         if !hasAnswer { return 400 }
         // Behind what the answer's metadata says already.
@@ -95,8 +127,9 @@ public struct Decider: ~Copyable {
         } catch {
             meters.decisionErrors.add()
             writeQuestionError(nil, error, &writer)
-            return 400
+            return error.status
         }
+        isBulk = true
         writer.beginObject()
         writer.key("flags")
         writer.beginArray()
@@ -116,7 +149,7 @@ public struct Decider: ~Copyable {
     private mutating func writeCircumstances(to writer: inout JSONWriter) {
         writer.key("id")
         scratch.removeAll(keepingCapacity: true)
-        for shift in stride(from: UInt64(60), through: 0, by: -4) { scratch.append(Hex.digit(UInt8(lastID.value >> shift & 15))) }
+        lastID.append(to: &scratch)
         writer.string(scratch)
         writer.key("bundleAgeSeconds")
         writer.int((surroundings.bundleAge ?? 0) / 1000)
@@ -130,6 +163,8 @@ public struct Decider: ~Copyable {
     // MARK: The question
 
     private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        if body.count > Limits.questionBytes { throw .tooLarge }
+        inputs = Checksum.of(body, seed: inputSeed)
         do throws(JSONError) {
             try question.parse(body, maximumDepth: Limits.contextDepth)
         } catch {
@@ -201,6 +236,9 @@ public struct Decider: ~Copyable {
             surroundings.audiences = AudienceSet(count: audienceCount)
         }
         lastID.advance(to: now)
+        self.person = person
+        firstRecord = records.count
+        if !isObserver { servePlace = nil }
         surroundings.now = now
         surroundings.consent = consent
         surroundings.bundleAge = now - policy.loadedAt
@@ -228,7 +266,7 @@ public struct Decider: ~Copyable {
                         index.fill(view, policy.attributes)
                         surroundings.profileAge = max(0, surroundings.now - view.lastSeen)
                         personSeed = index.seed(in: view.bytes, policy.attributes)
-                        return evaluate(policy, range, view.bytes, consent, &writer)
+                        return evaluate(policy, range, view.bytes, consent, reader, &writer)
                     } catch {
                         meters.badRecords.add()
                     }
@@ -239,11 +277,12 @@ public struct Decider: ~Copyable {
         }
         index.clear(policy.attributes)
         personSeed = nil
-        return evaluate(policy, range, Span<UInt8>(), consent, &writer)
+        return evaluate(policy, range, Span<UInt8>(), consent, reader, &writer)
     }
 
     private mutating func evaluate(
-        _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ writer: inout JSONWriter
+        _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ reader: borrowing Reader,
+        _ writer: inout JSONWriter
     ) -> Bool {
         evaluator.begin()
         var needs: UInt64 = 0
@@ -259,8 +298,13 @@ public struct Decider: ~Copyable {
         var hasAnswer = true
         for number in range {
             let decision = policy.decisions.decisions[number]
-            let choice = choose(decision, number, policy, consent, bindings)
+            var choice = choose(decision, number, policy, consent, bindings)
+            var place: Int?
+            if let cap = decision.cap, choice.isServed(of: decision) {
+                place = take(cap, &choice, decision, record, policy, reader)
+            }
             hasAnswer = write(decision, choice, policy, &writer)
+            if hasAnswer, choice.consent == .granted, !isObserver { keep(choice, servePlace: place, record, policy) }
         }
         return hasAnswer
     }
@@ -368,6 +412,50 @@ public struct Decider: ~Copyable {
         return choice
     }
 
+    // MARK: Caps and records
+
+    /// Counts a serve, or makes it the default where the cap is reached.
+    /// - Returns: where it is counted until it is in the profile. Asking for all at once serves nothing yet.
+    private mutating func take(
+        _ cap: Cap, _ choice: inout Choice, _ decision: Decision, _ record: Span<UInt8>, _ policy: Policy,
+        _ reader: borrowing Reader
+    ) -> Int? {
+        guard let person else { return nil }
+        let place = ServeCounts.place(person.low ^ person.high, cap.tag)
+        let served = record.isEmpty ? 0 : index.serves(cap.attribute, in: record, policy.attributes, now: surroundings.now)
+        let pending = serves.count(place, snapshot: reader.number) - (isObserver && place == servePlace ? 1 : 0)
+        if served + pending >= cap.serves {
+            choice = Choice(decision: choice.decision, variant: decision.defaultVariant, consent: choice.consent)
+            choice.isCapped = true
+            return nil
+        }
+        if isBulk || isObserver { return nil }
+        serves.add(place)
+        servePlace = place
+        return place
+    }
+
+    private mutating func keep(_ choice: Choice, servePlace: Int?, _ record: Span<UInt8>, _ policy: Policy) {
+        guard let person else { return }
+        var identifier: IdentifierKey?
+        for found in finder.found where identifier == nil && !policy.identifiers.kinds[found.kindIndex].isShared {
+            identifier = IdentifierKey(found)
+        }
+        let known = record.isEmpty ? 0 : UInt32(littleEndianAt: 0, of: record)
+        let kept = DecisionRecord(
+            policy: policy, choice: choice, id: lastID, person: person, identifier: identifier, inputs: inputs ^ known,
+            profileAge: surroundings.profileAge, bundleAge: surroundings.bundleAge ?? 0, servePlace: servePlace)
+        if !kept.isKept { return }
+        if records.count < Limits.pendingRecords { return records.append(kept) }
+        meters.recordsLost.add()
+        if let servePlace { serves.drop(servePlace) }
+    }
+
+    /// How long the last answer took.
+    public mutating func noteLatency(nanoseconds: Int64) {
+        for number in firstRecord..<max(firstRecord, records.count) { records[number].latencyNanoseconds = nanoseconds }
+    }
+
     private mutating func isTrue(_ expression: Int, _ policy: Policy, _ bindings: borrowing DecisionBindings) -> Bool {
         var failures = 0
         let isTrue = evaluator.isTrue(policy.program, expression, bindings, failures: &failures)
@@ -445,6 +533,7 @@ public struct Decider: ~Copyable {
                 "the question is not JSON: \(problem.message) at line \(problem.position.line), column \(problem.position.column)")
         case .invalidContext(let words): writer.string(words)
         case .tooManyIdentifiers: writer.string("the context holds more identifiers than one person has")
+        case .tooLarge: writer.string("the question is larger than 64 KiB: a context is settings, not data")
         }
         writer.endObject()
     }

@@ -78,10 +78,15 @@ public final class Decision: Sendable {
     /// The place that it competes for with other decisions (`slot`), and how strongly.
     let slot: [UInt8]?
     let priority: Int
+    /// How often it may be served; nil: any number of times.
+    let cap: Cap?
+    /// Percent of its answers that leave a record in the log.
+    let recordPercent: UInt64
 
     init(
         key: [UInt8], purpose: Int?, variants: [Variant], defaultVariant: Int, metadata: [UInt8], isEnabled: Bool,
-        rules: [Rule], needs: UInt64, schedule: Int?, slot: [UInt8]?, priority: Int
+        rules: [Rule], needs: UInt64, schedule: Int?, slot: [UInt8]?, priority: Int,
+        cap: Cap?, recordPercent: UInt64
     ) {
         self.key = key
         tag = NameTag.of(key.span)
@@ -95,6 +100,8 @@ public final class Decision: Sendable {
         self.schedule = schedule
         self.slot = slot
         self.priority = priority
+        self.cap = cap
+        self.recordPercent = recordPercent
         // The compiler numbers expressions in the order of adding, and nothing is added between two rules.
         let first = rules.first?.expression ?? 0
         var count = 0
@@ -161,10 +168,13 @@ struct DecisionPlanReader {
     /// The parts of groups that rules have taken so far, with the number of their decision.
     private var slices: [(decision: Int, slice: Slice)] = []
 
-    init(personal: Environment, anonymous: Environment, slots: Slots) {
+    private let caps: CapPlan
+
+    init(personal: Environment, anonymous: Environment, slots: Slots, caps: CapPlan) {
         self.personal = personal
         self.anonymous = anonymous
         self.slots = slots
+        self.caps = caps
     }
 
     mutating func readAudiences(
@@ -250,11 +260,9 @@ struct DecisionPlanReader {
     ) {
         reader.refuseOthers(
             document, settings,
-            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata"] + Schedule.members,
+            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata", "record"]
+                + Schedule.members,
             of: "a decision")
-        if let cap = document.member(settings, "cap") {
-            reader.report(document, cap, "cap is not supported yet; without it the decision is served without a cap")
-        }
         let purpose = purposes.read(document, settings, &reader)
         let isPersonal = document.member(settings, "purpose") != nil
         var variants: [Variant] = []
@@ -309,7 +317,8 @@ struct DecisionPlanReader {
             Decision(
                 key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
                 metadata: readMetadata(document, settings, &reader), isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs),
-                schedule: scheduled, slot: slot, priority: Int(reader.integer(document, settings, "priority", 0...9) ?? 0)))
+                schedule: scheduled, slot: slot, priority: Int(reader.integer(document, settings, "priority", 0...9) ?? 0),
+                cap: caps.cap(of: name), recordPercent: UInt64(reader.integer(document, settings, "record", 0...100) ?? 100)))
     }
 
     /// What people want to read beside the value (OpenFeature's flag metadata): texts, numbers and truth values.

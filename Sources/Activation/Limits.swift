@@ -27,6 +27,12 @@ public enum Limits {
     public static let graceMilliseconds: Int64 = 3_600_000
     /// Pairs of variants of one decision that are told apart where two bundles differ: more than anybody reads.
     static let changesPerDecision = 32
+    /// The most that a cap counts: as many times are kept of each person, 16 bytes each.
+    public static let capServes: Int64 = 100
+    /// Places of `ServeCounts`: 32 KiB. In a second, the longest that a serve waits for its commit, few people share one.
+    static let servePlaces = 4096
+    /// Decisions that a thread keeps for their records until it has handed on those before; more are lost, and counted.
+    static let pendingRecords = 1024
     /// Nesting of a context.
     public static let contextDepth = 32
     /// Answers that a thread keeps as text; a power of two. Most devices give fewer different ones in a minute.

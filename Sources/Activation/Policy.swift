@@ -61,11 +61,15 @@ public final class Policy: @unchecked Sendable {
             environment.declareRecord("tables", tables)
             anonymous.declareRecord("tables", tables)
         }
+        var caps = CapPlan(document, bundle, &reader)
+        var hidden = caps.caps.map(\.counter)
+        if Policy.drawsPeople(document, bundle) { hidden.append(.seed) }
         attributes = AttributePlan(
-            document, bundle, hasSeed: Policy.drawsPeople(document, bundle), slots: slots, environment: &environment, compiler: &compiler, &reader)
+            document, bundle, hidden: hidden, slots: slots, environment: &environment, compiler: &compiler, &reader)
+        caps.number(by: attributes)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         slots.declareAudiences(names, in: &environment)
-        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots)
+        var decisionReader = DecisionPlanReader(personal: environment, anonymous: anonymous, slots: slots, caps: caps)
         decisionReader.readAudiences(document, bundle, purposes, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         triggers = TriggerPlan(

@@ -46,6 +46,8 @@ public struct Configuration {
     public var memoryBytes: Int64?
     /// How many profiles the store has at most; no bound when nil.
     public var profiles: Int64?
+    /// Bytes of the store that they may take; no bound when nil.
+    public var profileBytes: Int64?
     /// Bytes of a request's body.
     public var bodyBytes: Int64?
     public var connections: Int64?
@@ -112,6 +114,9 @@ public struct Configuration {
             reader.refuseOthers(document, node, ["file", "shadow", "url", "key", "poll"], of: "bundle")
             bundle = reader.string(document, node, "file")
             shadow = reader.string(document, node, "shadow")
+            if bundle == nil, let member = document.member(node, "shadow") {
+                reader.report(document, member, "a shadow runs beside a bundle: give that as file:")
+            }
         }
         readDurability(document, &reader)
         readLimits(document, &reader)
@@ -155,16 +160,18 @@ public struct Configuration {
         let root = document.root
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
-        reader.refuseOthers(document, node, ["disk", "history", "memory", "profiles", "body", "connections"], of: "limits")
-        diskBytes = reader.size(document, node, "disk", 1 << 20...1 << 40)
+        reader.refuseOthers(
+            document, node, ["disk", "history", "memory", "profiles", "profile_bytes", "body", "connections"], of: "limits")
+        diskBytes = reader.size(document, node, "disk", Limits.diskBytes)
         historyBytes = reader.size(document, node, "history", 0...1 << 40) ?? historyBytes
         memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
         if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {
             reader.report(document, member, "memory must be at least 16MiB: the agent needs 8 of them itself, the store the rest")
         }
         profiles = reader.integer(document, node, "profiles", Limits.leastProfiles...1 << 40)
-        bodyBytes = reader.size(document, node, "body", 1024...16 << 20)
-        connections = reader.integer(document, node, "connections", 1...10_000)
+        profileBytes = reader.size(document, node, "profile_bytes", Limits.leastProfileBytes...1 << 40)
+        bodyBytes = reader.size(document, node, "body", Limits.bodyBytes)
+        connections = reader.integer(document, node, "connections", Limits.connections)
     }
 
     private mutating func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {

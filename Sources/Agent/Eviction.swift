@@ -20,20 +20,42 @@ private struct Candidate {
 }
 
 extension Pipeline {
-    /// Evicts profiles while there are more than `profileLimit`, some before each commit: of a random sample those of the
+    /// Evicts profiles while they are more, or take more, than they may: of one random sample after the other those of the
     /// lowest value, among them the least recently seen. No list of all profiles by age has to be kept.
-    mutating func evict(now: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
+    /// - Parameters:
+    ///   - most: how many go at most.
+    ///   - pages: it ends when the transaction has changed so many; the next one goes on, see `isCrowded`.
+    mutating func evict(
+        atMost most: Int, upTo pages: Int, now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         let tables = transaction.tables
-        guard profileLimit > 0 else { return }
-        let excess = transaction.count(tables.profiles) - profileLimit
-        if excess <= 0 { return }
-        let leaving = try cheapest(Int(min(excess, Int64(Limits.evictedPerCommit))), now, transaction)
-        for person in leaving {
-            let id = person.bytes
-            try transaction.delete(tables.profiles, id.span)
-            try IdentityGraph.removeParts(of: IdentityGraph.identifiers(of: person, in: transaction), in: &transaction)
+        var left = most
+        var excess = self.excess(transaction)
+        while excess > 0, left > 0, transaction.changedPages < pages {
+            let leaving = try cheapest(min(Int(clamping: excess), left, Limits.evictedAtOnce), now, transaction)
+            for person in leaving {
+                let id = person.bytes
+                try transaction.delete(tables.profiles, id.span)
+                try IdentityGraph.removeParts(of: IdentityGraph.identifiers(of: person, in: transaction), in: &transaction)
+            }
+            meters.evictedProfiles.add(UInt64(leaving.count))
+            left -= leaving.count
+            // Where none can be found, trying again would not help either.
+            excess = leaving.isEmpty ? 0 : self.excess(transaction)
         }
-        meters.evictedProfiles.add(UInt64(leaving.count))
+        isCrowded = excess > 0
+    }
+
+    /// How many profiles are too many: by their number, or by what they take, if they are all of the same size.
+    private func excess(_ transaction: borrowing WriteTransaction) -> Int64 {
+        let tables = transaction.tables
+        let count = transaction.count(tables.profiles)
+        var excess = profileLimit > 0 ? count - profileLimit : 0
+        if profileBytesLimit > 0, count > 0 {
+            let bytes = transaction.bytes(of: tables.profiles) + transaction.bytes(of: tables.parts)
+            if bytes > profileBytesLimit { excess = max(excess, (bytes - profileBytesLimit) / (bytes / count) + 1) }
+        }
+        return min(excess, count)
     }
 
     private mutating func cheapest(

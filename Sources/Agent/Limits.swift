@@ -46,6 +46,12 @@ public enum Limits {
     static let historyBytes: Int64 = 16 << 20
     /// Identifiers that one transaction takes over from another store, each with some parts, links and a record of up to 64 KiB.
     public static let mergedPerCommit = 32
+    /// `limits.disk`, bytes: from what holds the tables and a few people to what LMDB's map may be.
+    static let diskBytes: ClosedRange<Int64> = 1 << 20...1 << 40
+    /// `limits.body`, bytes: from one small event to what a device can hold of a hub's or another's requests.
+    static let bodyBytes: ClosedRange<Int64> = 1024...16 << 20
+    /// `limits.connections`: some 2 KiB of the kernel's memory each.
+    static let connections: ClosedRange<Int64> = 1...10_000
     /// The least that `limits.memory` may be: the 8 MiB of promise P10, the program's own pages, and some of the store.
     static let leastMemoryBytes: Int64 = 16 << 20
     /// Between two looks at the process's memory at most, milliseconds: what comes into memory unseen at the beginning of a
@@ -59,10 +65,14 @@ public enum Limits {
     static let signalsMilliseconds: Int64 = 60_000
     /// The least that `limits.profiles` may be, so that a sample tells something.
     static let leastProfiles: Int64 = 100
-    /// Profiles that are looked at to find those to evict, and how many of them go at most, before one commit: the quarter of a
-    /// random sample that is worth least.
+    /// The least that `limits.profile_bytes` may be: sixteen of the largest records.
+    static let leastProfileBytes: Int64 = 1 << 20
+    /// Profiles that are looked at to find those to evict, and how many of them go at most: the quarter of a random sample
+    /// that is worth least.
     static let sampledForEviction = 64
-    static let evictedPerCommit = 16
+    static let evictedAtOnce = 16
+    /// Profiles that go before one commit at most: as many as its events may have brought.
+    static let evictedPerCommit = eventsPerCommit
     /// Timers that one transaction takes: each reads and writes some pages, and events need not wait.
     static let timersPerCommit = 256
     /// How far ahead it is looked for when an audience changes through time alone, seconds: 90 days, or as long as any
@@ -86,10 +96,6 @@ public enum Limits {
     public static let destinations = 16
     /// How long the writer waits for work before it looks at the clock, milliseconds.
     public static let writerIdleMilliseconds: Int64 = 1000
-    /// How long a stopping agent gives its destinations to finish a request, milliseconds.
-    public static let stopMilliseconds: Int64 = 3000
-    /// A certificate, key or CA file.
-    public static let certificateBytes = 1024 * 1024
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
 
@@ -99,4 +105,6 @@ public enum Limits {
     /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
     /// record.
     static let answerBytes = 16 << 20
+    /// Records of decisions in one commit: events do not wait long for them.
+    static let recordsPerCommit = 512
 }

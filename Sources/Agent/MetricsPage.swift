@@ -56,10 +56,19 @@ struct MetricsPage {
         writePurged(&page)
         writeRecomputation(&page)
         writeTriggers(&page)
+        page.family("gatehouse_decision_records_total", "Records of decisions by what became of them, since the start.", "counter")
+        page.sample("gatehouse_decision_records_total", "outcome", "kept", meters.recordsKept.current)
+        page.sample("gatehouse_decision_records_total", "outcome", "lost", meters.recordsLost.current)
         page.gauge("gatehouse_timers", "Timers that are pending.", reader.count(reader.tables.timers))
         page.counter(
-            "gatehouse_profiles_evicted_total", "Profiles that made room for others (limits.profiles).",
-            meters.evictedProfiles.current)
+            "gatehouse_profiles_evicted_total",
+            "Profiles that made room for others (limits.profiles, limits.profile_bytes).", meters.evictedProfiles.current)
+        page.counter(
+            "gatehouse_quarantine_dropped_total", "Events that made room for others in quarantine.",
+            meters.droppedQuarantined.current)
+        page.counter(
+            "gatehouse_values_refused_total", "Values that are too long, or for which a profile has no room.",
+            meters.refusedValues.current)
         page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
         page.gauge(
             "gatehouse_connections", "Open connections.", Int64(statistics.openConnections.load(ordering: .relaxed)))
@@ -68,10 +77,19 @@ struct MetricsPage {
         page.counter(
             "gatehouse_malformed_requests_total", "Requests that broke the protocol or its limits.",
             UInt64(statistics.malformedRequests.load(ordering: .relaxed)))
+        page.counter(
+            "gatehouse_connections_refused_total", "Connections and requests on them answered 503 for want of room.",
+            UInt64(statistics.refusedConnections.load(ordering: .relaxed)))
+        page.counter(
+            "gatehouse_requests_timed_out_total", "Requests answered 408: they came too slowly.",
+            UInt64(statistics.timedOutRequests.load(ordering: .relaxed)))
         page.gauge("gatehouse_bundle_version", "Version of the bundle in force.", meters.bundleVersion.current)
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
+        page.gauge(
+            "gatehouse_profile_bytes", "Bytes of the store that profiles take.",
+            reader.bytes(of: reader.tables.profiles) + reader.bytes(of: reader.tables.parts))
         if let resident = Process.residentMemory() {
             page.family(
                 "gatehouse_memory_bytes", "Memory of the process: its own, and pages of files, most of them the store's.", "gauge")

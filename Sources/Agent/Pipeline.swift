@@ -67,8 +67,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
     let surroundings = Surroundings(now: 0)
     var index = ProfileIndex()
-    /// How many profiles there may be; 0: no bound.
+    /// How many profiles there may be, and what pages of the store they and their parts may take, bytes; 0: no bound.
     var profileLimit: Int64 = 0
+    var profileBytesLimit: Int64 = 0
+    /// Whether there are more than that, and one transaction was not enough.
+    var isCrowded = false
     /// When the next timer is due, milliseconds since the epoch; never before that.
     var nextTimer = Int64.max
     /// Timers that are due wait for room on the disk.

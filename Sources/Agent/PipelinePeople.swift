@@ -82,6 +82,7 @@ extension Pipeline {
         let hasContributed = try changeProfile(of: person, &transaction)
         surroundings.event = nil
         evaluator.end()
+        if updater.refusedValues > 0 { meters.refusedValues.add(UInt64(updater.refusedValues)) }
         if updater.failedRules > 0 { meters.evaluationErrors.add(UInt64(updater.failedRules)) }
         return hasContributed
     }

@@ -68,9 +68,10 @@ extension Pipeline {
         try transaction.put(transaction.tables.quarantine, number.bytes.span, entry.span, appending: true)
         ledger.nextQuarantined += 1
         if ledger.nextQuarantined > CollectionLimits.quarantinedEvents {
-            _ = try transaction.deleteNumbers(
+            let dropped = try transaction.deleteNumbers(
                 transaction.tables.quarantine, below: ledger.nextQuarantined - CollectionLimits.quarantinedEvents,
                 atMost: 8)
+            meters.droppedQuarantined.add(UInt64(dropped))
         }
     }
 

@@ -145,7 +145,8 @@ extension Pipeline {
                 if isPlausible { state.due = known.due }
             }
         }
-        if due <= cause.now { return try fire(trigger, key, state, whom, cause.now, &transaction) }
+        if trigger.after == 0 { return try fire(trigger, key, state, whom, cause.now, &transaction) }
+        // Also one that is due already: what calls it off may come right behind it, when a device hands in what it has kept.
         try setTimer(key, state.record, due: state.due, &transaction)
     }
 
@@ -208,8 +209,8 @@ extension Pipeline {
         }
         for _ in 0..<3 { body.endObject() }
         let header = LogEntryHeader(
-            tier: .realtime, priority: trigger.priority, receivedAt: cause.now, purposeTag: cause.purposeTag, bundleVersion: 0,
-            profile: whom.person, isGenerated: true, isDirected: true)
+            tier: .realtime, priority: trigger.priority, receivedAt: withProperties ? cause.now : cause.time + trigger.after,
+            purposeTag: cause.purposeTag, bundleVersion: 0, profile: whom.person, isGenerated: true, isDirected: true)
         var entry: [UInt8] = []
         // The forms that destinations ask for are known of those that came with the event. Those of others are not kept.
         var identifiers = whom.identifiers
@@ -241,8 +242,7 @@ extension Pipeline {
         let before = self.plans
         if before !== plans { use(plans) }
         let (due, keysRead) = try Timers.due(at: now, atMost: min(atMost, Limits.timersPerCommit), transaction)
-        for timer in due
-        where transaction.changedPages < Limits.pagesPerCommit {
+        for timer in due where transaction.changedPages < Limits.pagesPerCommit {
             try take(timer.key, timer.time, now, &transaction)
         }
         nextTimer = try Timers.first(transaction) ?? .max
@@ -253,16 +253,14 @@ extension Pipeline {
     private mutating func take(
         _ key: TimerKey, _ time: Int64, _ now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
+        let record = try Timers.record(key, transaction)
+        if Timers.head(record.span) != time { return try Timers.drop(key, at: time, in: &transaction) }
         let person = try IdentityGraph.profile(of: key.identifier, in: transaction)
         if key.tag == TimerKey.audiences {
             guard let person else { return try Timers.remove(key, in: &transaction) }
             return try announce(addressee(person, key.identifier, transaction), now, &transaction)
         }
-        let record = try Timers.record(key, transaction)
-        guard let state = TriggerState(record.span), state.due == time else {
-            return record.isEmpty
-                ? try Timers.drop(key, at: time, in: &transaction) : try Timers.remove(key, in: &transaction)
-        }
+        guard let state = TriggerState(record.span) else { return try Timers.remove(key, in: &transaction) }
         if state.wanted > now {
             var later = state
             later.due = state.wanted
@@ -335,7 +333,7 @@ extension Pipeline {
             }
         }
         var header = cause.header
-        header.receivedAt = now
+        // Where it holds what it is about it is kept no longer than that, and that counts from when the device took it.
         header.bundleVersion = policy.version
         header.profile = whom.person
         header.priority = trigger.priority

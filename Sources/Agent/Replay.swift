@@ -78,7 +78,7 @@ public final class Replay {
         }
         for bundle in bundles {
             do throws(StoreError) {
-                simulations.append(try Simulation(bundle, pepper: pepper, grantsAll: grantsAll))
+                simulations.append(try Simulation(bundle, pepper: pepper, grantsAll: grantsAll, decisions: decisions))
             } catch {
                 throw Replay.failure(error)
             }
@@ -150,13 +150,13 @@ public final class Replay {
 
     // MARK: Rows
 
-    private func beginRow(at time: Int64, _ person: [UInt8]) {
+    private func beginRow(at time: [UInt8], _ person: [UInt8]) {
         row.clear()
         row.beginObject()
         row.key("line")
         row.uint(line)
         row.key("time")
-        row.string(Timestamp.write(time))
+        row.string(time)
         row.key("person")
         row.string(person)
     }
@@ -164,12 +164,6 @@ public final class Replay {
     private func endRow(_ show: ([UInt8]) -> Void) {
         row.endObject()
         show(row.bytes)
-    }
-
-    private func isAsked(_ key: Span<UInt8>) -> Bool {
-        if decisions.isEmpty { return true }
-        for name in decisions where equal(name.span, key) { return true }
-        return false
     }
 
     /// The rule that made a decision.
@@ -189,22 +183,15 @@ public final class Replay {
     }
 
     private func tell(_ simulation: Simulation, _ show: ([UInt8]) -> Void) {
-        for happening in simulation.happenings {
-            beginRow(at: happening.time, happening.person)
-            row.key("event")
-            row.string(happening.event)
-            row.key("name")
-            row.string(happening.name)
-            endRow(show)
-        }
+        tellHappenings(simulation, show)
         if !simulation.isAdmitted { return }
         let answers = simulation.answers
         guard let list = answers.member(answers.root, "flags") else { return }
         answers.forEachElement(list) { flag in
-            guard let name = answers.member(flag, "key"), isAsked(answers.bytes(name)) else { return }
+            guard let name = answers.member(flag, "key") else { return }
             let variant = DecisionChanges.name(answers, flag)
             changes.add(answers.bytes(name), variant, isSame: false)
-            beginRow(at: clock, simulation.person)
+            beginRow(at: Timestamp.write(clock), simulation.person)
             row.key("decision")
             row.value(answers, name)
             row.key("variant")
@@ -213,6 +200,17 @@ public final class Replay {
             if let reason = answers.member(flag, "reason") { row.value(answers, reason) } else { row.string("ERROR") }
             writeRule("rule", answers, flag)
             writeValue("value", answers, flag)
+            endRow(show)
+        }
+    }
+
+    private func tellHappenings(_ simulation: Simulation, _ show: ([UInt8]) -> Void) {
+        for happening in simulation.happenings {
+            beginRow(at: happening.time, happening.person)
+            row.key("event")
+            row.string(happening.event)
+            row.key("name")
+            row.string(happening.name)
             endRow(show)
         }
     }
@@ -235,10 +233,11 @@ public final class Replay {
         _ show: ([UInt8]) -> Void
     ) {
         let (flag, other) = (DecisionChanges.find(key.span, in: old), DecisionChanges.find(key.span, in: new))
-        guard isAsked(key.span), flag != nil || other != nil else { return }
+        // Nobody was asked for it.
+        if flag == nil, other == nil { return }
         // A decision that only one bundle has differs each time: the sum says so.
         if changes.compare(key.span, old, flag, new, other) || !isInBoth { return }
-        beginRow(at: clock, person)
+        beginRow(at: Timestamp.write(clock), person)
         row.key("decision")
         row.string(key)
         row.key("before")
@@ -257,8 +256,14 @@ public final class Replay {
 
     // MARK: The end
 
-    /// The last row: what became of the events, and of each decision how often it came to what.
-    public func end(badLines: UInt64) -> [UInt8] {
+    /// What is due when the last line has been played, and the last row: what became of the events, and of each decision how
+    /// often it came to what.
+    /// - Parameter show: is given each row but the last.
+    public func end(badLines: UInt64, _ show: ([UInt8]) -> Void) throws(UpkeepError) -> [UInt8] {
+        for simulation in simulations {
+            do throws(StoreError) { try simulation.finish() } catch { throw Replay.failure(error) }
+        }
+        if simulations.count == 1 { tellHappenings(simulations[0], show) }
         row.clear()
         row.beginObject()
         row.key("badLines")

@@ -26,9 +26,19 @@ extension Plans {
         let ofPurpose = policy.purposes.timeToLive(ofTag: header.purposeTag)
         if ofPurpose > 0, age > ofPurpose { return true }
         let ofEvents = tracking.keeping.shortestTimeToLive
-        if ofEvents == 0 || age <= ofEvents { return false }
+        if !header.isDirected, ofEvents == 0 || age <= ofEvents { return false }
         do throws(JSONError) { try document.parse(entry.body) } catch { return false }
         var event = document.root
+        if header.isDirected {
+            // What it is about may have been for another purpose, and of another kind.
+            guard let context = document.member(event, "context"), let cause = document.member(context, "trigger") else {
+                return false
+            }
+            event = cause
+            let purpose = document.member(cause, "purpose").map { NameTag.of(document.bytes($0)) } ?? 0
+            let ofCause = policy.purposes.timeToLive(ofTag: purpose)
+            if ofCause > 0, age > ofCause { return true }
+        }
         if isAside {
             guard let inner = document.member(event, "event") else { return false }
             event = inner

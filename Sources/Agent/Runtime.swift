@@ -55,6 +55,7 @@ public final class Runtime {
     private let watch: PlanWatch
     private let clerk: RecordClerk
     private let shadow: Shadow?
+    private let records: DecisionBox
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
@@ -87,6 +88,7 @@ public final class Runtime {
         }
         bundles = BundleHolder(bundle)
         shadow = configuration.shadow == nil || isHub ? nil : Shadow()
+        records = DecisionBox(meters: meters)
         clerk = RecordClerk(
             database: database, intake: intake, subjects: AuditSubject(pepper: pepper), plans: bundles.plans)
         let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
@@ -230,8 +232,8 @@ public final class Runtime {
         let clock = self.clock
         let table = RoutingTable(
             database: database, intake: intake, access: access, meters: meters,
-            plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk,
-            shadow: shadow, isHub: isHub,
+            plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
+            records: records, shadow: shadow,
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
@@ -262,9 +264,10 @@ public final class Runtime {
             throw SystemError("mdb_txn_begin", code: 5)
         }
         pipeline.profileLimit = configuration.profiles ?? 0
+        pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
-            bundles: bundles, meters: meters, health: health, clock: clock, isHub: isHub,
+            bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
             historyBytes: configuration.historyBytes, pipeline: pipeline)
         return try Thread.spawn { writer.run() }
     }

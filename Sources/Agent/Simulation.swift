@@ -15,8 +15,7 @@ import Unification
 
 /// What came to pass beside decisions: a trigger fired, or somebody joined or left an announced audience.
 struct Happening {
-    /// Milliseconds since the epoch.
-    let time: Int64
+    let time: [UInt8]
     /// See `Simulation.person`.
     let person: [UInt8]
     /// `Trigger Fired`, `Audience Entered` or `Audience Exited`.
@@ -32,8 +31,12 @@ final class Simulation {
     private var pipeline: Pipeline<Chance>
     private var preparer: EventPreparer
     private var decider: Decider
-    private var reader: Reader
+    private let serves = ServeCounts()
+    /// Numbers of the decisions that are asked for.
+    private var asked: [Int] = []
     private var writer = JSONWriter(reserving: 2048)
+    /// When the last event was taken, milliseconds since the epoch.
+    private var clock: Int64
     private var sweptAt: Int64
     private var monotonic: Int64 = 0
     /// What the decisions came to after the last event, as OFREP has it; meaningless unless `isAdmitted`.
@@ -50,23 +53,30 @@ final class Simulation {
     /// - Parameters:
     ///   - pepper: the secret for hashes.
     ///   - grantsAll: whether people who have said nothing count as having granted every purpose.
-    init(_ bundle: Bundle, pepper: HMACSHA256, grantsAll: Bool) throws(StoreError) {
+    ///   - keys: of the decisions to be asked for; empty for all.
+    ///   - mapBytes: the most that the store may grow to.
+    init(
+        _ bundle: Bundle, pepper: HMACSHA256, grantsAll: Bool, decisions keys: [[UInt8]] = [],
+        mapBytes: Int64 = Limits.simulatedBytes
+    ) throws(StoreError) {
         plans = bundle.plans
-        sweptAt = bundle.policy.loadedAt
+        for (number, decision) in plans.policy.decisions.decisions.enumerated() {
+            if keys.isEmpty || keys.contains(decision.key) { asked.append(number) }
+        }
+        (clock, sweptAt) = (bundle.policy.loadedAt, bundle.policy.loadedAt)
         self.pepper = pepper
         var random = SystemRandom()
         let bytes = random.bytes(8)
         let name = String(decoding: Hex.encode(bytes.span), as: UTF8.self)
         let place = Process.environment("TMPDIR") ?? (Files.exists("/dev/shm") ? "/dev/shm" : "/tmp")
         let folder = joined(place, "/gatehouse-simulate-", name)
-        database = try Database(folder: folder, mapBytes: Limits.simulatedBytes, synchronous: false)
+        database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
         // The files are open: without names they are gone with the process, however it ends.
         for file in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, file)) }
         Files.removeDirectory(folder)
         let meters = Meters()
-        reader = try database.makeReader()
         preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
-        decider = Decider(device: Array("simulation".utf8), pepper: pepper, meters: meters)
+        decider = Decider(device: Array("simulation".utf8), pepper: pepper, meters: meters, serves: serves)
         var transaction = try database.beginWrite()
         pipeline = try Pipeline(
             plans, DeviceIdentity(device: Array("simulation".utf8), epoch: 1), watch: PlanWatch(sources: []), pepper: pepper,
@@ -87,8 +97,11 @@ final class Simulation {
     func take(_ event: JSONDocument, question: [UInt8], at now: Int64) throws(StoreError) {
         happenings.removeAll(keepingCapacity: true)
         isAdmitted = false
-        while pipeline.nextTimer <= now { try takeTimers(at: pipeline.nextTimer) }
-        try sweep(at: now)
+        if now > clock {
+            try takeTimers(until: now)
+            try sweep(at: now)
+        }
+        clock = now
         let submission = Submission()
         submission.document = event
         submission.receivedAt = now
@@ -100,17 +113,29 @@ final class Simulation {
             let outcome = try pipeline.process(submission, prepared, Envelope(receivedAt: now), in: &transaction)
             note(outcome, prepared.fault.map { submission.faults[$0].keyword })
         }
+        if isAdmitted { try ask(question, at: now, &transaction) }
         try emptyLog(from: first, &transaction)
         try transaction.commit()
-        if isAdmitted { try ask(question, at: now) }
     }
 
-    private func takeTimers(at now: Int64) throws(StoreError) {
-        var transaction = try database.beginWrite()
-        let first = pipeline.ledger.nextSequence
-        try pipeline.takeTimers(plans, now: now, atMost: Limits.timersPerCommit, true, &transaction)
-        try emptyLog(from: first, &transaction)
-        try transaction.commit()
+    /// What is due when the last event has been taken.
+    func finish() throws(StoreError) {
+        happenings.removeAll()
+        isAdmitted = false
+        try takeTimers(until: clock)
+    }
+
+    /// What comes due up to a moment, each at its own. What is late waits for whatever is handed in with it, until time goes
+    /// on.
+    private func takeTimers(until end: Int64) throws(StoreError) {
+        while pipeline.nextTimer <= end {
+            var transaction = try database.beginWrite()
+            let first = pipeline.ledger.nextSequence
+            let now = max(clock, pipeline.nextTimer)
+            try pipeline.takeTimers(plans, now: now, atMost: Limits.timersPerCommit, true, &transaction)
+            try emptyLog(from: first, &transaction)
+            try transaction.commit()
+        }
     }
 
     /// Takes away what has been kept for long enough, once a day: what has ended nobody sees before, either.
@@ -158,12 +183,12 @@ final class Simulation {
     }
 
     private func note(_ document: borrowing JSONDocument, _ header: LogEntryHeader) {
-        guard let event = document.member(document.root, "event"),
+        guard let event = document.member(document.root, "event"), let time = document.member(document.root, "timestamp"),
             let properties = document.member(document.root, "properties"),
             let name = document.member(properties, "trigger") ?? document.member(properties, "audience")
         else { return }
         let happening = Happening(
-            time: header.receivedAt, person: Simulation.pseudonym(header.profile),
+            time: [UInt8](copying: document.bytes(time)), person: Simulation.pseudonym(header.profile),
             event: [UInt8](copying: document.bytes(event)), name: [UInt8](copying: document.bytes(name)))
         happenings.append(happening)
         happened.add(happening.event + Array(": ".utf8) + happening.name)
@@ -176,11 +201,26 @@ final class Simulation {
         return text
     }
 
-    private func ask(_ question: [UInt8], at now: Int64) throws(StoreError) {
-        try reader.begin()
+    /// Asks for each decision by itself, as a client does that serves it: what counts for a cap goes into the profile.
+    private func ask(_ question: [UInt8], at now: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
         writer.clear()
-        _ = decider.answerAll(plans.policy, question.span, now: now, reader, into: &writer)
-        reader.end()
+        writer.beginObject()
+        writer.key("flags")
+        writer.beginArray()
+        transaction.read { reader in
+            for number in asked {
+                let key = decisions.decisions[number].key
+                _ = decider.answer(plans.policy, key.span, question.span, now: now, reader, into: &writer)
+            }
+        }
+        writer.endArray()
+        writer.endObject()
+        for record in decider.records {
+            guard let place = record.servePlace else { continue }
+            try pipeline.keep(record, now: now, &transaction)
+            serves.drop(place)
+        }
+        decider.records.removeAll(keepingCapacity: true)
         let text = writer.bytes
         do throws(JSONError) { try answers.parse(text.span) } catch { isAdmitted = false }
     }

@@ -152,6 +152,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let cursors: CursorBox
     private let signal: LogSignal
     private let bundles: BundleHolder
+    private let records: DecisionBox
     private let meters: Meters
     private let health: Health
     private let clock: Time
@@ -181,7 +182,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
-        bundles: BundleHolder, meters: Meters, health: Health, clock: Time, isHub: Bool,
+        bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
         historyBytes: Int64, pipeline: consuming Pipeline<Random>
     ) {
         self.database = database
@@ -190,6 +191,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.cursors = cursors
         self.signal = signal
         self.bundles = bundles
+        self.records = records
         self.meters = meters
         self.health = health
         self.clock = clock
@@ -206,7 +208,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
             adoptBundle()
             let requests = cursors.take()
-            let isIdle = batch.isEmpty && requests.isEmpty && !isBusy && !isSomebodyLate
+            records.take(into: &decided)
+            let isIdle = batch.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
             if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
             write(batch, requests)
         }
@@ -226,7 +229,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     /// Whether something is left to do that nobody asks for.
-    private var isBusy: Bool { needsTrim || erasures.contains { $0.state == .erasing } }
+    private var isBusy: Bool {
+        needsTrim || !decided.isEmpty || pipeline.isCrowded || erasures.contains { $0.state == .erasing }
+    }
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool { pipeline.isSweepDue(plans, clock.monotonicNanoseconds()) }
@@ -281,6 +286,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func goBack(to mark: Mark) {
+        releaseServes()
         pipeline.ledger = mark.ledger
         pipeline.recent.restore(to: mark.recent)
         pipeline.waiting = mark.waiting
@@ -307,6 +313,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
+                // What the last transaction could not evict goes first, so that profiles do not grow in a storm of events.
+                if !isFull { try evict(upTo: Limits.pagesPerCommit / 2, &transaction) }
                 var budget = room.budget
                 while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
@@ -327,9 +335,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
-                try pipeline.takeTimers(plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                let recordCount = try keepDecisions(&transaction)
+                if position == batch.count {
+                    try pipeline.takeTimers(
+                        plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+                }
                 try eraseMore(&transaction)
-                try pipeline.evict(now: clock.wallMilliseconds(), &transaction)
+                if !isFull { try evict(upTo: Limits.pagesPerCommit, &transaction) }
                 try pipeline.sweep(
                     plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try recompute(&transaction)
@@ -345,6 +357,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 cursors.finish(pending, hasFailed: false)
                 pending = []
                 newBundle = nil
+                decided.removeFirst(recordCount)
                 committed = pipeline.ledger
                 signal.advance(to: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent)
                 for index in first..<position { answer(batch[index]) }
@@ -364,6 +377,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 return
             }
         } while position < batch.count
+    }
+
+    private func evict(upTo pages: Int, _ transaction: inout WriteTransaction) throws(StoreError) {
+        try pipeline.evict(
+            atMost: room.changes(atMost: Limits.evictedPerCommit), upTo: pages, now: clock.wallMilliseconds(), &transaction)
     }
 
     /// A transaction that did not happen: nothing of it is there, everybody hears so and may come again.
@@ -739,6 +757,45 @@ final class Writer<Time: Clock, Random: RandomSource> {
             &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: clock.wallMilliseconds(), &transaction)
         erasures[index] = erasure
         if erasure.state != .erasing { needsTrim = true }
+    }
+
+    /// Records of decisions that are not in the log yet.
+    private var decided: [DecisionRecord] = []
+
+    /// Puts records of decisions into the log, as many as fit.
+    /// - Returns: how many, which the commit is to take off the list.
+    private func keepDecisions(_ transaction: inout WriteTransaction) throws(StoreError) -> Int {
+        if decided.isEmpty { return 0 }
+        if !room.takesEvents {
+            // They are the first that a full disk does without.
+            meters.recordsLost.add(UInt64(decided.count))
+            for record in decided { record.servePlace.map { records.serves.drop($0) } }
+            decided.removeAll()
+            return 0
+        }
+        var count = 0
+        held.removeAll(keepingCapacity: true)
+        heldBy = transaction.number
+        while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < Limits.pagesPerCommit {
+            let record = decided[count]
+            try pipeline.keep(record, now: clock.wallMilliseconds(), &transaction)
+            if let place = record.servePlace {
+                // Before the commit: whoever sees the commit no longer counts it.
+                records.serves.hold(place, transaction: heldBy)
+                held.append(place)
+            }
+            count += 1
+        }
+        return count
+    }
+
+    /// What of `ServeCounts` the transaction under way has, and its number.
+    private var held: [Int] = []
+    private var heldBy: UInt64 = 0
+
+    private func releaseServes() {
+        for place in held { records.serves.release(place, transaction: heldBy) }
+        held.removeAll(keepingCapacity: true)
     }
 
     /// Version of a bundle that came into force and has no line in the audit log yet.

@@ -12,7 +12,7 @@ public struct CompileError: Error {
     public let message: String
     /// The name that was probably meant, or nil.
     public let suggestion: String?
-    /// The source line and a caret under the place, two lines without a final newline.
+    /// The source line, or of a long one what is around the place, and a caret under it: two lines without a final newline.
     public let caret: String
 
     init(_ source: [UInt8], at offset: Int, _ message: String, suggestion: String? = nil) {
@@ -28,14 +28,17 @@ public struct CompileError: Error {
             index += 1
         }
         var end = place
-        while end < source.count, source[end] != 10 { end += 1 }
+        while end < source.count, source[end] != 10, end - place < Limits.excerptBytes { end += 1 }
+        while end < source.count, end > place, source[end] & 0xC0 == 0x80 { end -= 1 }
+        var shown = Swift.max(start, place - Limits.excerptBytes)
+        while shown < place, source[shown] & 0xC0 == 0x80 { shown += 1 }
         var column = 1
         var marks: [UInt8] = []
         index = start
         while index < place {
             if source[index] & 0xC0 != 0x80 {
                 column += 1
-                marks.append(source[index] == 9 ? 9 : 32)
+                if index >= shown { marks.append(source[index] == 9 ? 9 : 32) }
             }
             index += 1
         }
@@ -43,7 +46,7 @@ public struct CompileError: Error {
         self.column = column
         self.message = message
         self.suggestion = suggestion
-        var text = Array(source[start..<end])
+        var text = Array(source[shown..<end])
         text.append(10)
         text.append(contentsOf: marks)
         text.append(94)

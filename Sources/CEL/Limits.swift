@@ -6,6 +6,9 @@ public enum Limits {
     /// A rule that a person reads fits in far less; it bounds every table that the compiler makes.
     public static let sourceBytes = 64 * 1024
 
+    /// Bytes of a line on each side of a mistake that are shown with it.
+    static let excerptBytes = 100
+
     /// Recursion of parser, checker and compiler: the specification asks for 12 to 32 levels, and a level costs about
     /// 2 KiB of stack, so that 200 of them fit a thread of 512 KiB.
     public static let nestingLevels = 200

@@ -74,7 +74,8 @@ struct CloudEventAttributes {
     ) throws(RefusedEvent) {
         guard CloudEventAttributes.isName(name) else {
             throw RefusedEvent(
-                EventRefusal("bad_attribute_name", "an attribute's name has the letters a to z and digits only"), at: [])
+                EventRefusal(
+                    "bad_attribute_name", "an attribute's name has 1 to 64 of the letters a to z and digits"), at: [])
         }
         if case .text = value, !CloudEventAttributes.isAllowed(text) {
             throw fault("bad_attribute", "an attribute is UTF-8 text without control characters", name)

@@ -60,7 +60,7 @@ public struct RecentMessages {
         guard try transaction.insert(tables.messages, key.bytes.span, order.bytes.span) else { return false }
         try transaction.put(tables.messageOrder, order.bytes.span, key.bytes.span, appending: true)
         next += 1
-        if next > limit { try forgetOldest(&transaction) }
+        if next > limit + 1 { try forgetOldest(&transaction) }
         return true
     }
 
@@ -80,7 +80,7 @@ public struct RecentMessages {
 
     private func forgetOldest(_ transaction: inout WriteTransaction) throws(StoreError) {
         let tables = transaction.tables
-        let order = NumberKey(next - limit)
+        let order = NumberKey(next - 1 - limit)
         guard let key = try hash(at: order, transaction) else { return }
         try transaction.delete(tables.messages, key.span)
         try transaction.delete(tables.messageOrder, order.bytes.span)

@@ -19,7 +19,8 @@ public struct DestinationURL: Equatable, Sendable {
         public var message: String {
             switch self {
             case .malformed:
-                return "url must be like https://hub.example:8443/v1/batch: a host, an optional port, a path; no user, no #"
+                return
+                    "url must be like https://hub.example:8443/v1/batch, at most 2048 bytes: a host, a path; no user, no #"
             case .notSecure:
                 return "http: is for this device's own addresses only (localhost, 127.0.0.1, [::1]): use https:"
             }

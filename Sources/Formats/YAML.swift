@@ -55,7 +55,8 @@ public enum YAML {
         }
         var document = JSONDocument()
         do throws(JSONError) {
-            try document.parse(text, maximumDepth: maximumDepth, duplicateKeys: .refused)
+            try document.parse(
+                text, maximumDepth: maximumDepth, maximumValues: Limits.yamlNodes, duplicateKeys: .refused)
             return document
         } catch {
             if error.kind == .duplicateKey { throw YAMLError(.duplicateKey, error.position, error.message) }
@@ -282,7 +283,7 @@ private struct YAMLBuilder {
     private mutating func addAnchor(_ name: [UInt8]?, _ position: TextPosition) throws(YAMLError) -> Int {
         guard let name else { return -1 }
         if anchors.count == Limits.yamlAnchors {
-            throw YAMLError(.tooManyValues, position, "the file has too many anchors")
+            throw YAMLError(.tooManyValues, position, "the file has too many anchors: there can be 256")
         }
         anchors.append(Anchor(name: name, start: document.nodes.count))
         return anchors.count - 1

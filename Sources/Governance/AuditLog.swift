@@ -68,11 +68,17 @@ public struct AuditLog {
     private static let key: [UInt8] = Array("audit".utf8)
     private static let endsBytes = 8 + 8 + 32 + 32 + 32
     private let secret: HMACSHA256
+    private var most = Limits.auditLines
 
     /// Reads where the chain stands.
-    /// - Parameter pepper: the device's secret, from which the chain's own is derived.
-    public init(_ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256) throws(StoreError) {
+    /// - Parameters:
+    ///   - pepper: the device's secret, from which the chain's own is derived.
+    ///   - most: how many lines are kept.
+    public init(
+        _ transaction: borrowing WriteTransaction, pepper: borrowing HMACSHA256, keeping most: UInt64 = Limits.auditLines
+    ) throws(StoreError) {
         self.init(pepper)
+        self.most = most
         guard let ends = try transaction.get(transaction.tables.meta, AuditLog.key.span) else { return }
         guard take(ends) else { throw .badRecord("audit") }
     }
@@ -140,7 +146,7 @@ public struct AuditLog {
         entry.append(contentsOf: line.bytes)
         try transaction.put(transaction.tables.audit, number.bytes.span, entry.span, appending: true)
         next += 1
-        if next - first > Limits.auditLines { try forgetOldest(&transaction) }
+        if next - first > most { try forgetOldest(&transaction) }
         try writeEnds(&transaction)
     }
 

@@ -63,6 +63,13 @@ public final class Meters: Sendable {
     public let triggersLate = Counter()
     public let triggersDenied = Counter()
     public let triggersRested = Counter()
+    /// Records of decisions that are in the log, and those that nobody had room for.
+    public let recordsKept = Counter()
+    public let recordsLost = Counter()
+    /// Events that went from quarantine because there were too many.
+    public let droppedQuarantined = Counter()
+    /// Values that no profile took: too long, or its record is full.
+    public let refusedValues = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()

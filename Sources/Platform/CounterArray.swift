@@ -30,6 +30,18 @@ public final class CounterArray: @unchecked Sendable {
         counters[index].store(value, ordering: .relaxed)
     }
 
+    /// Replaces a value by what `change` makes of it, again until no other thread came in between.
+    public func update(at index: Int, _ change: (UInt64) -> UInt64) {
+        precondition(index >= 0 && index < count)
+        var old = counters[index].load(ordering: .relaxed)
+        while true {
+            let (exchanged, seen) = counters[index].weakCompareExchange(
+                expected: old, desired: change(old), ordering: .acquiringAndReleasing)
+            if exchanged { return }
+            old = seen
+        }
+    }
+
     public func value(at index: Int) -> UInt64 {
         precondition(index >= 0 && index < count)
         return counters[index].load(ordering: .relaxed)

@@ -19,7 +19,10 @@ public struct SystemError: Error, Equatable {
 
     /// "open: No such file or directory".
     public var message: String {
-        @inline(never) get { "\(operation): \(SystemError.text(code))" }
+        @inline(never) get {
+            if code == EFBIG { return "the file is larger than it may be; the README says how large under Limits" }
+            return "\(operation): \(SystemError.text(code))"
+        }
     }
 
     /// The system's own words for an `errno`.

@@ -33,11 +33,13 @@ public final class RoutingTable: @unchecked Sendable {
     public let shadow: Shadow?
     /// Whether this is a hub: it takes batches from agents and makes no decisions.
     public let isHub: Bool
+    /// Records of decisions on their way to the log.
+    public let records: DecisionBox
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
-        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, shadow: Shadow?, isHub: Bool,
-        writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
+        pepper: HMACSHA256, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
+        records: DecisionBox, shadow: Shadow?, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
         self.intake = intake
@@ -50,6 +52,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.clerk = clerk
         self.shadow = shadow
         self.isHub = isHub
+        self.records = records
         self.writeMetrics = writeMetrics
     }
 }
@@ -79,8 +82,11 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         self.clock = clock
         reader = try table.database.makeReader()
         preparer = EventPreparer(table.plans, pepper: table.pepper)
-        decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters)
-        shadow = table.shadow.map { ShadowQuestion($0, device: table.device, pepper: table.pepper) }
+        decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters,
+            serves: table.records.serves)
+        shadow = table.shadow.map {
+            ShadowQuestion($0, device: table.device, pepper: table.pepper, serves: table.records.serves)
+        }
     }
 
     /// A snapshot is held for one group of requests and never while the thread waits.
@@ -89,6 +95,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if isReading { shadow?.ask(reader) }
         reader.end()
         isReading = false
+        if !decider.records.isEmpty, table.records.leave(&decider.records) { table.intake.poke() }
     }
 
     public mutating func handle(_ request: borrowing Request, _ response: inout Response) -> Disposition {
@@ -177,6 +184,13 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         guard parse(request, into: submission, limit: limit, &response),
             !hasKeyInBody || isLetIn(byKeyIn: submission.document, &response)
         else {
+            table.intake.recycle(submission)
+            table.meters.requestsRefused.add()
+            return .answered
+        }
+        // What is no batch, or too long a one, need not go to the writer to be told so.
+        if type == nil, submission.batch(in: submission.document) == nil {
+            response.send(submission.status, "application/json", submission.answer)
             table.intake.recycle(submission)
             table.meters.requestsRefused.add()
             return .answered
@@ -363,14 +377,16 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             if status == 200 { keepForShadow(policy, name.span, request.body, now) }
             response.send(status, "application/json", writer.bytes)
         }
-        table.meters.decide.record(nanoseconds: clock.monotonicNanoseconds() - begin)
+        let latency = clock.monotonicNanoseconds() - begin
+        table.meters.decide.record(nanoseconds: latency)
+        decider.noteLatency(nanoseconds: latency)
         return .answered
     }
 
     private func keepForShadow(_ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, _ now: Int64) {
         guard let shadow else { return }
         let answer = writer.bytes
-        shadow.keep(policy, key, body, answer: answer.span, now: now)
+        shadow.keep(policy, key, body, answer: answer.span, servePlace: decider.servePlace, now: now)
     }
 
     private mutating func finishBulk(_ status: UInt16, _ request: borrowing Request, _ response: inout Response) {

@@ -332,8 +332,9 @@ extension Routes {
 
     /// What events have shown to belong together, when, and whether that is so: `joined`, `refused`, or `cut` by hand.
     private func writeLinks(_ profile: ProfileID, _ policy: Policy, _ writer: inout JSONWriter) throws(StoreError) {
+        let links = try IdentityGraph.links(of: profile, in: reader)
         writer.beginArray()
-        for link in try IdentityGraph.links(of: profile, in: reader) {
+        for link in links {
             writer.beginObject()
             writer.key("between")
             writer.beginArray()
@@ -352,6 +353,10 @@ extension Routes {
             writer.endObject()
         }
         writer.endArray()
+        if links.count >= Unification.Limits.linksShown {
+            writer.key("moreLinks")
+            writer.bool(true)
+        }
     }
 
     // MARK: Quarantine

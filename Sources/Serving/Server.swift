@@ -34,7 +34,7 @@ public struct ServerConfiguration {
 public final class ServerStatistics: Sendable {
     public let openConnections = Atomic<Int>(0)
     public let acceptedConnections = Atomic<Int>(0)
-    /// For which there was no slot.
+    /// For which there was no slot, or no room for the request on it.
     public let refusedConnections = Atomic<Int>(0)
     public let requests = Atomic<Int>(0)
     /// Broke the protocol or one of its limits.

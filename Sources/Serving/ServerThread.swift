@@ -542,6 +542,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         let total = shared.bufferedBytes.wrappingAdd(growth, ordering: .relaxed).newValue
         connection.accountedBytes = bytes
         if total > configuration.maximumBufferedBytes {
+            shared.statistics.refusedConnections.wrappingAdd(1, ordering: .relaxed)
             let detail: StaticString = "Too many requests are under way. Try again in a second."
             refuse(connection, Refusal(status: 503, detail: detail, retryAfterSeconds: 1, isMoreComing: true))
         }

@@ -58,19 +58,26 @@ final class ShadowQuestion {
     private var other = JSONDocument()
     private var writer = JSONWriter()
 
-    init(_ shadow: Shadow, device: [UInt8], pepper: HMACSHA256) {
+    /// - Parameter serves: the device's, for caps. What the shadow would serve is served to nobody.
+    init(_ shadow: Shadow, device: [UInt8], pepper: HMACSHA256, serves: ServeCounts) {
         self.shadow = shadow
-        decider = Decider(device: device, pepper: pepper, meters: shadow.meters)
+        decider = Decider(
+            device: device, pepper: pepper, meters: shadow.meters, serves: serves, isObserver: true)
     }
 
     /// Keeps a question that was answered, until the group ends.
-    /// - Parameter key: of the one decision that it is about; empty for all.
-    func keep(_ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, answer: Span<UInt8>, now: Int64) {
+    /// - Parameters:
+    ///   - key: of the one decision that it is about; empty for all.
+    ///   - servePlace: where the answer was counted for a cap.
+    func keep(
+        _ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, answer: Span<UInt8>, servePlace: Int?, now: Int64
+    ) {
         if isKept || body.count > Limits.shadowedBytes || answer.count > Limits.shadowedBytes { return }
         guard let next = shadow.policy(beside: policy) else { return }
         isKept = true
         self.policy = next
         self.now = now
+        decider.servePlace = servePlace
         ShadowQuestion.copy(body, to: &self.body)
         ShadowQuestion.copy(key, to: &self.key)
         ShadowQuestion.copy(answer, to: &self.answer)

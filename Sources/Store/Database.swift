@@ -291,6 +291,12 @@ private func lookUp(_ transaction: OpaquePointer, _ table: Table, _ key: Span<UI
     }
 }
 
+private func tableBytes(_ transaction: OpaquePointer, _ table: Table) -> Int64 {
+    var status = MDB_stat()
+    mdb_stat(transaction, table.handle, &status)
+    return Int64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages) * Int64(status.ms_psize)
+}
+
 private func hasEntry(_ transaction: OpaquePointer, _ table: Table, _ profile: ProfileID) -> Bool {
     var value = MDB_val()
     let key = profile.bytes
@@ -304,15 +310,22 @@ public struct Reader: ~Copyable, @unchecked Sendable {
     /// Keeps the environment open as long as the reader lives.
     private let database: Database
     private var isActive = false
+    /// It looks through a writing transaction, which is not its to end.
+    private let isWindow: Bool
 
-    init(transaction: OpaquePointer, database: Database) {
+    init(transaction: OpaquePointer, database: Database, isWindow: Bool = false) {
         self.transaction = transaction
         self.database = database
+        self.isWindow = isWindow
+        isActive = isWindow
     }
 
-    deinit { mdb_txn_abort(transaction) }
+    deinit { if !isWindow { mdb_txn_abort(transaction) } }
 
     public var tables: Tables { database.tables }
+
+    /// Number of the commit that the snapshot shows; they go up by one.
+    public var number: UInt64 { UInt64(mdb_txn_id(transaction)) }
 
     /// Takes a snapshot; call `end` after the look-ups.
     public mutating func begin() throws(StoreError) {
@@ -354,6 +367,12 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         return Int64(status.ms_entries)
     }
 
+    /// Bytes of the pages that a table takes.
+    public borrowing func bytes(of table: Table) -> Int64 {
+        precondition(isActive)
+        return tableBytes(transaction, table)
+    }
+
     /// Walks a table in key order from the first key that is not below `start`; `body` returns false to stop.
     public borrowing func scan(
         _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
@@ -380,6 +399,15 @@ public struct WriteTransaction: ~Copyable {
     deinit { if let transaction { mdb_txn_abort(transaction) } }
 
     public var tables: Tables { database.tables }
+
+    /// Number of the commit that this will be.
+    public var number: UInt64 { UInt64(mdb_txn_id(transaction!)) }
+
+    /// Lets a function read what this transaction would leave, as if it were a snapshot.
+    public borrowing func read<Result>(_ body: (borrowing Reader) -> Result) -> Result {
+        // It lives no longer than the call.
+        body(Reader(transaction: transaction!, database: database, isWindow: true))
+    }
 
     /// Makes everything durable: when this returns, it is on the disk.
     public consuming func commit() throws(StoreError) {
@@ -460,12 +488,8 @@ public struct WriteTransaction: ~Copyable {
         return Int64(status.ms_entries)
     }
 
-    /// Bytes of the pages that a table's entries take.
-    public borrowing func bytes(of table: Table) -> Int64 {
-        var status = MDB_stat()
-        mdb_stat(transaction!, table.handle, &status)
-        return Int64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages) * Int64(status.ms_psize)
-    }
+    /// Bytes of the pages that a table takes.
+    public borrowing func bytes(of table: Table) -> Int64 { tableBytes(transaction!, table) }
 
     /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile.
     public borrowing func scan(

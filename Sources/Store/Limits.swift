@@ -12,10 +12,6 @@ public enum Limits {
     public static let maximumMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 1 << 40 : 1 << 30
     /// Entries that one transaction of a compaction copies: bounds the memory of pages not yet written.
     public static let copiedPerCommit = 2000
-    /// LMDB's longest key as Debian builds it.
-    public static let keyBytes = 511
-    /// An event as it lies in the log: 32 KiB of event and its header.
-    public static let logEntryBytes = 40 * 1024
     /// Identifiers that one log entry carries: the sixteen that an event may have, and the one that it is counted for.
     public static let logEntryIdentifiers = 17
 }

@@ -222,7 +222,7 @@ public struct AttributeHistory: Equatable {
             for history in counted where history.tag == attribute.tag {
                 let (since, time) = history.isFilling ? (history.end, history.endTime) : (history.since, history.sinceTime)
                 // What came before is over by itself where the attribute has an end.
-                let isOver = since <= 1 || attribute.isSeed || attribute.scope == .event
+                let isOver = since <= 1 || attribute.isHidden || attribute.scope == .event
                     || attribute.span > 0 && time + attribute.span < now
                 if !isOver, firstSeen <= time { found.append(number) }
             }

@@ -97,6 +97,8 @@ enum AttributeScope: UInt8, CaseIterable {
 public struct Attribute: Sendable {
     /// UTF-8.
     public let name: [UInt8]
+    /// What it keeps for decisions, and nobody reads; nil: it is one of the bundle's.
+    let hidden: HiddenAttribute?
     public let type: AttributeType
     let scope: AttributeScope
     /// FNV-1a of name, type, rules, window and scope: another meaning is another attribute.
@@ -112,8 +114,8 @@ public struct Attribute: Sendable {
     let value: Int?
     /// Whether an expression reads the profile, whose values then have to be those after the attributes before it.
     let readsProfile: Bool
-    /// It keeps what the person is drawn by, see `Surroundings.seed`, and is nobody's to read.
-    var isSeed: Bool { name.first == UInt8(ascii: "$") }
+    /// It is kept for decisions, and is nobody's to read.
+    var isHidden: Bool { hidden != nil }
     /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
     public let isRestricted: Bool
 
@@ -140,14 +142,30 @@ public struct Attribute: Sendable {
     func hasElementEnded(_ time: Int64, now: Int64) -> Bool { !policy.isVisit && hasEnded(time, now: now) }
 }
 
-extension Attribute {
+/// What decisions keep in profiles besides what the bundle says, so that it goes where the profile goes: with people who become
+/// one, from device to device, and away with the person.
+public enum HiddenAttribute: Sendable, Equatable {
     /// What a person is drawn by in splits: that of their first event, so that it stays when they are known by more, and is the
     /// same on every device that knows of that event.
-    static var seed: Attribute {
-        let name = Array("$seed".utf8)
+    case seed
+    /// When something was served that may be served so often only: the latest `serves` times, each for `per` milliseconds (0: for
+    /// good).
+    case cap(name: [UInt8], serves: Int, per: Int64)
+
+    var attribute: Attribute {
+        var name = Array("$seed".utf8)
+        var policy = StatePolicy()
+        var type = AttributeType.first
+        if case .cap(let capped, let serves, let per) = self {
+            name = Array("$cap ".utf8) + capped
+            type = .timeline
+            policy.limit = serves
+            policy.timeToLive = per
+        }
         return Attribute(
-            name: name, type: .first, scope: .visitor, tag: NameTag.of(name.span), form: .first, policy: StatePolicy(),
-            window: 0, bucketWidth: 1, condition: nil, value: nil, readsProfile: false, isRestricted: false)
+            name: name, hidden: self, type: type, scope: .visitor, tag: NameTag.of(name.span),
+            form: type.form(isWindowed: false, .visitor), policy: policy, window: 0, bucketWidth: 1, condition: nil, value: nil,
+            readsProfile: false, isRestricted: false)
     }
 }
 
@@ -164,10 +182,10 @@ public final class AttributePlan: @unchecked Sendable {
     /// The tallies that have a `<name>_favorite`: the attribute of each; their slots follow those of all attributes.
     private(set) var favorites: [Int] = []
 
-    /// The attribute that keeps what a person is drawn by, if the bundle draws; the last one, which rules do not know.
+    /// How many attributes rules know; the hidden ones stand behind them.
+    private(set) var known = 0
+    /// The attribute that keeps what a person is drawn by, if the bundle draws.
     private(set) var seed: Int?
-    /// How many attributes rules know.
-    var known: Int { seed ?? attributes.count }
 
     /// A plan without attributes.
     public init() {}
@@ -180,12 +198,12 @@ public final class AttributePlan: @unchecked Sendable {
     /// timestamps, or of maps of `at` and `value`.
     /// - Parameters:
     ///   - bundle: the bundle's root.
-    ///   - hasSeed: whether to keep what a person is drawn by.
+    ///   - hidden: what else to keep.
     ///   - environment: as `Slots.environment` made it; `profile` is added.
     ///   - compiler: takes the rules; the program that it finishes is the one to evaluate with.
     ///   - reader: remembers what is wrong; the plan is fit for use only if nothing is.
     public init(
-        _ document: borrowing JSONDocument, _ bundle: JSONNode, hasSeed: Bool = false, slots: Slots,
+        _ document: borrowing JSONDocument, _ bundle: JSONNode, hidden: [HiddenAttribute] = [], slots: Slots,
         environment: inout Environment, compiler: inout Compiler, _ reader: inout PlanReader
     ) {
         var drafts: [Draft] = []
@@ -233,9 +251,10 @@ public final class AttributePlan: @unchecked Sendable {
             if drafts[index].type == .tally { favorites.append(index) }
         }
         // Behind those that rules know, so that they keep their numbers.
-        if hasSeed {
-            seed = attributes.count
-            attributes.append(Attribute.seed)
+        known = attributes.count
+        for setting in hidden {
+            if setting == .seed { seed = attributes.count }
+            attributes.append(setting.attribute)
         }
         for index in attributes.indices {
             let attribute = attributes[index]
@@ -252,6 +271,12 @@ public final class AttributePlan: @unchecked Sendable {
             let known = attributes[index].name
             if equal(known.span, name) { return index }
         }
+        return nil
+    }
+
+    /// The place of a hidden attribute.
+    public func index(of setting: HiddenAttribute) -> Int? {
+        for index in known..<attributes.count where attributes[index].hidden == setting { return index }
         return nil
     }
 
@@ -602,7 +627,7 @@ private struct Draft {
     func finished() -> Attribute {
         let width = window == 0 ? 1 : (window + Limits.windowBuckets - 1) / Limits.windowBuckets
         return Attribute(
-            name: name, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
+            name: name, hidden: nil, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
             window: window, bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
             isRestricted: isRestricted)
     }

@@ -122,21 +122,23 @@ public enum IdentityGraph {
         var links: [IdentityLink] = []
         for key in own {
             let prefix = key.bytes
-            var found: [(IdentifierKey, LinkOrigin)] = []
+            var found: [IdentityLink] = []
             try reader.scan(reader.tables.edges, from: prefix.span) { edge, value in
                 guard links.count + found.count < Limits.linksShown, edge.count == EdgeKey.byteCount,
                     equal(edge.extracting(0..<36), prefix.span)
                 else { return false }
-                if let other = IdentifierKey(edge, at: 36), let origin = LinkOrigin(value) { found.append((other, origin)) }
-                return true
-            }
-            for (other, origin) in found {
+                guard let other = IdentifierKey(edge, at: 36), let origin = LinkOrigin(value) else { return true }
                 let isOwn = own.contains { $0 == other }
                 // Between two of one's own a link is seen from both ends.
-                if isOwn && other.isBefore(key) { continue }
-                links.append(
-                    IdentityLink(first: key, second: other, time: origin.time, isCut: origin.isCut, joins: isOwn && !origin.isCut))
+                if !isOwn || !other.isBefore(key) {
+                    found.append(
+                        IdentityLink(
+                            first: key, second: other, time: origin.time, isCut: origin.isCut,
+                            joins: isOwn && !origin.isCut))
+                }
+                return true
             }
+            links += found
         }
         return links
     }

@@ -65,7 +65,7 @@ public enum Limits {
     /// Identifiers of one person: phones, browsers and addresses of ten years. With more, something joins what it should not.
     public static let identifiersPerPerson = 64
     /// Links that the answer to a question about a person has at most.
-    static let linksShown = 256
+    public static let linksShown = 256
     /// Identifiers and links that are looked at to find out who is one person. Where there are more, everybody stays who they
     /// are: something links what it should not. It bounds what an event may cost the writer.
     static let identifiersPerRegion = 192

@@ -174,6 +174,15 @@ public struct ProfileIndex {
         return Scalar.value(bytes, entry.payload).uintValue
     }
 
+    /// How often something was served that a hidden attribute counts; no more than its limit.
+    public func serves(_ number: Int, in bytes: Span<UInt8>, _ plan: AttributePlan, now: Int64) -> Int {
+        let reader = AttributeReader(bytes, self, plan, now)
+        guard let entry = reader.entry(number) else { return 0 }
+        var count = 0
+        reader.forEachElement(entry, plan.attributes[number]) { _, _ in count += 1 }
+        return count
+    }
+
     /// The entry of an attribute, or nil: unset.
     @inline(__always)
     func entry(_ attribute: Int, in bytes: Span<UInt8>) -> RecordEntry? {

@@ -45,6 +45,12 @@ public struct ProfileUpdater: ~Copyable {
 
     public init() {}
 
+    /// Leaves all attributes alone but one.
+    public mutating func select(only attribute: Int, of plan: AttributePlan) {
+        selection = [Bool](repeating: false, count: plan.attributes.count)
+        selection[attribute] = true
+    }
+
     /// Applies one event: for each attribute in the bundle's order evaluates `when` and `value` and merges the result
     /// in.
     ///
@@ -68,7 +74,7 @@ public struct ProfileUpdater: ~Copyable {
         program: borrowing Program, surroundings: borrowing Surroundings, evaluator: inout Evaluator
     ) throws(RecordDamage) -> Bool {
         let time = surroundings.eventTimestamp ?? surroundings.now
-        let head = try open(old, plan, time)
+        let head = try open(old, plan, time, isSeen: surroundings.served == nil)
         failedRules = 0
         refusedValues = 0
         hasContributed = false
@@ -87,7 +93,7 @@ public struct ProfileUpdater: ~Copyable {
     ) throws(RecordDamage) {
         let time = surroundings.eventTimestamp ?? surroundings.now
         let now = surroundings.processedAt ?? surroundings.now
-        let head = try open(old, plan, time)
+        let head = try open(old, plan, time, isSeen: surroundings.served == nil)
         for (number, range) in contributions {
             _ = merge(
                 number, plan.attributes[number], time, now: now, [UInt8](copying: contributed.span.extracting(range)))
@@ -104,7 +110,7 @@ public struct ProfileUpdater: ~Copyable {
 
     /// Takes a record into `working`.
     private mutating func open(
-        _ old: Span<UInt8>, _ plan: borrowing AttributePlan, _ time: Int64
+        _ old: Span<UInt8>, _ plan: borrowing AttributePlan, _ time: Int64, isSeen: Bool
     ) throws(RecordDamage) -> Head {
         var head = Head(created: time, lastSeen: time)
         working.removeAll(keepingCapacity: true)
@@ -115,8 +121,10 @@ public struct ProfileUpdater: ~Copyable {
             let view = try ProfileView(old)
             working.append(contentsOf: old)
             index.fill(view, plan)
+            // To be served something is not to be seen: how old what is known is does not change.
+            let seen = isSeen ? max(view.lastSeen, time) : view.lastSeen
             head = Head(
-                created: min(view.created, time), lastSeen: max(view.lastSeen, time), entryCount: view.entryCount,
+                created: min(view.created, time), lastSeen: seen, entryCount: view.entryCount,
                 revision: view.revision)
         }
         recordBytes = working.count
@@ -170,8 +178,11 @@ public struct ProfileUpdater: ~Copyable {
             }
             scalars.removeAll(keepingCapacity: true)
             var result = (outcome: ScalarCollector.Outcome.matched, refusedValues: 0)
-            if attribute.isSeed {
-                Scalar.append(.uint, surroundings.seed, to: &scalars)
+            if let hidden = attribute.hidden {
+                // What was served is told apart by its answer, so that the same word of it twice counts once.
+                let isServed = surroundings.served == number
+                if hidden != .seed && !isServed { continue }
+                Scalar.append(.uint, isServed ? surroundings.servedID : surroundings.seed, to: &scalars)
             } else {
                 let isOpen = verdicts[number] == .open
                 result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)

@@ -17,7 +17,7 @@ public enum ProfileWriter {
         writer.beginObject()
         for number in plan.attributes.indices {
             let attribute = plan.attributes[number]
-            if attribute.scope == .event || attribute.isSeed { continue }
+            if attribute.scope == .event || attribute.isHidden { continue }
             let entry = reader.entry(number)
             if entry == nil, !hasDefault(attribute.type) { continue }
             switch attribute.form {

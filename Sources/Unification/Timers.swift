@@ -93,7 +93,7 @@ public enum Timers {
         try transaction.delete(transaction.tables.pending, name.span.extracting(8..<name.count))
     }
 
-    /// Takes away a timer of which nothing is remembered.
+    /// Takes away a timer of which nothing is remembered, or another time.
     public static func drop(
         _ key: TimerKey, at time: Int64, in transaction: inout WriteTransaction
     ) throws(StoreError) {
@@ -136,7 +136,7 @@ public enum Timers {
     }
 
     /// The time in a record's head; 0 for one that has none.
-    private static func head(_ record: Span<UInt8>) -> Int64 {
+    public static func head(_ record: Span<UInt8>) -> Int64 {
         record.count < headBytes ? 0 : max(0, Int64(bitPattern: UInt64(littleEndianAt: 0, of: record)))
     }
 

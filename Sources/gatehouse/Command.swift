@@ -153,7 +153,7 @@ enum CheckCommand {
                 return 0
             }
             let text: [UInt8]
-            do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
+            do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.fileBytes) } catch {
                 Process.complain(path, ": ", error.message)
                 return 3
             }

@@ -30,7 +30,7 @@ enum EvalCommand {
                 let value = arguments[index + 1]
                 if value.utf8.first == UInt8(ascii: "@") {
                     let path = String(value.dropFirst())
-                    do throws(SystemError) { variables = try Files.read(path, limitBytes: 4 << 20) } catch {
+                    do throws(SystemError) { variables = try Files.read(path, limitBytes: Limits.fileBytes) } catch {
                         Process.complain(path, ": ", error.message)
                         return 3
                     }

@@ -60,7 +60,7 @@ enum HashCommand {
     private static func normalizer(_ kind: String, _ bundle: String?) -> Normalizer? {
         if let path = bundle {
             let text: [UInt8]
-            do throws(SystemError) { text = try Files.read(path, limitBytes: 4 << 20) } catch {
+            do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.fileBytes) } catch {
                 Process.complain(path, ": ", error.message)
                 return nil
             }

@@ -1,6 +1,10 @@
-// What the commands that ask a running agent take, with units and reasons.
+// What the commands take, with units and reasons.
+
+import Agent
 
 enum Limits {
+    /// A file with a bundle, a schema, an event or variables: as large as a bundle may be.
+    static let fileBytes = Agent.Limits.bundleBytes
     /// A token's file: a line.
     static let tokenFileBytes = 4096
     /// A token, as in destinations.

@@ -101,7 +101,13 @@ enum SimulateCommand {
         // A bundle is held to be good only once somebody has looked, also where there are no events.
         if code == 0, !replay.hasBegun { code = begin(replay, bundles, options) }
         if code != 0 { return code }
-        show(replay.end(badLines: bad), options.isJSON, isEnd: true, &output)
+        do throws(UpkeepError) {
+            let sums = try replay.end(badLines: bad) { row in show(row, options.isJSON, isEnd: false, &output) }
+            show(sums, options.isJSON, isEnd: true, &output)
+        } catch {
+            Process.complain(error.message)
+            return error.exitCode
+        }
         flush(&output, least: 0)
         return bad == 0 ? 0 : 1
     }
@@ -129,7 +135,7 @@ enum SimulateCommand {
         var isWrong = false
         for path in paths {
             let text: [UInt8]
-            do throws(SystemError) { text = try Files.read(path, limitBytes: Agent.Limits.bundleBytes) } catch {
+            do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.fileBytes) } catch {
                 Process.complain(path, ": ", error.message)
                 return 3
             }
@@ -152,7 +158,7 @@ enum SimulateCommand {
             try replay.play { row in show(row, isJSON, isEnd: false, &output) }
         } catch {
             Process.complain(error.message)
-            return 3
+            return error.exitCode
         }
         flush(&output, least: 1 << 15)
         return 0

@@ -98,7 +98,7 @@ enum UpkeepArguments {
     /// Reads a configuration; nil after saying what is wrong, with the exit code for it.
     static func read(_ path: String, _ code: inout Int32) -> Configuration? {
         let text: [UInt8]
-        do throws(SystemError) { text = try Files.read(path, limitBytes: 1 << 18) } catch {
+        do throws(SystemError) { text = try Files.read(path, limitBytes: Agent.Limits.configurationBytes) } catch {
             Process.complain(path, ": ", error.message)
             code = 3
             return nil

@@ -54,7 +54,7 @@ enum ValidateCommand {
 
     private static func validate(_ event: String, _ path: String, _ isLenient: Bool) -> Int32 {
         do throws(SystemError) {
-            let text = try Files.read(path, limitBytes: 4 << 20)
+            let text = try Files.read(path, limitBytes: Limits.fileBytes)
             guard let schema = compile(text.span, path, isLenient) else { return 1 }
             return validate(try read(event), event, schema)
         } catch {
@@ -76,7 +76,7 @@ enum ValidateCommand {
     }
 
     private static func read(_ path: String) throws(SystemError) -> [UInt8] {
-        if path != "-" { return try Files.read(path, limitBytes: 4 << 20) }
+        if path != "-" { return try Files.read(path, limitBytes: Limits.fileBytes) }
         var text: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         while true {

@@ -1,5 +1,5 @@
-// Shows how the answers of two bundles are held against each other: by variant and value, flag by flag, with the most frequent
-// change first and no more kinds of change than the limit.
+// Shows how the answers of two bundles are held against each other: by variant and value, flag by flag, with the most
+// frequent change first and no more kinds of change than the limit.
 import Formats
 import Monitoring
 import Testing
@@ -41,6 +41,19 @@ struct DecisionChangesTests {
         changes.compare(document(flag("a", "x")), document("{\"key\": \"a\", \"errorCode\": \"FLAG_NOT_FOUND\"}"))
         #expect(changes.rows.map { text($0.key) } == ["a"])
         #expect(changes.rows[0].changes.rows.map { text($0.name) } == ["x → y", "x → FLAG_NOT_FOUND"])
+    }
+
+    // limit: Activation.changesPerDecision
+    @Test func tellsSoManyChangesApart() {
+        var changes = DecisionChanges()
+        for number in 0..<Limits.changesPerDecision + 3 {
+            changes.compare(document(flag("a", "v\(number)")), document(flag("a", "none")))
+        }
+        let rows = changes.rows[0].changes.rows
+        #expect(rows.count == Limits.changesPerDecision + 1)
+        #expect(text(rows[0].name) == "other")
+        #expect(rows[0].count == 3)
+        #expect(changes.rows[0].different == UInt64(Limits.changesPerDecision) + 3)
     }
 
     @Test func countsTheMostFrequentFirstAndTheRestAsOther() {

@@ -88,6 +88,7 @@ import Testing
         #expect(found.count == 1 && found[0].hasPrefix(problem), "\(found)")
     }
 
+    // limit: Collection.watchedEvents
     @Test func onlySoManyEventsAreWatched() {
         var events = ""
         for number in 0..<140 { events += "E\(number): { purpose: analytics\(number == 139 ? ", fresh: 1m" : "") }, " }

@@ -54,6 +54,7 @@ import Testing
         #expect(pace.waitMilliseconds == Limits.memoryHopelessMilliseconds)
     }
 
+    // limit: Agent.leastMemoryBytes
     @Test func theLimitIsReadAndASmallOneIsRefusedWithTheReason() {
         func read(_ limits: String) -> (Int64?, [String]) {
             let text = Array("limits: { \(limits) }\n".utf8)

@@ -44,14 +44,16 @@ private func event(
     var outer = [#""anonymousId": "somebody""#]
     var properties = more
     var device = ""
+    var browsers: [String] = []
     for (kind, value) in identifiers {
         switch kind {
         case "user_id": outer.append(#""userId": "\#(value)""#)
-        case "browser": device += #", "browser": "\#(value)""#
+        case "browser": browsers.append("\"\(value)\"")
         case "till": device += #", "device": {"id": "\#(value)"}"#
         default: properties.append(#""\#(kind)": "\#(value)""#)
         }
     }
+    if !browsers.isEmpty { device += #", "browser": [\#(browsers.joined(separator: ", "))]"# }
     if !id.isEmpty { outer.append(#""messageId": "\#(id)""#) }
     let time = 12 * 60 + minute
     outer.append(#""timestamp": "2026-01-30T\#(two(time / 60)):\#(two(time % 60)):00Z""#)
@@ -157,6 +159,7 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         return Int(text[range.upperBound...].prefix { $0.isNumber }) ?? 0
     }
 
+    // limit: Unification.visitMilliseconds
     @Test func aSharedKioskLeadsToWhoeverUsesItForTheLengthOfAVisit() {
         let device = evening()
         let kiosk = ("till", "kiosk-7")
@@ -432,6 +435,7 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
 
     // MARK: Limits
 
+    // limit: Unification.linksPerIdentifier
     @Test func anAddressThatEverybodyUsesIsNobodys() {
         let device = evening()
         let address = ("email", "noreply@example.com")
@@ -448,6 +452,7 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         #expect(device.meters.linksOfNobody.current == 1)
     }
 
+    // limit: Unification.identifiersPerPerson
     @Test func aPersonHasNoMoreIdentifiersThanTheLimit() {
         let device = evening()
         for number in 0..<Limits.identifiersPerPerson + 5 {
@@ -465,6 +470,81 @@ private func evening(epoch: UInt64 = 1, seed: UInt64 = 1) -> Device {
         // Two that belong together come together, or not at all.
         #expect(own == Limits.identifiersPerPerson || own == Limits.identifiersPerPerson - 1)
         #expect(device.meters.linksAgainstLimit.current > 0)
+    }
+
+    /// Where links hold more together than can be looked at, everybody stays who they are, and events go on being taken.
+    // limit: Unification.identifiersPerRegion
+    @Test func onlySoManyIdentifiersAreLookedAt() {
+        let device = evening()
+        let most = Limits.identifiersPerRegion
+        // Sixteen browsers at a time, the last of them with the next sixteen.
+        var taken = 0
+        while taken * 15 < most + 15 {
+            device.take(event((0...15).map { ("browser", "b-\(taken * 15 + $0)") }, at: taken, id: "\(taken)"))
+            taken += 1
+        }
+        let refused = device.meters.linksAgainstLimit.current
+        #expect(refused > 15)
+        let all = (0...taken * 15).map { ("browser", "b-\($0)") }
+        let people = all.map { device.person($0.0, $0.1) }
+        #expect(Set(people.map { $0?.low }).count > 2, "no person has all of them")
+        device.take(event([all[all.count - 1], ("browser", "new")], at: taken, id: "last"))
+        #expect(all.map { device.person($0.0, $0.1) } == people)
+        #expect(device.meters.linksAgainstLimit.current == refused + 1)
+        let admitted = device.pipeline.ledger.admitted
+        #expect(admitted == UInt64(taken + 1))
+    }
+
+    /// Forty-one browsers, each of which was seen with every other: links as an event makes them, but without looking.
+    // limit: Unification.linksPerRegion
+    @Test func onlySoManyLinksAreLookedAt() {
+        let device = evening()
+        var count = 0
+        device.write { transaction throws(StoreError) in
+            for first in 0..<41 {
+                for second in first + 1..<41 {
+                    let (one, other) = (device.key("browser", "b-\(first)"), device.key("browser", "b-\(second)"))
+                    let origin = LinkOrigin(time: device.now, message: EventHash(high: UInt64(first), low: UInt64(second)))
+                    if try IdentityLinks.add(one, other, origin, in: &transaction) { count += 1 }
+                }
+            }
+        }
+        #expect(count > Limits.linksPerRegion)
+        device.take(event([("browser", "b-0"), ("browser", "new")], id: "last"))
+        #expect(device.meters.linksAgainstLimit.current == 1)
+        #expect(device.person("browser", "b-0") != device.person("browser", "new"))
+        let admitted = device.pipeline.ledger.admitted
+        #expect(admitted == 1)
+    }
+
+    /// An address that everybody uses may have more than one call cuts; the next call goes on.
+    // limit: Unification.linksCutAtOnce, Unification.linksFollowedBeyond
+    @Test func onlySoManyLinksAreCutAtOnce() {
+        let device = evening()
+        for number in 0..<100 {
+            device.take(event([("browser", "b-\(number)"), ("email", "noreply@example.com")], at: number, id: "\(number)"))
+        }
+        #expect(device.unlink("email", "noreply@example.com") == Limits.linksCutAtOnce)
+        #expect(device.unlink("email", "noreply@example.com") == 100 - Limits.linksCutAtOnce)
+        #expect(device.unlink("email", "noreply@example.com") == 0)
+        for number in [0, 1, 99] { #expect(!isOne(device, ("browser", "b-\(number)"), ("email", "noreply@example.com"))) }
+    }
+
+    // limit: Unification.linksShown
+    @Test func onlySoManyLinksAreShown() throws {
+        let device = evening()
+        var taken = 0
+        for first in 0..<24 {
+            for second in first + 1..<24 {
+                device.take(event([("browser", "b-\(first)"), ("browser", "b-\(second)")], at: taken, id: "\(taken)"))
+                taken += 1
+            }
+        }
+        let person = try #require(device.person("browser", "b-0"))
+        var reader = try device.database.makeReader()
+        try reader.begin()
+        let shown = try IdentityGraph.links(of: person, in: reader).count
+        #expect(shown == Limits.linksShown, "\(shown) of \(taken)")
     }
 
     // MARK: Erasure

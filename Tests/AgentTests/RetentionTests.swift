@@ -48,6 +48,7 @@ private let policy = """
     }
 
     /// Small steps: no step changes more profiles than the limit says.
+    // limit: Agent.purgedPerStep
     @Test func aStepIsBounded() {
         let device = Device(policy)
         for number in 0..<300 { device.take("u\(number)", "Visited", #"{"city": "Hamburg"}"#) }

@@ -7,6 +7,8 @@ import Testing
 @testable import Agent
 @testable import Collection
 
+private typealias Limits = CollectionLimits
+
 @Suite struct SchemaDriftTests {
     static func plan(_ schema: String = "{}", _ event: String = "Order") -> TrackingPlan {
         bundle(
@@ -117,6 +119,7 @@ import Testing
     }
 
     /// A name of a sender's may be data. What is long, has other signs or many digits counts without its name.
+    // limit: Collection.driftNameBytes
     @Test(arguments: [
         "anna@example.org", "0171", "x12345", "müller", "a.b", "a b", "x\\\"", "", "other",
         "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvw",
@@ -128,6 +131,7 @@ import Testing
         #expect(Self.counts(drift) == ["0 other new": 1])
     }
 
+    // limit: Collection.driftChildren, Collection.driftFieldsPerEvent
     @Test func mapsAndTooManyFieldsDoNotGrow() {
         var drift = SchemaDrift(Self.plan())
         for number in 0..<5000 {
@@ -138,6 +142,25 @@ import Testing
         #expect(record.count < 64 * 48, "\(record.count)")
         #expect(Self.counts(drift).count <= 64)
         #expect(Self.show(&drift, #"{"a":1,"map":{"brandnew":1}}"#, times: 40).isEmpty)
+    }
+
+    /// Forty events of which each has as many fields as one may have: of all together fewer are known.
+    // limit: Collection.driftFields
+    @Test func onlySoManyFieldsOfAPlanAreKnown() throws {
+        let events = (0..<40).map { "E\($0): { purpose: analytics }" }.joined(separator: ", ")
+        var drift = SchemaDrift(bundle("version: 1\npurposes: [analytics]\nevents: { \(events) }\n").plans.tracking)
+        let names = (0..<100).map { number in String(decoding: String(number).utf8.map { $0 + 49 }, as: UTF8.self) }
+        let text = Array(("{" + names.map { #""f\#($0)":1"# }.joined(separator: ",") + "}").utf8)
+        var properties = JSONDocument()
+        try properties.parse(text.span)
+        for number in 0..<40 { for _ in 0..<10 { drift.look(number, properties, properties.root) } }
+        var known = 0
+        for number in 0..<40 {
+            let record = drift.record(number, at: 0, isLast: true) ?? []
+            let text = String(decoding: record, as: UTF8.self)
+            known += names.filter { text.contains("f\($0)") }.count
+        }
+        #expect(known > Limits.driftFields / 2 && known <= Limits.driftFields, "\(known)")
     }
 
     @Test func itSurvivesARestart() {

@@ -1,6 +1,8 @@
 // Shows that recorded events come to the same decisions as they would on a device, at their own times, by the consent that
 // they carry, and each time to the same: rows of `Replay` over a small bundle.
+import Cryptography
 import Formats
+import Store
 import Testing
 
 @testable import Agent
@@ -49,6 +51,9 @@ private func event(
 
 private let consent = "\"consent\": {\"categoryPreferences\": {\"analytics\": true, \"personalization\": true}}"
 
+private let atKiosk = consent + ", \"channel\": \"kiosk\""
+private let large = "\"properties\": {\"revenue\": 200}"
+
 /// The rows of a replay, the last with the sums.
 private func play(
     _ lines: [String], _ bundles: [Bundle] = [shop()], grantsAll: Bool = false, decisions: [String] = []
@@ -62,8 +67,9 @@ private func play(
             if !replay.hasBegun { try replay.begin(bundles, pepper: nil, grantsAll: grantsAll) }
             try replay.play { rows.append(String(decoding: $0, as: UTF8.self)) }
         }
+        let sums = try replay.end(badLines: 0) { rows.append(String(decoding: $0, as: UTF8.self)) }
+        rows.append(String(decoding: sums, as: UTF8.self))
     } catch { Issue.record("\(error)") }
-    rows.append(String(decoding: replay.end(badLines: 0), as: UTF8.self))
     return rows
 }
 
@@ -81,11 +87,13 @@ private func member(_ row: String, _ name: String) -> String {
     return document.string(node) ?? String(decoding: [UInt8](copying: document.source(node)), as: UTF8.self)
 }
 
+private func fired(_ rows: [String]) -> [String] { rows.filter { member($0, "event") == "Trigger Fired" } }
+
 struct SimulationTests {
     @Test func decidesAfterEachEvent() {
         let rows = play([
             event("ada", "Order Completed", "00:00", "\"properties\": {\"revenue\": 60}"),
-            event("ada", "Order Completed", "01:00", "\"properties\": {\"revenue\": 60}", context: consent + ", \"channel\": \"kiosk\""),
+            event("ada", "Order Completed", "01:00", "\"properties\": {\"revenue\": 60}", context: atKiosk),
             event("ben", "Order Completed", "02:00", "\"properties\": {\"revenue\": 60}"),
         ])
         #expect(rows.count == 7)
@@ -108,8 +116,8 @@ struct SimulationTests {
         for number in 0..<60 {
             // Of ten people; without message ids, so that these are drawn.
             let minute = number < 10 ? "0\(number)" : "\(number)"
-            lines.append(event("person-\(number % 10)", number % 3 == 0 ? "Product Added" : "Order Completed", "\(minute):00",
-                "\"properties\": {\"revenue\": \(number)}"))
+            let name = number % 3 == 0 ? "Product Added" : "Order Completed"
+            lines.append(event("person-\(number % 10)", name, "\(minute):00", "\"properties\": {\"revenue\": \(number)}"))
         }
         let first = play(lines)
         #expect(first == play(lines))
@@ -118,13 +126,13 @@ struct SimulationTests {
 
     @Test func asksForNothingWithoutAGrant() {
         let lines = [
-            event("ada", "Order Completed", "00:00", "\"properties\": {\"revenue\": 200}", context: ""),
-            event("ben", "Order Completed", "01:00", "\"properties\": {\"revenue\": 200}",
+            event("ada", "Order Completed", "00:00", large, context: ""),
+            event("ben", "Order Completed", "01:00", large,
                 context: "\"consent\": {\"categoryPreferences\": {\"analytics\": true, \"personalization\": false}}"),
-            event("ben", "Order Completed", "02:00", "\"properties\": {\"revenue\": 200}", context: ""),
-            event("cleo", "Order Completed", "03:00", "\"properties\": {\"revenue\": 200}",
+            event("ben", "Order Completed", "02:00", large, context: ""),
+            event("cleo", "Order Completed", "03:00", large,
                 context: "\"consent\": {\"categoryPreferences\": {\"analytics\": false}}"),
-            event("cleo", "Order Completed", "04:00", "\"properties\": {\"revenue\": 200}", context: ""),
+            event("cleo", "Order Completed", "04:00", large, context: ""),
         ]
         let strict = play(lines, decisions: ["offer"])
         #expect(strict.dropLast().map { member($0, "line") + member($0, "variant") } == ["2none", "3none"])
@@ -137,10 +145,10 @@ struct SimulationTests {
 
     @Test func triggersFireBetweenEvents() {
         let rows = play([
-            event("ada", "Product Added", "00:00"), event("ben", "Product Added", "05:00"), event("ben", "Order Completed", "20:00"),
-            event("cleo", "Product Added", "40:00"),
+            event("ada", "Product Added", "00:00"), event("ben", "Product Added", "05:00"),
+            event("ben", "Order Completed", "20:00"), event("cleo", "Product Added", "40:00"),
         ], decisions: ["offer"])
-        let fired = rows.filter { member($0, "event") == "Trigger Fired" }
+        let fired = fired(rows)
         // Ada's, when it was due; Ben's is called off, and Cleo's is due behind the last event.
         #expect(fired.map { member($0, "time") } == ["2026-01-31T12:30:00.000Z"])
         #expect(fired.map { member($0, "name") } == ["cart"])
@@ -178,12 +186,52 @@ struct SimulationTests {
             """
             {"type": "identify", "userId": "ada", "traits": {"email": "office@example.org"}, "context": {\(consent)}}
             """,
-            event("ada", "Order Completed", "00:00", "\"properties\": {\"revenue\": 200}"),
+            event("ada", "Order Completed", "00:00", large),
             """
-            {"type": "group", "userId": "ben", "groupId": "g", "traits": {"email": "office@example.org"}, "context": {\(consent)}}
+            {"type": "group", "userId": "ben", "groupId": "g", "traits": {"email": "office@example.org"},
+            "context": {\(consent)}}
             """,
         ], [shop(also: "\"*\": { purpose: analytics },")], decisions: ["offer"])
         #expect(rows.dropLast().map { member($0, "variant") } == ["none", "ten", "none"])
+    }
+
+    @Test func lateTriggersFireOnceTimeGoesOnOrEnds() {
+        let lines = [
+            event("cleo", "Order Completed", "50:00"), event("ada", "Product Added", "10:00"),
+            event("ben", "Product Added", "15:00"), event("ben", "Order Completed", "16:00"),
+        ]
+        // Ada's is late and fires at the end; what calls Ben's off comes right behind it.
+        let rows = play(lines, decisions: ["here"])
+        #expect(fired(rows).map { member($0, "time") } == ["2026-01-31T12:50:00.000Z"])
+        #expect(rows.firstIndex(of: fired(rows).first ?? "") == rows.count - 2)
+        let longer = play(lines + [event("cleo", "Order Completed", "51:00")], decisions: ["here"])
+        #expect(fired(longer).map { member($0, "time") } == ["2026-01-31T12:50:00.000Z"])
+    }
+
+    @Test func capsHoldAsOnTheDevice() {
+        var text = bundleText
+        text.replace("LIMIT", with: "100.0")
+        text.replace("default: none", with: "default: none\n    cap: { serves: 2, per: 1h }")
+        let lines = ["00", "10", "20", "59"].map { event("ada", "Order Completed", "\($0):00", large) }
+        let rows = play(lines + [lines[0].replacing("T12:", with: "T14:")], [bundle(text)], decisions: ["offer"])
+        #expect(rows.dropLast().map { member($0, "variant") } == ["ten", "ten", "none", "none", "ten"])
+        #expect(!rows.contains { $0.contains("Decision Made") })
+    }
+
+    // limit: Agent.simulatedBytes
+    @Test func aStoreThatIsFullEndsIt() throws {
+        let simulation = try Simulation(
+            shop(), pepper: HMACSHA256(key: [UInt8](repeating: 0, count: 32).span), grantsAll: true, mapBytes: 512 << 10)
+        var failure: StoreError?
+        for number in 0..<5000 where failure == nil {
+            let text = Array(event("person-\(number)", "Order Completed", "00:00").utf8)
+            var document = JSONDocument()
+            try document.parse(text.span)
+            do throws(StoreError) { try simulation.take(document, question: text, at: Replay.beginning) } catch {
+                failure = error
+            }
+        }
+        #expect(failure == .full)
     }
 
     @Test func tellsOnlyWhatWouldChange() {

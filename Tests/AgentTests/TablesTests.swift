@@ -66,6 +66,7 @@ import Testing
         return text
     }
 
+    // limit: Activation.tables, Activation.tableRows, Activation.tableBytes
     @Test func tablesHaveLimits() {
         let full = Self.head + "tables:\n" + Self.table("a", rows: 0..<Activation.Limits.tableRows - 10) { "\($0)" }
         #expect(problems(full + Self.table("b", rows: 0..<10) { _ in "x" }) == [])

@@ -302,6 +302,79 @@ private let grants = ["analytics", "personalization"]
         #expect(device.delivery(0).count == 0)
     }
 
+    /// What a trigger tells of an event is kept no longer than the event, and not waited with for longer.
+    @Test func whatItIsAboutIsKeptNoLongerThanThat() {
+        for (from, to) in [
+            ("[analytics, personalization]", "{ analytics: { ttl: 1d }, personalization: {} }"),
+            (#""*": { purpose: analytics }"#, #"Product Added: { purpose: analytics, ttl: 1d }"#),
+        ] {
+            let device = Device(policy.replacing(from, with: to))
+            cart(device)
+            device.pass(30 * minute)
+            #expect(device.delivery(0).count == 1)
+            device.now = noon + day
+            #expect(device.delivery(0).count == 1)
+            device.now += 1
+            let late = device.delivery(0)
+            #expect(late.count == 0 && late.expired == 2)
+            device.sweep()
+            #expect(device.generated() == [])
+            let slow = Device(policy.replacing(from, with: to).replacing("after: 30m", with: "after: 25h"))
+            cart(slow)
+            slow.pass(25 * 60 * minute)
+            #expect(slow.generated().count == 1 && !slow.generated()[0].contains("p-1"))
+            #expect(slow.delivery(0).count == 1)
+        }
+    }
+
+    /// A phone hands in what it has kept while it had no network: what came in between comes right behind it.
+    @Test func whatIsHandedInLateIsTakenTogether() {
+        let device = Device(policy)
+        let late = { (user: String, event: String, time: String) in
+            device.take("""
+                {"type": "track", "userId": "\(user)", "event": "\(event)", "timestamp": "2026-01-31T\(time):00Z", "context":
+                {"consent": {"categoryPreferences": {"analytics": true, "personalization": true}}}}
+                """)
+        }
+        late("ada", "Product Added", "11:00")
+        late("ada", "Order Completed", "11:05")
+        late("ben", "Order Completed", "11:05")
+        late("ben", "Product Added", "11:10")
+        // What came before it calls nothing off, in whatever order the two come in.
+        late("cleo", "Product Added", "11:10")
+        late("cleo", "Order Completed", "11:05")
+        late("dora", "Product Added", "10:29")
+        device.takeTimers()
+        #expect(device.generated().count == 2 && device.meters.triggersCalledOff.current == 1)
+        #expect(device.meters.triggersLate.current == 1 && device.count { $0.pending } == 0)
+    }
+
+    /// After an outage many are due at once: no transaction takes more than its share.
+    @Test func manyAtOnceAreTakenInSteps() {
+        let device = Device(policy, mapBytes: 64 << 20)
+        for number in 0..<600 { cart(device, "u\(number)") }
+        device.now += 40 * minute
+        var steps: [UInt64] = []
+        while device.pipeline.nextTimer <= device.now {
+            let before = device.pipeline.ledger.generated
+            device.write { transaction throws(StoreError) in
+                try device.pipeline.takeTimers(device.bundle.plans, now: device.now, atMost: 4096, true, &transaction)
+            }
+            steps.append(device.pipeline.ledger.generated - before)
+        }
+        #expect(steps.reduce(0, +) == 600 && steps.count >= 3 && steps.allSatisfy { $0 <= 256 })
+        // Where the disk has no room they wait, and the writer does not turn in circles for them.
+        cart(device)
+        device.now += 40 * minute
+        device.write { transaction throws(StoreError) in
+            try device.pipeline.takeTimers(device.bundle.plans, now: device.now, atMost: 4096, false, &transaction)
+        }
+        let idle = device.pipeline.idleMilliseconds(at: device.now)
+        #expect(device.pipeline.ledger.generated == 600 && idle == 1000)
+        device.takeTimers()
+        #expect(device.pipeline.ledger.generated == 601)
+    }
+
     /// With a hundred thousand that wait, a step reads one key, and the idle writer none.
     @Test func whatWaitsCostsNothing() {
         let device = Device(policy, mapBytes: 256 << 20)
@@ -327,5 +400,16 @@ private let grants = ["analytics", "personalization"]
         #expect(idle == 1000)
         device.now += 30 * minute
         #expect(device.takeTimers() == 3 && device.generated().count == 1)
+    }
+
+    // limit: Agent.causeBytes
+    @Test func aTriggerKeepsNoMoreOfItsEventThanItMay() {
+        let device = Device(policy)
+        device.take("ada", "Product Added", "{\"product_id\": \"\(String(repeating: "p", count: 5000))\"}", grants: grants)
+        device.pass(31 * 60_000)
+        #expect(device.generated().count == 1 && !device.generated()[0].contains("product_id"))
+        device.take("eve", "Product Added", "{\"product_id\": \"p-1\"}", grants: grants)
+        device.pass(31 * 60_000)
+        #expect(device.generated().count == 2 && device.generated()[1].contains("product_id"))
     }
 }

@@ -267,6 +267,7 @@ struct EvaluatorTests {
         }
     }
 
+    // limit: CEL.evaluationSteps
     @Test("Work and memory have limits that hold")
     func limits() throws {
         let thousand = "[" + (0..<1000).map(String.init).joined(separator: ",") + "]"

@@ -56,6 +56,7 @@ struct RegularExpressionTests {
         #expect(throws: EvaluationError.self) { try matches(pattern, "a", literal: false) }
     }
 
+    // limit: CEL.regularExpressionSteps
     @Test("A pattern that an event brings costs what it costs: it ends by the limit, and classes are looked up once")
     func dearPatterns() throws {
         #expect(try matches(String(repeating: "\\p{Lu}?", count: 3) + "x", "x", literal: false))

@@ -220,6 +220,7 @@ func verdict(_ schema: String, _ value: String) throws -> String { try verdict(c
     // MARK: Limits
 
     /// 2^40 ways to fail: the steps run out, whatever stands around.
+    // limit: Collection.schemaSteps
     @Test func branchesDoNotMultiply() throws {
         var schema = #"{"type":"string"}"#
         for _ in 0..<15 { schema = #"{"anyOf":[\#(schema),\#(schema)]}"# }
@@ -237,6 +238,7 @@ func verdict(_ schema: String, _ value: String) throws -> String { try verdict(c
         #expect(try verdict(negated, "1").hasPrefix("limit "))
     }
 
+    // limit: Collection.schemaEvaluationDepth
     @Test func deepValuesOfARecursiveSchemaReachTheLimit() throws {
         let schema = try compiled(##"{"properties":{"a":{"allOf":[{"$ref":"#"}]}}}"##)
         func nested(_ depth: Int) -> String {
@@ -246,6 +248,7 @@ func verdict(_ schema: String, _ value: String) throws -> String { try verdict(c
         #expect(try verdict(schema, nested(100)).hasPrefix("limit /a/a"))
     }
 
+    // limit: Collection.schemaDepth, Collection.schemaParts, Collection.schemaPatterns
     @Test func schemasThatAreTooDeepOrTooLargeAreRefused() throws {
         var deep = "true"
         for _ in 0..<40 { deep = #"{"items":\#(deep)}"# }
@@ -319,6 +322,7 @@ func verdict(_ schema: String, _ value: String) throws -> String { try verdict(c
         #expect(try Self.stripped(#"{"unevaluatedProperties":false}"#, #"{"a":1,"b":2}"#) == ["/a", "/b"])
     }
 
+    // limit: Collection.schemaStripRounds
     @Test func strippingEnds() throws {
         let many = (0..<200).map { #""n\#($0)":1"# }.joined(separator: ",")
         #expect(try Self.stripped(#"{"additionalProperties":false}"#, "{\(many)}") == nil)

@@ -72,6 +72,7 @@ private let tenThousand = String(repeating: "x", count: 10_000)
         #expect(post(client("http://localhost:\(hub.port)/")) == .delivered(200))
     }
 
+    // limit: Delivery.answerBodyBytes
     @Test("Answers are understood, whatever their framing, and the connection is kept where it can be", arguments: [
         (ok(), DeliveryResult.delivered(200), 1),
         ("HTTP/1.1 204 No Content\r\n\r\n", .delivered(204), 1),
@@ -232,6 +233,7 @@ private let tenThousand = String(repeating: "x", count: 10_000)
         #expect(Date().timeIntervalSince(before) < 5)
     }
 
+    // limit: Delivery.handshakeMilliseconds, Delivery.sendStallMilliseconds, Delivery.firstByteMilliseconds
     @Test("Nobody there, no such name, a silent server, one that takes no bytes: each ends in its time")
     func timeOuts() {
         // Port 1 is nobody's; one that was just closed might be given to another test.
@@ -253,6 +255,48 @@ private let tenThousand = String(repeating: "x", count: 10_000)
         #expect(Date().timeIntervalSince(before) < 6)
     }
 
+    /// Its queue of connections is full, so that the kernel answers no more: what a router does that drops packets.
+    // limit: Delivery.connectMilliseconds
+    @Test("A server that does not take connections costs the time for connecting and no more")
+    func connectTimeOut() throws {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        var waiting: [Int32] = []
+        withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { place in
+                #expect(bind(listener, place, size) == 0 && listen(listener, 0) == 0)
+                #expect(getsockname(listener, place, &size) == 0)
+                for _ in 0..<3 {
+                    let one = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+                    _ = Glibc.connect(one, place, size)
+                    waiting.append(one)
+                }
+            }
+        }
+        defer { for one in waiting + [listener] { Glibc.close(one) } }
+        usleep(50_000)
+        let before = Date()
+        let port = UInt16(bigEndian: address.sin_port)
+        #expect(stage(post(client("http://127.0.0.1:\(port)/", times: shortTimes))) == .connect)
+        let passed = Date().timeIntervalSince(before)
+        #expect(passed > 0.25 && passed < 2, "\(passed)")
+    }
+
+    // limit: Delivery.requestMilliseconds
+    @Test("A server that goes on sending a byte now and then costs the time of one request and no more")
+    func wholeTimeOut() {
+        let slow = TestHub([.drip])
+        defer { slow.stop() }
+        let before = Date()
+        #expect(stage(post(client("http://127.0.0.1:\(slow.port)/", times: shortTimes))) != .connect)
+        let passed = Date().timeIntervalSince(before)
+        #expect(passed > 0.5 && passed < 2, "\(passed)")
+    }
+
+    // limit: Delivery.cancellationMilliseconds
     @Test("A stop request ends a wait at once")
     func cancellation() {
         let silent = TestHub([.stall])

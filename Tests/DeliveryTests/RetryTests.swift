@@ -5,6 +5,7 @@ import Platform
 import Testing
 
 @Suite struct BackoffTests {
+    // limit: Delivery.firstPauseMilliseconds, Delivery.longestPauseMilliseconds
     @Test("Pauses are random between nothing and a bound that doubles up to a minute")
     func fullJitter() {
         var random = SeededRandom(seed: 1)
@@ -26,6 +27,7 @@ import Testing
         }
     }
 
+    // limit: Delivery.longestRetryAfterMilliseconds
     @Test("Retry-After is a lower bound, an hour at most; success starts again")
     func retryAfter() {
         var random = SeededRandom(seed: 2)
@@ -42,6 +44,7 @@ import Testing
 }
 
 @Suite struct BreakerTests {
+    // limit: Delivery.breakerFailurePercent
     @Test("It opens at 40 % failures of the last 100 requests, not at 39 %")
     func share() {
         for failuresIn100 in [39, 40] {
@@ -61,6 +64,17 @@ import Testing
         }
     }
 
+    // limit: Delivery.breakerMinimumRequests
+    @Test("Half of nineteen requests is no reason, half of twenty is")
+    func fewRequests() {
+        var breaker = Breaker()
+        for request in 0..<19 { breaker.record(isFailure: request % 2 == 1, now: Int64(request)) }
+        #expect(breaker.state == .closed)
+        breaker.record(isFailure: true, now: 19)
+        #expect(breaker.state != .closed)
+    }
+
+    // limit: Delivery.breakerWindow
     @Test("Failures that have left the window of 100 do not count")
     func window() {
         var breaker = Breaker()
@@ -70,6 +84,7 @@ import Testing
         #expect(breaker.state == .closed, "30 % for ever is no reason")
     }
 
+    // limit: Delivery.breakerConsecutiveFailures
     @Test("Six failures in a row open it whatever came before; a new server needs no more")
     func consecutive() {
         for past in [0, 1000] {
@@ -82,6 +97,7 @@ import Testing
         }
     }
 
+    // limit: Delivery.breakerOpenMilliseconds
     @Test("After a minute one request may try: success closes it, failure opens it for another minute")
     func halfOpen() {
         var breaker = Breaker()
@@ -143,6 +159,7 @@ import Testing
         }
     }
 
+    // limit: Delivery.batchesBeforeGrowth
     @Test("Too large: the limit is halved, kept, and doubled again after a while")
     func tooLarge() {
         var sizer = BatchSizer(maximum: 500)

@@ -318,6 +318,7 @@ private struct Bench {
         #expect(outbox.delivered.isEmpty && outbox.cursor == 0)
     }
 
+    // limit: Delivery.keepAliveMilliseconds
     @Test("An idle sender gives its connection back after a minute, once")
     func rest() {
         var bench = Bench(events: 500)

@@ -14,6 +14,8 @@ enum HubAction {
     case close
     /// Says nothing for ever.
     case stall
+    /// Begins an answer, and then sends a byte of it now and then.
+    case drip
 }
 
 func ok(_ headers: String = "", body: String = "") -> String {
@@ -57,14 +59,18 @@ final class TestHub: @unchecked Sendable {
         Foundation.Thread.detachNewThread { [self] in
             while true {
                 let connection = accept(listener, nil, nil)
-                if connection < 0 { return }
+                if connection < 0 {
+                    // Here and not in `stop`: the number might be another socket's by the next `accept`.
+                    Glibc.close(listener)
+                    return
+                }
                 lock.withLock { connectionCount += 1 }
                 Foundation.Thread.detachNewThread { [self] in serve(connection) }
             }
         }
     }
 
-    func stop() { shutdown(listener, Int32(SHUT_RDWR)); Glibc.close(listener) }
+    func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
 
     var requests: [(head: String, body: [UInt8])] { lock.withLock { seen } }
     var connections: Int { lock.withLock { connectionCount } }
@@ -143,6 +149,13 @@ final class TestHub: @unchecked Sendable {
             case .answerAndClose(let text): write(Array(text.utf8)); return
             case .close: return
             case .stall: sleep(30); return
+            case .drip:
+                write(Array("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".utf8))
+                for _ in 0..<100 {
+                    usleep(50_000)
+                    write([0x61])
+                }
+                return
             }
         }
     }

@@ -26,7 +26,9 @@ private func read(_ settings: String) -> (Destination?, [PlanProblem]) {
         #expect(destination?.maximumEvents == 1)
     }
 
+    // limit: Delivery.headerBytes, Delivery.secretBytes
     @Test(arguments: [
+        ("headers: { A: \(String(repeating: "a", count: 4092)) }", "4 KiB together"),
         ("sign: { secret: hunter2 }", "secret must be whsec_"),
         ("sign: { secret: whsec_c2hvcnQ= }", "secret must be whsec_"),
         ("headers: { Host: elsewhere }", "headers are names and texts"),

@@ -107,6 +107,7 @@ import Testing
         #expect(failure(text)?.kind == .tooManyValues)
     }
 
+    // limit: Formats.yamlTextBytes
     @Test func hostileTexts() {
         #expect(failure(String(repeating: "[", count: 100_000))?.kind == .tooDeep)
         #expect(failure(String(repeating: "- ", count: 5000) + "x")?.kind == .tooDeep)

@@ -57,6 +57,24 @@ import Testing
         }
     }
 
+    /// The oldest lines are forgotten first, and what is left is a chain all the same.
+    // limit: Governance.auditLines
+    @Test func onlySoManyLinesAreKept() throws {
+        #expect(Limits.auditLines == 500_000)
+        try Self.withStore { database in
+            var transaction = try database.beginWrite()
+            var log = try AuditLog(transaction, pepper: Self.pepper, keeping: 100)
+            for number in 0..<250 {
+                try log.append(
+                    .consent, actor: Array("anyone".utf8), subject: Array("s".utf8), at: Int64(number), in: &transaction)
+            }
+            let count = transaction.count(transaction.tables.audit)
+            try transaction.commit()
+            #expect(count == 100)
+            #expect(try Self.verdict(database) == .intact(first: 151, last: 250))
+        }
+    }
+
     @Test func everyFlippedByteOfALineIsFound() throws {
         try Self.withStore { database in
             try Self.write(5, database)

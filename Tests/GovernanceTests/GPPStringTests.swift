@@ -202,6 +202,7 @@ import Testing
         }
     }
 
+    // limit: Governance.consentStringBytes, Governance.consentStringSections, Governance.fibonacciNumber
     @Test func damageIsNamed() {
         func text(_ writer: BitWriter, _ sections: Int) -> String {
             String(decoding: writer.text(), as: UTF8.self) + String(repeating: "~", count: sections)

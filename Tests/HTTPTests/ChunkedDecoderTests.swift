@@ -76,6 +76,7 @@ import Testing
         #expect(outcome == .complete(bodyEnd: 3, next: wire.count - 3))
     }
 
+    // limit: HTTP.chunkSizeDigits
     @Test(arguments: [
         ("\r\n", ProtocolFault.malformedChunkSize), ("g\r\n", .malformedChunkSize), ("-1\r\n", .malformedChunkSize),
         ("+1\r\na\r\n", .malformedChunkSize), ("0x1\r\na\r\n", .malformedChunkSize), (" 1\r\na", .malformedChunkSize),
@@ -103,6 +104,7 @@ import Testing
         }
     }
 
+    // limit: HTTP.chunkExtensionBytes, HTTP.trailerBytes
     @Test func whatIsThrownAwayIsBounded() {
         let longExtension = "1;a=" + String(repeating: "b", count: Limits.chunkExtensionBytes)
         #expect(Self.decode(longExtension, pieces: 100).0.fault == .chunkExtensionsTooLong)

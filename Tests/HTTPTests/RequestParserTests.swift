@@ -81,6 +81,7 @@ import Testing
         #expect(head.keepsAlive == expected)
     }
 
+    // limit: HTTP.targetBytes, HTTP.headBytes, HTTP.fields, HTTP.methodBytes, HTTP.leadingEmptyLines
     @Test func limitsHold() {
         let longTarget = String(repeating: "a", count: Limits.targetBytes)
         #expect(fault("GET /\(longTarget) HTTP/1.1\r\nHost: a\r\n\r\n") == .targetTooLong)

@@ -64,6 +64,7 @@ import Testing
         #expect(fault == expected)
     }
 
+    // limit: HTTP.interimResponses
     @Test func endlessInterimsEnd() {
         let interim = String(repeating: "HTTP/1.1 100 Continue\r\n\r\n", count: Limits.interimResponses + 1)
         guard case .invalid(.tooManyInterimResponses, _) = Self.parse(interim).0 else {

@@ -213,6 +213,29 @@ import Testing
         #expect(try client.isClosed())
         #expect(fixture.statistics.openConnections.load(ordering: .relaxed) == 0)
     }
+
+    /// A request that nobody answers holds the end up for ten seconds and no more.
+    // limit: Serving.stopNanoseconds
+    @Test(.timeLimit(.minutes(1))) func stopDoesNotWaitForEver() throws {
+        let fixture = try Fixture()
+        let client = try fixture.client()
+        try client.send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        _ = fixture.mailbox.wait(for: 1)
+        let (clock, completions) = (fixture.clock, fixture.completions)
+        let began = clock.monotonicNanoseconds()
+        let passing = try Thread.spawn {
+            for _ in 0..<25 {
+                sleep(milliseconds: 20)
+                clock.advance(seconds: 1)
+                completions.wake()
+            }
+        }
+        fixture.stop()
+        let passed = clock.monotonicNanoseconds() - began
+        passing.join()
+        #expect(passed >= Limits.stopNanoseconds, "\(passed)")
+        #expect(try client.isClosed())
+    }
 }
 
 @Suite struct ServerLimitTests {
@@ -230,6 +253,7 @@ import Testing
     ]
 
     /// What is too large or malformed is told so, and its connection closed.
+    // limit: Serving.lingerNanoseconds
     @Test(arguments: refused)
     func isRefused(_ request: String, _ status: UInt16) throws {
         let fixture = try Fixture { $0.maximumBodyBytes = 1000 }
@@ -260,6 +284,7 @@ import Testing
         #expect(try client.response().body.utf8.count == 1011)
     }
 
+    // limit: Serving.connections
     @Test func connectionsAreBounded() throws {
         let fixture = try Fixture(threads: 2) { $0.maximumConnections = 3 }
         var clients: [Client] = []
@@ -279,6 +304,7 @@ import Testing
     }
 
     /// Unfinished requests of all connections together stay below the limit, and room comes back when they end.
+    // limit: Serving.bufferedBytes
     @Test func bufferedBytesAreBounded() throws {
         let fixture = try Fixture { $0.maximumBufferedBytes = 1000 }
         let first = try fixture.client()
@@ -289,6 +315,7 @@ import Testing
         try second.send(head)
         let answer = try second.response()
         #expect(answer.status == 503 && answer.headers.contains("Retry-After: 1"))
+        #expect(fixture.statistics.refusedConnections.load(ordering: .relaxed) == 1)
         try first.send(String(repeating: "a", count: 800))
         #expect(try first.response().status == 200)
         let third = try fixture.client()
@@ -299,6 +326,7 @@ import Testing
     }
 
     /// A head that does not end, however steadily it comes, is ended by 408; so is a body without progress.
+    // limit: Serving.headNanoseconds, Serving.bodyGraceNanoseconds, Serving.bodyBytesPerSecond
     @Test func slowRequestsTimeOut() throws {
         let fixture = try Fixture()
         let slowHead = try fixture.client()
@@ -326,6 +354,7 @@ import Testing
 
     /// An idle connection is closed after its time without a word, a new one that says nothing sooner; one that waits
     /// for its answer is not.
+    // limit: Serving.idleNanoseconds
     @Test func idleConnectionsAreClosed() throws {
         let fixture = try Fixture()
         let silent = try fixture.client()
@@ -345,6 +374,7 @@ import Testing
     }
 
     /// A client that does not take its answer is given up.
+    // limit: Serving.writeStallNanoseconds
     @Test func stalledReadersAreClosed() throws {
         let fixture = try Fixture()
         let client = try fixture.client()

@@ -196,6 +196,7 @@ private func hmac(_ kind: String, _ value: String) -> String {
     }
 
     /// Short values are no reason to redact half of the event; their own place is stripped all the same.
+    // limit: Unification.needleMinimumBytes
     @Test func shortValuesAreNotSought() throws {
         let result = try process(#"{"userId": "anna", "properties": {"product": "Annanas anna"}}"#)
         #expect(result.found == [hmac("user_id", "anna")])
@@ -241,6 +242,38 @@ private func hmac(_ kind: String, _ value: String) -> String {
     @Test func refusesMoreIdentifiersThanItCanLookAfter() throws {
         let many = (0..<200).map { "\"m\($0)@example.com\"" }.joined(separator: ",")
         #expect(throws: IdentifierError.tooMany) { try process(#"{"traits": {"email": [\#(many)]}}"#) }
+    }
+
+    /// A value that is longer is no identifier, and is not kept as text either.
+    // limit: Unification.rawIdentifierBytes
+    @Test func aValueOfAnIdentifierIsOnlySoLong() throws {
+        let most = String(repeating: "a", count: Limits.rawIdentifierBytes)
+        #expect(try process(#"{"userId": "\#(most)"}"#).found == [hmac("user_id", most)])
+        let longer = try process(#"{"userId": "\#(most)a", "properties": {"x": "\#(most)a", "y": 1}}"#)
+        #expect(longer.found == [] && longer.kept == #"{"properties":{"x":"[redacted]","y":1}}"#, "\(longer)")
+    }
+
+    // limit: Unification.identifiersPerEvent
+    @Test func anEventHasOnlySoManyIdentifiers() throws {
+        func event(_ count: Int) -> String {
+            #"{"traits": {"email": [\#((0..<count).map { "\"m\($0)@example.com\"" }.joined(separator: ","))]}}"#
+        }
+        #expect(try process(event(Limits.identifiersPerEvent)).found.count == Limits.identifiersPerEvent)
+        #expect(throws: IdentifierError.tooMany) { try process(event(Limits.identifiersPerEvent + 1)) }
+    }
+
+    /// What stands at places for identifiers is sought in the rest of the event, whatever it is: more of it than can be
+    /// sought is refused, since some of it would be kept.
+    // limit: Unification.needlesPerEvent, Unification.needleBytesPerEvent
+    @Test func onlySoMuchTextIsSought() throws {
+        func event(_ count: Int, _ length: Int) -> String {
+            let filling = String(repeating: "x", count: length)
+            return #"{"userId": {"a": [\#((0..<count).map { "\"v\(1000 + $0)\(filling)\"" }.joined(separator: ","))]}}"#
+        }
+        #expect(try process(event(Limits.needlesPerEvent - 1, 0)).kept == "{}")
+        #expect(throws: IdentifierError.tooMany) { try process(event(Limits.needlesPerEvent + 1, 0)) }
+        #expect(try process(event(4, 3000)).kept == "{}")
+        #expect(throws: IdentifierError.tooMany) { try process(event(6, 3000)) }
     }
 
     /// Nothing of one event is left for the next.

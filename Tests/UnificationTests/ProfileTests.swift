@@ -158,6 +158,7 @@ private func view(_ product: String, category: String) -> String {
     }
 
     /// A value that would round others away, or is none, is a failed rule; it is kept where it does no harm.
+    // limit: Unification.summandMagnitude
     @Test func sumsRefuseWhatTheyCannotAddExactly() {
         let bench = Workbench(
             """
@@ -218,6 +219,7 @@ private func view(_ product: String, category: String) -> String {
     }
 
     /// A window of a day counts hour by hour exactly as a list of all events would, at its resolution of 24 minutes.
+    // limit: Unification.windowBuckets
     @Test func windowsCountWhatAListWouldCount() {
         let bench = Workbench("attributes:\n  n: { type: counter, window: 24h }", rules: ["profile.n"])
         var random = SeededRandom(seed: 7)
@@ -267,6 +269,16 @@ private func view(_ product: String, category: String) -> String {
             record = bench.apply(#"{"v": "\#(value)"}"#, to: record, at: noon + Int64(place))
         }
         #expect(bench.attributes(record) == #"{"s":["a","e","d"],"t":{"a":3,"e":2,"d":1}}"#)
+    }
+
+    // limit: Unification.defaultElements
+    @Test func aSetHasAHundredElementsWhereNothingIsSaid() {
+        let bench = Workbench("attributes:\n  s: { type: set, value: event.v }\n  t: { type: tally, value: event.v }")
+        var record: [UInt8] = []
+        for place in 0..<150 { record = bench.apply("{\"v\": \"v\(1000 + place)\"}", to: record, at: noon + Int64(place)) }
+        let shown = bench.attributes(record)
+        #expect(shown.ranges(of: "\"v1").count == 2 * Limits.defaultElements)
+        #expect(shown.contains("v1149") && !shown.contains("v1049\","), "the latest stay in the set")
     }
 
     /// Reached on purpose: one long value, one long attribute, one full record. Each is refused and counted; the rest
@@ -352,6 +364,7 @@ private func view(_ product: String, category: String) -> String {
 
     /// A new bundle: attributes that stay keep their values, new ones begin, dropped ones come back with their bundle
     /// unless a month has gone by; a changed window is another attribute.
+    // limit: Unification.unknownAttributeMilliseconds
     @Test func bundlesChangeWithoutRewritingRecords() {
         let old = Workbench(
             "attributes:\n  a: { type: counter }\n  b: { type: counter }\n  w: { type: counter, window: 1h }")

@@ -68,6 +68,7 @@ def test_commands_without_an_agent_and_with_wrong_command_lines(bench):
         check("--token-file" in run(agent, "help", command, config=False).stdout, "help")
 
 
+# limit: gatehouse.tokenBytes
 def test_commands_need_the_right_token_and_say_which_role(bench):
     agent, _ = agent_with(bench)
     settings(bench, agent)
@@ -173,6 +174,7 @@ def at_terminal(agent, answer, *arguments):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+# limit: Serving.exportBytes
 def test_profile_export_joins_all_pages(bench):
     agent = bench.agent()
     filler = "x" * 30_000

@@ -378,6 +378,7 @@ def test_bad_input_clients_that_are_slow_or_go_away(bench):
 # MARK: The disk is full
 
 
+# limit: limits.disk
 def test_p6_disk_full_refuses_events_and_still_decides(bench):
     hub = bench.hub()
     hub.stop()
@@ -416,6 +417,7 @@ def test_p6_disk_full_refuses_events_and_still_decides(bench):
     check(sent <= events["admitted"] < sent + 20, f"accepted {sent}, accounts {events}")
 
 
+# limit: Agent.reservedPages, Agent.callsPerFullCommit
 def test_p6_privacy_work_goes_on_while_events_are_refused(bench):
     """Erasures and revocations beside a storm of events at the disk limit: they share commits, and none is refused."""
     hub = bench.hub()
@@ -590,6 +592,7 @@ def test_p10_each_binary_is_static_stripped_and_under_two_mebibytes(bench):
 # MARK: Memory
 
 
+# limit: Agent.pagesPerCommit
 def test_p10_memory_with_ten_thousand_profiles(bench):
     agent = bench.agent()
     most, stop = [0], threading.Event()

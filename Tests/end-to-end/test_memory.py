@@ -36,6 +36,7 @@ def ask_everybody(agent):
     return agent.profile("user_id:person-7")["attributes"]
 
 
+# limit: limits.memory
 def test_p6_memory_pages_of_the_store_are_given_back(bench):
     """A store of several times the limit, all of which is looked at: without a limit it is all in memory, with one it is
     not, and everything is found as before."""

@@ -111,6 +111,7 @@ def test_what_the_log_has_lost_is_said_of_whom_it_concerns(bench):
     check("incomplete" in shown(agent, "user_id:ada") and "incomplete" not in shown(agent, "user_id:ben"), "profile show")
 
 
+# limit: limits.history
 def test_the_history_is_bounded_and_goes_before_anything_that_waits(bench):
     """A small history; then a store that gets full while the hub is away: what waits stays, what was delivered goes."""
     hub = bench.hub()

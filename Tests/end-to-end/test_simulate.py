@@ -197,6 +197,11 @@ def test_simulate_refuses_what_it_cannot_do(bench):
     simulate("--bundle", mine, "--events", expect=2)
     simulate("--bundle", mine, "--events", events, "--color", "red", expect=2)
     simulate("--bundle", mine, "--events", events + ".missing", expect=3)
+    alone = os.path.join(bench.folder, "alone.yaml")
+    with open(alone, "w") as file:
+        file.write(f"bundle: {{ shadow: {mine} }}\n")
+    done = subprocess.run(binary() + ["check", alone], capture_output=True)
+    equal((done.returncode, b"a shadow runs beside a bundle" in done.stderr), (1, True), "a shadow of nothing")
     simulate("--bundle", mine + ".missing", "--events", events, expect=3)
     _, errors = simulate("--bundle", mine, "--events", events, "--decisions", "offer,nothing", expect=1)
     check("no decision is called nothing" in errors, errors)
@@ -247,6 +252,13 @@ def test_shadow_counts_what_would_differ(bench):
     events, _ = node.check_accounts()
     equal(events["admitted"], 2, "nothing is written")
 
+    # limit: Serving.shadowedBytes
+    # What is too much to keep is answered and not asked again.
+    node.decide("offer", "ada", note="x" * 20_000)
+    node.decide("half", "ben")
+    wait_until(lambda: sum(counts()) == 6, 5, "the shadow has been asked for the small one")
+    equal(counts(), [1, 3, 2, 0], "what the shadow says of a large question")
+
     # A shadow that is wrong is none, and the bundle in force does not mind; another begins to count anew.
     bundle(bench.folder, "shadow.yaml", limit="lots")
     node.process.send_signal(signal.SIGHUP)
@@ -259,3 +271,20 @@ def test_shadow_counts_what_would_differ(bench):
     node.decide("offer", "ada")
     wait_until(lambda: sum(counts()) == 1, 5, "the other shadow has been asked")
     equal(counts(), [1, 0, 0, 0], "one that says the same")
+
+
+def test_shadow_sees_caps_as_they_were(bench):
+    """A shadow that is the same bundle says the same of each question, also of those that reach a cap at this moment."""
+    live = bundle(bench.folder, "live.yaml")
+    with open(live) as file:
+        text = file.read()
+    with open(live, "w") as file:
+        file.write(text.replace("default: none", "default: none\n    cap: { serves: 2, per: 24h }"))
+    node = Node(bench.folder, bundle=None, settings=f"bundle: {{ file: {live}, shadow: {live} }}")
+    bench.nodes.append(node)
+    node.start()
+    node.batch([event("ada", "Order Completed", 0, revenue=200)])
+    seen = [node.decide("offer", "ada")["variant"] for _ in range(4)]
+    equal(seen, ["ten", "ten", "none", "none"], "the cap")
+    same = 'gatehouse_shadow_decisions_total{decision="offer",outcome="same"}'
+    wait_until(lambda: node.metrics().get(same) == 4, 5, "the shadow says the same four times")

@@ -1,0 +1,60 @@
+// What the writer does with a decision that was made: its record goes into the log like an event, under the decision's
+// purpose, and what counts for a cap into the person's profile. How decisions are made stands in the room Activation.
+
+import Activation
+import Formats
+import Governance
+import Monitoring
+import Store
+import Unification
+
+extension Pipeline {
+    /// Keeps a decision about a person who grants its purpose still.
+    mutating func keep(
+        _ record: DecisionRecord, now: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        guard let whom = try whom(of: record, transaction) else { return }
+        let consent = whom.consent
+        if !ConsentRecord.isGranted(consent.span, tag: record.purposeTag, at: now) { return }
+        if let counter = record.counter(inForce.attributes) {
+            try count(record, counter, whom, &transaction)
+        }
+        var body = JSONWriter(reserving: 512)
+        Pipeline.beginEvent("Decision Made", &body)
+        record.write(to: &body)
+        body.endObject()
+        Pipeline.appendTime(record.id.time, to: &body.bytes)
+        let header = LogEntryHeader(
+            tier: .batch, priority: 1, receivedAt: record.id.time, purposeTag: record.purposeTag,
+            bundleVersion: record.bundleVersion, profile: whom.person, isGenerated: true)
+        try generate(header, whom.identifiers, messageID: newMessageID(), body.bytes, &transaction)
+        meters.recordsKept.add()
+    }
+
+    /// The person, who may have become part of another since, or be gone.
+    private func whom(
+        of record: DecisionRecord, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Addressee? {
+        if let identifier = record.identifier, let person = try IdentityGraph.profile(of: identifier, in: transaction) {
+            return try addressee(person, identifier, transaction)
+        }
+        // Asked for by a thing that they use.
+        guard let first = try IdentityGraph.identifiers(of: record.person, in: transaction).first else { return nil }
+        return try addressee(record.person, IdentifierKey(first), transaction)
+    }
+
+    private mutating func count(
+        _ record: DecisionRecord, _ counter: Int, _ whom: Addressee, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if !transaction.has(transaction.tables.profiles, whom.person) { return }
+        anchor = whom.anchor
+        surroundings.served = counter
+        surroundings.servedID = record.id.value
+        updater.select(only: counter, of: inForce.attributes)
+        defer {
+            surroundings.served = nil
+            updater.selection = []
+        }
+        _ = try enrich(whom.person, at: record.id.time, receivedAt: record.id.time, &transaction)
+    }
+}
