@@ -62,7 +62,7 @@ public final class Policy: @unchecked Sendable {
             anonymous.declareRecord("tables", tables)
         }
         var caps = CapPlan(document, bundle, &reader)
-        var hidden = caps.caps.map(\.counter)
+        var hidden = caps.caps.map { $0.counter }
         if Policy.drawsPeople(document, bundle) { hidden.append(.seed) }
         attributes = AttributePlan(
             document, bundle, hidden: hidden, slots: slots, environment: &environment, compiler: &compiler, &reader)
