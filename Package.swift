@@ -82,7 +82,7 @@ let package = Package(
             base + ["Monitoring", "Collection", "Governance", "Unification", "Activation", "Delivery", "Serving"]),
         .executableTarget(
             name: "gatehouse",
-            dependencies: ["Activation", "Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
+            dependencies: ["Agent", "CEL", "Collection", "Formats", "Platform", "Cryptography", "Unification"],
             swiftSettings: settings(isSmall: true), linkerSettings: linkerSettings),
     ]
         + (isEmbedded

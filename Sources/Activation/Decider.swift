@@ -53,6 +53,10 @@ public struct Decider: ~Copyable {
     public private(set) var lastingBytes = 0
     /// What is to be written into the log of the answers so far; whoever takes it empties it.
     public var records: [DecisionRecord] = []
+    /// Whether it only looks: what it answers is served to nobody, and leaves nothing.
+    private let isObserver: Bool
+    /// Where the last answer was counted for a cap, if it was; an observer is told, and does not count it.
+    public var servePlace: Int?
     /// Those before belong to earlier answers.
     private var firstRecord = 0
     private let serves: ServeCounts
@@ -68,8 +72,10 @@ public struct Decider: ~Copyable {
     ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
     ///   - serves: shared by all deciders of the device.
     public init(
-        device: [UInt8], number: Int = 0, pepper: Peppers, meters: Meters, serves: ServeCounts = ServeCounts()
+        device: [UInt8], number: Int = 0, pepper: Peppers, meters: Meters, serves: ServeCounts = ServeCounts(),
+        isObserver: Bool = false
     ) {
+        self.isObserver = isObserver
         self.meters = meters
         self.serves = serves
         let digest = pepper.root.authenticate(("inputs of decisions" as StaticString).bytes)
@@ -312,6 +318,7 @@ public struct Decider: ~Copyable {
         lastID.advance(to: now)
         self.person = person
         firstRecord = records.count
+        if !isObserver { servePlace = nil }
         surroundings.now = now
         surroundings.consent = consent
         surroundings.bundleAge = now - policy.loadedAt
@@ -407,7 +414,7 @@ public struct Decider: ~Copyable {
             }
             hasAnswer = write(decision, choice, policy, &writer)
             if explanation != nil { explain(decision, choice, policy, bindings) }
-            if hasAnswer, choice.consent == .granted { keep(choice, servePlace: place, record, policy) }
+            if hasAnswer, choice.consent == .granted, !isObserver { keep(choice, servePlace: place, record, policy) }
         }
         return hasAnswer
     }
@@ -588,7 +595,7 @@ public struct Decider: ~Copyable {
 
     /// Counts a serve, or makes it the default where the cap is reached.
     /// - Returns: where it is counted until it is in the profile. Asking for all at once serves nothing yet.
-    private func take(
+    private mutating func take(
         _ cap: Cap, _ choice: inout Choice, _ decision: Decision, _ record: Span<UInt8>, _ policy: Policy,
         _ reader: borrowing Reader
     ) -> Int? {
@@ -598,9 +605,10 @@ public struct Decider: ~Copyable {
             choice.isCapped = true
             return nil
         }
-        if isBulk { return nil }
+        if isBulk || isObserver { return nil }
         let place = ServeCounts.place(person.low ^ person.high, cap.tag)
         serves.add(place)
+        servePlace = place
         return place
     }
 
@@ -608,7 +616,9 @@ public struct Decider: ~Copyable {
         guard let person else { return false }
         let place = ServeCounts.place(person.low ^ person.high, cap.tag)
         let served = record.isEmpty ? 0 : index.serves(cap.attribute, in: record, policy.attributes, now: surroundings.now)
-        return served + serves.count(place, snapshot: reader.number) >= cap.serves
+        // What the answer that is looked at has just counted, it had not yet.
+        let pending = serves.count(place, snapshot: reader.number) - (isObserver && place == servePlace ? 1 : 0)
+        return served + pending >= cap.serves
     }
 
     private mutating func keep(_ choice: Choice, servePlace: Int?, _ record: Span<UInt8>, _ policy: Policy) {

@@ -34,6 +34,8 @@ public enum Limits {
     /// How much later than due a trigger fires where it says nothing, milliseconds: a restart or a short power cut, but not
     /// a night, after which a reminder of a cart is out of place.
     public static let graceMilliseconds: Int64 = 3_600_000
+    /// Pairs of variants of one decision that are told apart where two bundles differ: more than anybody reads.
+    static let changesPerDecision = 32
     /// The most that a cap counts: as many times are kept of each person, 16 bytes each.
     public static let capServes: Int64 = 100
     /// Places of `ServeCounts`: 32 KiB. In a second, the longest that a serve waits for its commit, few people share one.

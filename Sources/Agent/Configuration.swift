@@ -37,6 +37,8 @@ public struct Configuration {
     public var rotationMilliseconds = Limits.rotationMilliseconds
     /// The bundle's file.
     public var bundle: String?
+    /// The file of a bundle that runs beside it and is only looked at.
+    public var shadow: String?
     public var durability = Durability.commit
     /// Bytes that the store may take.
     public var diskBytes: Int64?
@@ -115,8 +117,12 @@ public struct Configuration {
                     reader.report(document, member, "bundle: \(name) is not supported yet; give the bundle as file:")
                 }
             }
-            reader.refuseOthers(document, node, ["file", "url", "key", "poll"], of: "bundle")
+            reader.refuseOthers(document, node, ["file", "shadow", "url", "key", "poll"], of: "bundle")
             bundle = reader.string(document, node, "file")
+            shadow = reader.string(document, node, "shadow")
+            if bundle == nil, let member = document.member(node, "shadow") {
+                reader.report(document, member, "a shadow runs beside a bundle: give that as file:")
+            }
         }
         readDurability(document, &reader)
         readLimits(document, &reader)

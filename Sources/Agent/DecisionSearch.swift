@@ -7,8 +7,14 @@ import Store
 
 extension Upkeep {
     /// The records of the answer with an id, as the JSON objects that stand in the log, each with its number there.
-    /// - Parameter folder: the device's data folder.
-    public static func records(of id: DecisionID, folder: String) throws(UpkeepError) -> [(number: UInt64, record: [UInt8])] {
+    /// - Parameters:
+    ///   - text: the id as answers have it.
+    ///   - folder: the device's data folder.
+    /// - Returns: nil for what is no id.
+    public static func records(
+        ofAnswer text: [UInt8], folder: String
+    ) throws(UpkeepError) -> [(number: UInt64, record: [UInt8])]? {
+        guard let id = DecisionID(text.span) else { return nil }
         var found: [(number: UInt64, record: [UInt8])] = []
         let wanted = Array("\"id\":\"".utf8) + id.text
         do throws(StoreError) {

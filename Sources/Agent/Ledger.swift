@@ -25,6 +25,14 @@ public struct Ledger: Equatable, Sendable {
 
     static let fieldCount = 10
 
+    /// The terms of the sum, as they are called outside.
+    var terms: [(StaticString, UInt64)] {
+        [
+            ("received", received), ("admitted", admitted), ("duplicate", duplicate), ("denied", denied), ("waiting", waiting),
+            ("quarantined", quarantined), ("refused", refused),
+        ]
+    }
+
     public init() {}
 
     init(_ transaction: borrowing WriteTransaction) throws(StoreError) {

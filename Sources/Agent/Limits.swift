@@ -80,6 +80,14 @@ public enum Limits {
     static let audienceHorizonSeconds: Int64 = 90 * 86_400
     /// What a trigger keeps of an event's properties: a basket with some dozen lines. Larger ones are left out.
     static let causeBytes = 4096
+    /// The most that a simulation's store may grow to: it may lie in memory, and half a million people fit.
+    static let simulatedBytes: Int64 = 512 << 20
+    /// Between two looks of a simulation for what has been kept for long enough, milliseconds of its time: each goes through
+    /// all people, and what is kept for days goes on the day.
+    static let simulatedSweepMilliseconds: Int64 = 86_400_000
+    /// Reasons for which a simulation says how many events were not admitted, and triggers and audiences that it counts by
+    /// name: all that a bundle can have.
+    static let simulatedReasons = 256
     /// Events that one call releases from quarantine: what one transaction can take.
     public static let releasedPerCall = 1000
     /// Serving threads: decisions are short, and more threads only cost memory.

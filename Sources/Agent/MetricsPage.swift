@@ -1,5 +1,6 @@
 // What `/metrics` shows: the accounts of the store, the meters of this run, and the state of every destination.
 
+import Activation
 import Delivery
 import Monitoring
 import Platform
@@ -14,6 +15,7 @@ struct MetricsPage {
     let bundles: BundleHolder
     let senders: SenderList
     let watch: PlanWatch
+    let shadow: Shadow?
     let isHub: Bool
     /// Milliseconds since the epoch.
     let now: Int64
@@ -36,6 +38,7 @@ struct MetricsPage {
         page.counter(
             "gatehouse_evaluation_errors_total", "Rules that could not be evaluated and did not match.",
             meters.evaluationErrors.current)
+        if let shadow { writeShadow(shadow.changes, &page) }
         page.counter(
             "gatehouse_events_invalid_total", "Events that did not fit their schema, whatever was done with them.",
             meters.eventsInvalid.current)
@@ -103,12 +106,27 @@ struct MetricsPage {
 
     private func writeEvents(_ ledger: Ledger, _ page: inout MetricsWriter) {
         page.family("gatehouse_events_total", "Events by what became of them; received is the sum of the rest.", "counter")
-        let terms: [(StaticString, UInt64)] = [
-            ("received", ledger.received), ("admitted", ledger.admitted), ("duplicate", ledger.duplicate),
-            ("denied", ledger.denied), ("waiting", ledger.waiting), ("quarantined", ledger.quarantined),
-            ("refused", ledger.refused),
-        ]
-        for (name, value) in terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+        for (name, value) in ledger.terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+    }
+
+    private func writeShadow(_ changes: DecisionChanges, _ page: inout MetricsWriter) {
+        let (decisions, changed): (StaticString, StaticString) = (
+            "gatehouse_shadow_decisions_total", "gatehouse_shadow_changes_total"
+        )
+        page.family(decisions, "Decisions that the shadow was asked for as well, by whether it serves the same.", "counter")
+        for row in changes.rows {
+            page.sample(decisions, "decision", row.key, "outcome", "same", row.same)
+            page.sample(decisions, "decision", row.key, "outcome", "different", row.different)
+        }
+        page.family(changed, "What the shadow would serve in place of what.", "counter")
+        for row in changes.rows {
+            for change in row.changes.rows {
+                var labels: [UInt8] = []
+                MetricsWriter.appendLabel("decision", row.key, to: &labels)
+                MetricsWriter.appendLabel("change", change.name, to: &labels)
+                page.sample(changed, labels: labels, change.count)
+            }
+        }
     }
 
     private func writePurged(_ page: inout MetricsWriter) {

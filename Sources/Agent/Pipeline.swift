@@ -72,6 +72,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var random: Random
     var mender = FieldMender()
     let watch: PlanWatch
+    /// Whether people who have said nothing count as having granted everything: in simulations only.
+    var presumesGrants = false
     var observed: Observed
     var people: People
     var updater = ProfileUpdater()

@@ -45,10 +45,13 @@ extension Pipeline {
             choice.outlook = outlook
             choice.person = outlook.person
             choice.anchor = outlook.anchor
+            try presumeGrants(transaction)
             // What is said at a till by nobody in particular allows nothing to whoever was last there.
             if !found.contains(where: { IdentifierKey($0) == outlook.anchor }) { choice.signal.granted = [] }
             try People.endVisits(found, policy.identifiers, of: outlook.person, in: &transaction)
-            if choice.person == nil, isGranting, !choice.signal.granted.isEmpty {
+            // Where silence grants, a refusal must not be forgotten, whoever it is.
+            let isKept = isGranting && !choice.signal.granted.isEmpty || presumesGrants && !choice.signal.denied.isEmpty
+            if choice.person == nil, isKept {
                 choice.person = try resolvedPerson(at: event.timestamp, envelope, &transaction)
                 choice.outlook = nil
             }
@@ -153,7 +156,7 @@ extension Pipeline {
     }
 
     /// What the person of the event under way has chosen.
-    private func choices(_ transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
+    func choices(_ transaction: borrowing WriteTransaction) throws(StoreError) -> [UInt8] {
         guard let outlook = choice.outlook else { return try consentRecord(of: choice.person, transaction) }
         return try People.choices(of: outlook, in: transaction)
     }

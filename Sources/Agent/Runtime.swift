@@ -56,6 +56,7 @@ public final class Runtime {
     private let access: AccessList
     private let watch: PlanWatch
     private let clerk: RecordClerk
+    private let shadow: Shadow?
     private let records: DecisionBox
     private var delivering: [Delivering] = []
 
@@ -84,6 +85,7 @@ public final class Runtime {
             health.bundleIsLoaded()
         }
         bundles = BundleHolder(bundle)
+        shadow = configuration.shadow == nil || isHub ? nil : Shadow()
         records = DecisionBox(meters: meters)
         clerk = RecordClerk(
             database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans)
@@ -137,6 +139,19 @@ public final class Runtime {
         return bundle
     }
 
+    /// Reads the bundle that runs beside the one in force. One that is wrong is said to be, and none runs.
+    private func loadShadow() {
+        guard let shadow, let path = configuration.shadow else { return }
+        var next: Bundle?
+        do throws(StartError) {
+            next = try Runtime.loadBundle(path, clock.wallMilliseconds())
+            Log.info("a shadow runs beside the bundle") { $0.field("version", Int64(next?.policy.version ?? 0)) }
+        } catch {
+            Log.error("the shadow is wrong; none runs") { $0.field("reason", error.message) }
+        }
+        shadow.replace(with: next?.policy, beside: bundles.current.policy)
+    }
+
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the bundle anew.
     public func run() throws(StartError) {
         do throws(SystemError) {
@@ -148,6 +163,7 @@ public final class Runtime {
             let preparer = try startPreparer()
             let clerkThread = try Thread.spawn { [clerk] in clerk.run() }
             try startDelivering()
+            loadShadow()
             try server.start()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
             meters.bundleLoadedAt.set(bundles.current.policy.loadedAt)
@@ -179,7 +195,9 @@ public final class Runtime {
             _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: wait)
             switch signals.next() {
             case .terminate, .interrupt: return
-            case .hangup: reload()
+            case .hangup:
+                reload()
+                loadShadow()
             case nil: continue
             }
         }
@@ -237,10 +255,11 @@ public final class Runtime {
         let table = RoutingTable(
             database: database, intake: intake, access: access, meters: meters,
             plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
-            records: records, writeMetrics: { [self] metrics, reader in
+            records: records, shadow: shadow,
+            writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, isHub: isHub, now: clock.wallMilliseconds()
+                    watch: watch, shadow: shadow, isHub: isHub, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -255,12 +274,12 @@ public final class Runtime {
     }
 
     private func startWriter() throws(SystemError) -> Thread {
-        var pipeline: Pipeline<SystemRandom>
+        var pipeline: Pipeline<Chance>
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             pipeline = try Pipeline(
                 bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
-                random: SystemRandom(), transaction)
+                random: .kernel, transaction)
         } catch {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)

@@ -68,7 +68,7 @@ extension Upkeep {
     ) throws(StoreError) -> Int64 {
         var reader = try source.makeReader()
         try reader.begin()
-        var random = SystemRandom()
+        var random = Chance.kernel
         var people = People(epoch: identity.epoch)
         let policy = bundle.policy
         let now = SystemClock().wallMilliseconds()

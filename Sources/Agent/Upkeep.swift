@@ -11,10 +11,15 @@ import Unification
 /// Why it could not be done: one line for a person.
 public struct UpkeepError: Error {
     public let message: String
+    /// 1 the input is wrong, 3 the device failed.
+    public let exitCode: Int32
 
-    init(_ error: StoreError, _ folder: String) { message = "\(folder): \(error.message)" }
-    init(_ error: PepperError) { message = error.message }
-    init(_ message: String) { self.message = message }
+    init(_ error: StoreError, _ folder: String) { self.init("\(folder): \(error.message)") }
+    init(_ error: PepperError) { self.init(error.message) }
+    init(_ message: String, exitCode: Int32 = 3) {
+        self.message = message
+        self.exitCode = exitCode
+    }
 }
 
 public enum Upkeep {

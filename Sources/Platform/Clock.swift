@@ -49,6 +49,22 @@ public struct SeededRandom: RandomSource, Sendable {
     }
 }
 
+/// One of the two above. What is used with either is compiled for this type, and so only once.
+public enum Chance: RandomSource, Sendable {
+    case kernel
+    case seeded(SeededRandom)
+
+    public mutating func next() -> UInt64 {
+        guard case .seeded(var source) = self else {
+            var source = SystemRandom()
+            return source.next()
+        }
+        let number = source.next()
+        self = .seeded(source)
+        return number
+    }
+}
+
 extension RandomSource {
     /// A number in `0 ..< bound`; `bound` is positive.
     public mutating func next(below bound: UInt64) -> UInt64 { next().multipliedFullWidth(by: bound).high }

@@ -29,6 +29,13 @@ public enum Files {
         }
     }
 
+    /// Opens a file that is too large to be read whole; `-` is the standard input.
+    public static func open(_ path: String) throws(SystemError) -> Descriptor {
+        let raw = path == "-" ? dup(0) : path.withCString { cp_open($0, O_RDONLY, 0) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        return Descriptor(owning: raw)
+    }
+
     /// Replaces a file so that after a power cut either the old or the new one is there, whole: temporary file, fsync,
     /// rename, fsync of the folder.
     public static func replace(_ path: String, with bytes: [UInt8], mode: UInt32) throws(SystemError) {

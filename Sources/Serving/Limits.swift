@@ -72,6 +72,9 @@ public enum Limits {
     /// behind them may wait. Larger ones have a thread of their own.
     public static let preparedAtOnceBytes = 8 * 1024
 
+    /// A question, or the answer to it, that is put to a shadow as well: each thread keeps both.
+    static let shadowedBytes = 16 * 1024
+
     /// Orders for copies of records that wait for the clerk.
     public static let waitingExports = 8
 

@@ -29,6 +29,8 @@ public final class RoutingTable: @unchecked Sendable {
     public let health: Health
     /// Makes copies of people's records.
     public let clerk: RecordClerk
+    /// Runs beside the bundle in force; nil where the configuration has none.
+    public let shadow: Shadow?
     /// Whether this is a hub: it takes batches from agents and makes no decisions.
     public let isHub: Bool
     /// Records of decisions on their way to the log.
@@ -37,7 +39,7 @@ public final class RoutingTable: @unchecked Sendable {
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
         pepper: Peppers, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
-        records: DecisionBox, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
+        records: DecisionBox, shadow: Shadow?, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
         self.intake = intake
@@ -48,6 +50,7 @@ public final class RoutingTable: @unchecked Sendable {
         self.device = device
         self.health = health
         self.clerk = clerk
+        self.shadow = shadow
         self.isHub = isHub
         self.records = records
         self.writeMetrics = writeMetrics
@@ -61,6 +64,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var reader: Reader
     private var isReading = false
     var decider: Decider
+    private let shadow: ShadowQuestion?
     private var inflater = Inflater()
     private var unpacked: [UInt8] = []
     var cloudEvents = CloudEvents()
@@ -80,10 +84,15 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         preparer = EventPreparer(table.plans, pepper: table.pepper)
         decider = Decider(device: table.device, number: thread, pepper: table.pepper, meters: table.meters,
             serves: table.records.serves)
+        shadow = table.shadow.map {
+            ShadowQuestion($0, device: table.device, pepper: table.pepper, serves: table.records.serves)
+        }
     }
 
     /// A snapshot is held for one group of requests and never while the thread waits.
     public mutating func groupEnds() {
+        // The answers are out.
+        if isReading { shadow?.ask(reader) }
         reader.end()
         isReading = false
         if !decider.records.isEmpty, table.records.leave(&decider.records) { table.intake.poke() }
@@ -360,6 +369,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         }
         if isBulk {
             let status = decider.answerAll(policy, request.body, now: now, reader, into: &writer)
+            if status == 200 { keepForShadow(policy, Span<UInt8>(), request.body, now) }
             finishBulk(status, request, &response)
         } else {
             scratch.removeAll(keepingCapacity: true)
@@ -371,12 +381,19 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             let name = scratch
             let status = decider.answer(
                 policy, name.span, request.body, now: now, reader, isExplaining: isExplaining, into: &writer)
+            if status == 200 { keepForShadow(policy, name.span, request.body, now) }
             response.send(status, "application/json", writer.bytes)
         }
         let latency = clock.monotonicNanoseconds() - begin
         table.meters.decide.record(nanoseconds: latency)
         decider.noteLatency(nanoseconds: latency)
         return .answered
+    }
+
+    private func keepForShadow(_ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, _ now: Int64) {
+        guard let shadow else { return }
+        let answer = writer.bytes
+        shadow.keep(policy, key, body, answer: answer.span, servePlace: decider.servePlace, now: now)
     }
 
     private mutating func finishBulk(_ status: UInt16, _ request: borrowing Request, _ response: inout Response) {

@@ -12,6 +12,7 @@ enum Command {
           gatehouse hub      [--config F]            start a hub that agents deliver to
           gatehouse check    F…                      validate device configurations and bundles
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
+          gatehouse simulate --bundle F --events F   play recorded events through a bundle, or against another
           gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
           gatehouse status   [--watch]               the running agent at a glance
@@ -40,6 +41,7 @@ enum Command {
         case "hub": return RunCommand.run(rest, isHub: true)
         case "check": return CheckCommand.run(rest)
         case "eval": return EvalCommand.run(rest)
+        case "simulate": return SimulateCommand.run(rest)
         case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
         case "status": return StatusCommand.run(rest)
@@ -67,9 +69,9 @@ enum Command {
         }
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
-            ("validate", ValidateCommand.help), ("hash", HashCommand.help), ("audit", AuditCommand.help),
-            ("explain", ExplainCommand.help), ("store", StoreCommand.help), ("pepper", PepperCommand.help),
-            ("status", StatusCommand.help + AgentArguments.help),
+            ("simulate", SimulateCommand.help), ("validate", ValidateCommand.help), ("hash", HashCommand.help),
+            ("audit", AuditCommand.help), ("explain", ExplainCommand.help), ("store", StoreCommand.help),
+            ("pepper", PepperCommand.help), ("status", StatusCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
             ("quarantine", QuarantineCommand.help + AgentArguments.help),
             ("erasures", ErasuresCommand.help + AgentArguments.help),

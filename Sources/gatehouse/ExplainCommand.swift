@@ -1,6 +1,5 @@
 // `gatehouse explain`: what was decided, and why, out of the device's log.
 
-import Activation
 import Agent
 import Formats
 import Platform
@@ -25,14 +24,12 @@ enum ExplainCommand {
         guard let text = rest.first, !text.utf8.isEmpty, text != "--help", text != "--config" else {
             return UpkeepArguments.missing("explain needs the id of an answer", arguments, help)
         }
-        let bytes = Array(text.utf8)
-        guard let id = DecisionID(bytes.span) else {
-            return Command.misuse("an id has 16 hexadecimal digits, as in an answer's metadata: ", help, about: text)
-        }
         var code: Int32 = 2
         guard let configuration = UpkeepArguments.configuration(Array(rest.dropFirst()), help, &code) else { return code }
         do throws(UpkeepError) {
-            let records = try Upkeep.records(of: id, folder: configuration.data)
+            guard let records = try Upkeep.records(ofAnswer: Array(text.utf8), folder: configuration.data) else {
+                return Command.misuse("an id has 16 hexadecimal digits, as in an answer's metadata: ", help, about: text)
+            }
             if records.isEmpty {
                 Process.complain(
                     "the log has no record of ", text,

@@ -56,6 +56,7 @@ enum StatusCommand {
         ("gatehouse_store_limit_bytes ", "limitBytes"), ("gatehouse_decisions_matched_total ", "decisionsMatched"),
         ("gatehouse_decisions_default_total ", "decisionsDefault"), ("gatehouse_decision_errors_total ", "decisionErrors"),
         ("gatehouse_events_total{", "events"), ("gatehouse_destination_events{", "destinations"),
+        ("gatehouse_shadow_decisions_total{", "shadow"), ("gatehouse_shadow_changes_total{", "shadowChanges"),
     ]
 
     /// Reads the text format of Prometheus: lines of `name 5` or `name{destination="hub",state="queued"} 5`.

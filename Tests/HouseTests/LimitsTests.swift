@@ -16,8 +16,11 @@ import Testing
         Agent pagesPerEvent pagesInPlenty: with what an event is reckoned while room is short
         Agent eventsPerCommit evictedPerCommit trimmedPerCommit erasureStep mergedPerCommit: steps; the next goes on
         Agent recomputedPerStep recomputedPerFullStep timersPerCommit recordsPerCommit trimmedAtOnce: steps; the next goes on
+        Agent simulatedSweepMilliseconds: the pace of a simulation's sweep
+        Agent simulatedReasons: no bundle has so many
         Agent audienceHorizonSeconds: how far is looked ahead; then it is looked again
         Agent historyBytes: what holds where the configuration says nothing
+        Agent simulatedReasons simulatedSweepMilliseconds: what a simulation tells one by one, and how often it sweeps
         Agent rotationMilliseconds: what holds where the configuration says nothing
         Agent clockIsSetMilliseconds: what a clock says that nobody has set
         Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds: steps of the sweep
