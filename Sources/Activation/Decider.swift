@@ -71,6 +71,8 @@ public struct Decider: ~Copyable {
     ///   - device: the device's name, `device.id` in rules.
     ///   - number: of this decider among those of the device, 0…15: no two of them give the same id.
     ///   - serves: shared by all deciders of the device.
+    ///   - isObserver: nothing of what it answers is counted or kept.
+    @inline(never)
     public init(
         device: [UInt8], number: Int = 0, pepper: Peppers, meters: Meters, serves: ServeCounts = ServeCounts(),
         isObserver: Bool = false

@@ -14,12 +14,15 @@ public struct DecisionChanges {
     }
 
     public private(set) var rows: [Row] = []
+    /// Flags of the last answer that differ, and those of the other one.
+    public private(set) var differing: [(flag: JSONNode, other: JSONNode?)] = []
     /// Where the next key is likely to be: answers come in the same order each time.
     private var next = 0
 
     public init() {}
 
     /// What a flag serves: its variant, or why there is none; `-` where there is no such flag.
+    @inline(never)
     public static func name(_ document: borrowing JSONDocument, _ flag: JSONNode?) -> [UInt8] {
         guard let flag, let node = document.member(flag, "variant") ?? document.member(flag, "errorCode") else {
             return [UInt8(ascii: "-")]
@@ -28,7 +31,7 @@ public struct DecisionChanges {
     }
 
     /// The flag of a key in an answer.
-    public static func find(_ key: Span<UInt8>, in document: borrowing JSONDocument) -> JSONNode? {
+    static func find(_ key: Span<UInt8>, in document: borrowing JSONDocument) -> JSONNode? {
         guard let list = document.member(document.root, "flags") else {
             // The answer to a question for one flag.
             guard let name = document.member(document.root, "key"), document.equals(name, key) else { return nil }
@@ -40,13 +43,6 @@ public struct DecisionChanges {
             flag = document.next(node)
         }
         return nil
-    }
-
-    /// Whether two flags serve the same: the variant by name, and the value to the byte.
-    public static func isSame(
-        _ document: borrowing JSONDocument, _ flag: JSONNode?, _ other: borrowing JSONDocument, _ otherFlag: JSONNode?
-    ) -> Bool {
-        name(document, flag) == name(other, otherFlag) && value(document, flag) == value(other, otherFlag)
     }
 
     private static func value(_ document: borrowing JSONDocument, _ flag: JSONNode?) -> [UInt8] {
@@ -76,30 +72,28 @@ public struct DecisionChanges {
         return equal(known.span, key)
     }
 
-    /// Holds each flag of an answer against the other bundle's, and counts it.
-    public mutating func compare(_ answer: borrowing JSONDocument, _ other: borrowing JSONDocument) {
+    /// Holds each flag of an answer against the other bundle's, and counts it. They serve the same when the variant is the
+    /// same by name, and the value to the byte. What differs is in `differing` afterwards.
+    /// - Parameter isReversed: `other` is what there was before.
+    public mutating func compare(
+        _ answer: borrowing JSONDocument, _ other: borrowing JSONDocument, isReversed: Bool = false
+    ) {
+        differing.removeAll(keepingCapacity: true)
         let list = answer.member(answer.root, "flags")
         var flag = list == nil ? answer.root : answer.firstChild(list!)
         while let node = flag {
             flag = list == nil ? nil : answer.next(node)
-            guard let name = answer.member(node, "key") else { continue }
-            compare(answer.bytes(name), answer, node, other, DecisionChanges.find(answer.bytes(name), in: other))
+            guard let key = answer.member(node, "key") else { continue }
+            let theirs = DecisionChanges.find(answer.bytes(key), in: other)
+            var (words, end) = (DecisionChanges.name(answer, node), DecisionChanges.name(other, theirs))
+            let isSame = words == end && DecisionChanges.value(answer, node) == DecisionChanges.value(other, theirs)
+            if !isSame {
+                differing.append((node, theirs))
+                if isReversed { swap(&words, &end) }
+                words.append(contentsOf: (" → " as StaticString).bytes)
+                words += end
+            }
+            add(answer.bytes(key), words, isSame: isSame)
         }
-    }
-
-    /// Counts one decision by two bundles.
-    /// - Returns: whether they serve the same.
-    @discardableResult
-    public mutating func compare(
-        _ key: Span<UInt8>, _ document: borrowing JSONDocument, _ flag: JSONNode?, _ other: borrowing JSONDocument,
-        _ otherFlag: JSONNode?
-    ) -> Bool {
-        let isSame = DecisionChanges.isSame(document, flag, other, otherFlag)
-        var words: [UInt8] = []
-        if !isSame {
-            words = DecisionChanges.name(document, flag) + Array(" → ".utf8) + DecisionChanges.name(other, otherFlag)
-        }
-        add(key, words, isSame: isSame)
-        return isSame
     }
 }

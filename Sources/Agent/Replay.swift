@@ -24,11 +24,10 @@ public final class Replay {
     /// Number of the line under way.
     private var line: UInt64 = 0
     private var changes = DecisionChanges()
-    private let decisions: [[UInt8]]
-    private var row = JSONWriter(reserving: 512)
+    /// Rows, a line each, for whoever takes them and empties it.
+    public var output = JSONWriter(reserving: 4096)
 
-    /// - Parameter decisions: keys of those that are told of; empty for all.
-    public init(decisions: [[UInt8]]) { self.decisions = decisions }
+    public init() {}
 
     public var hasBegun: Bool { !simulations.isEmpty }
 
@@ -64,8 +63,11 @@ public final class Replay {
     /// Puts the bundles to the test.
     /// - Parameters:
     ///   - bundles: one; or two, the one to be held against first. Loaded at `time`.
+    ///   - decisions: the key of the only decision that is asked for, or keys with commas between them; empty for all.
     ///   - pepper: a file with a device's secret, so that people are drawn as they are there; nil for one that is nobody's.
-    public func begin(_ bundles: [Bundle], pepper path: String?, grantsAll: Bool) throws(UpkeepError) {
+    public func begin(
+        _ bundles: [Bundle], decisions: [UInt8], pepper path: String?, grantsAll: Bool
+    ) throws(UpkeepError) {
         var pepper = Peppers(key: [UInt8](repeating: 0, count: Limits.pepperBytes))
         if let path {
             // A simulation begins with nobody: there is nothing to be found under a former pepper.
@@ -76,18 +78,14 @@ public final class Replay {
                 throw UpkeepError(error)
             }
         }
-        for key in decisions {
-            var isKnown = false
-            for bundle in bundles where bundle.policy.decisions.index(of: key.span) != nil { isKnown = true }
-            if !isKnown {
-                throw UpkeepError(joined("no decision is called ", String(decoding: key, as: UTF8.self)), exitCode: 1)
-            }
-        }
         for bundle in bundles {
             do throws(StoreError) {
                 simulations.append(try Simulation(bundle, pepper: pepper, grantsAll: grantsAll, decisions: decisions))
             } catch {
                 throw Replay.failure(error)
+            }
+            if !decisions.isEmpty, simulations[simulations.count - 1].asked.isEmpty {
+                throw UpkeepError("a bundle has none of the decisions of --decisions", exitCode: 1)
             }
         }
     }
@@ -97,9 +95,8 @@ public final class Replay {
     }
 
     /// Plays the line that was read last.
-    /// - Parameter show: is given each row.
-    public func play(_ show: ([UInt8]) -> Void) throws(UpkeepError) {
-        guard let list = batch else { return try play(document, document.root, show) }
+    public func play() throws(UpkeepError) {
+        guard let list = batch else { return try play(document, document.root) }
         let (document, outer) = (self.document, OuterMembers(document, batch: document.root))
         var message = document.firstChild(list)
         while let node = message {
@@ -111,23 +108,24 @@ public final class Replay {
             } catch {}
             if isJoined {
                 let whole = joiner.document
-                try play(whole, whole.root, show)
+                try play(whole, whole.root)
             } else {
-                try play(document, node, show)
+                try play(document, node)
             }
         }
     }
 
     /// Plays one message to each bundle.
-    private func play(_ document: JSONDocument, _ message: JSONNode, _ show: ([UInt8]) -> Void) throws(UpkeepError) {
+    private func play(_ document: JSONDocument, _ message: JSONNode) throws(UpkeepError) {
         clock = max(clock, time(document, of: message))
         var isGroup = false
         if document.kind(message) == .object, let type = document.member(message, "type") {
             isGroup = document.equals(type, "group")
         }
         // The moment at which it was sent says how far a clock is off, by one that is not here.
-        let event = Replay.copy(document, message, without: "sentAt", nil)
-        let question = Replay.copy(document, message, without: "sentAt", isGroup ? "traits" : nil)
+        let event = Replay.copy(document, message, without: "sentAt", "sentAt")
+        // What a group is said to be is nobody's.
+        let question = isGroup ? Replay.copy(document, message, without: "sentAt", "traits") : event
         var parsed = JSONDocument()
         do throws(JSONError) { try parsed.parse(event.span, maximumDepth: CollectionLimits.eventDepth) } catch { return }
         for simulation in simulations {
@@ -135,19 +133,18 @@ public final class Replay {
                 throw Replay.failure(error)
             }
         }
-        if simulations.count == 1 { tell(simulations[0], show) } else { tellChanges(simulations[0], simulations[1], show) }
+        if simulations.count == 1 { tell(simulations[0]) } else { tellChanges(simulations[0], simulations[1]) }
     }
 
     /// A message without some of its members.
     private static func copy(
-        _ document: borrowing JSONDocument, _ message: JSONNode, without first: StaticString, _ second: StaticString?
+        _ document: borrowing JSONDocument, _ message: JSONNode, without first: StaticString, _ second: StaticString
     ) -> [UInt8] {
         var copy = JSONWriter(reserving: 1024)
         if document.kind(message) != .object { return [UInt8](copying: document.source(message)) }
         copy.beginObject()
         document.forEachMember(message) { name, value in
-            if document.equals(name, first) { return }
-            if let second, document.equals(name, second) { return }
+            if document.equals(name, first) || document.equals(name, second) { return }
             copy.key(document.bytes(name))
             copy.value(document, value)
         }
@@ -157,40 +154,37 @@ public final class Replay {
 
     // MARK: Rows
 
+    @inline(never)
     private func beginRow(at time: [UInt8], _ person: [UInt8]) {
-        row.clear()
-        row.beginObject()
-        row.key("line")
-        row.uint(line)
-        row.key("time")
-        row.string(time)
-        row.key("person")
-        row.string(person)
-    }
-
-    private func endRow(_ show: ([UInt8]) -> Void) {
-        row.endObject()
-        show(row.bytes)
+        output.beginObject()
+        output.key("line")
+        output.uint(line)
+        output.key("time")
+        output.string(time)
+        output.key("person")
+        output.string(person)
     }
 
     /// The rule that made a decision.
+    @inline(never)
     private func writeRule(_ name: StaticString, _ document: borrowing JSONDocument, _ flag: JSONNode?) {
-        row.key(name)
+        output.key(name)
         if let flag, let metadata = document.member(flag, "metadata"), let rule = document.member(metadata, "rule") {
-            row.value(document, rule)
+            output.value(document, rule)
         } else {
-            row.null()
+            output.null()
         }
     }
 
+    @inline(never)
     private func writeValue(_ name: StaticString, _ document: borrowing JSONDocument, _ flag: JSONNode?) {
         guard let flag, let value = document.member(flag, "value") else { return }
-        row.key(name)
-        row.value(document, value)
+        output.key(name)
+        output.value(document, value)
     }
 
-    private func tell(_ simulation: Simulation, _ show: ([UInt8]) -> Void) {
-        tellHappenings(simulation, show)
+    private func tell(_ simulation: Simulation) {
+        tellHappenings(simulation)
         if !simulation.isAdmitted { return }
         let answers = simulation.answers
         guard let list = answers.member(answers.root, "flags") else { return }
@@ -199,106 +193,99 @@ public final class Replay {
             let variant = DecisionChanges.name(answers, flag)
             changes.add(answers.bytes(name), variant, isSame: false)
             beginRow(at: Timestamp.write(clock), simulation.person)
-            row.key("decision")
-            row.value(answers, name)
-            row.key("variant")
-            row.string(variant)
-            row.key("reason")
-            if let reason = answers.member(flag, "reason") { row.value(answers, reason) } else { row.string("ERROR") }
+            output.key("decision")
+            output.value(answers, name)
+            output.key("variant")
+            output.string(variant)
+            output.key("reason")
+            if let reason = answers.member(flag, "reason") { output.value(answers, reason) } else { output.string("ERROR") }
             writeRule("rule", answers, flag)
             writeValue("value", answers, flag)
-            endRow(show)
+            output.endObject()
+            output.newline()
         }
     }
 
-    private func tellHappenings(_ simulation: Simulation, _ show: ([UInt8]) -> Void) {
+    @inline(never)
+    private func tellHappenings(_ simulation: Simulation) {
         for happening in simulation.happenings {
             beginRow(at: happening.time, happening.person)
-            row.key("event")
-            row.string(happening.event)
-            row.key("name")
-            row.string(happening.name)
-            endRow(show)
+            output.key("event")
+            output.string(happening.event)
+            output.key("name")
+            output.string(happening.name)
+            output.endObject()
+            output.newline()
         }
     }
 
-    private func tellChanges(_ before: Simulation, _ after: Simulation, _ show: ([UInt8]) -> Void) {
-        // The one that is not asked, because its bundle does not admit the event, has nothing to say.
-        let nothing = JSONDocument()
-        let (old, new) = (before.isAdmitted ? before.answers : nothing, after.isAdmitted ? after.answers : nothing)
-        let person = before.isAdmitted ? before.person : after.person
-        for decision in before.decisions.decisions {
-            tellChange(decision.key, old, new, person, isInBoth: after.has(decision.key), show)
-        }
-        for decision in after.decisions.decisions where !before.has(decision.key) {
-            tellChange(decision.key, old, new, person, isInBoth: false, show)
+    /// The one that is not asked, because its bundle does not admit the event, has nothing to say.
+    private func tellChanges(_ before: Simulation, _ after: Simulation) {
+        if !before.isAdmitted, !after.isAdmitted { return }
+        let (first, second) = before.isAdmitted ? (before, after) : (after, before)
+        let (mine, theirs) = (first.answers, second.isAdmitted ? second.answers : JSONDocument())
+        changes.compare(mine, theirs, isReversed: !before.isAdmitted)
+        for (flag, other) in changes.differing {
+            guard let key = mine.member(flag, "key") else { continue }
+            beginRow(at: Timestamp.write(clock), first.person)
+            output.key("decision")
+            output.value(mine, key)
+            if before.isAdmitted {
+                writeServed(["before", "ruleBefore", "valueBefore"], mine, flag)
+                writeServed(["after", "ruleAfter", "valueAfter"], theirs, other)
+            } else {
+                writeServed(["before", "ruleBefore", "valueBefore"], theirs, other)
+                writeServed(["after", "ruleAfter", "valueAfter"], mine, flag)
+            }
+            output.endObject()
+            output.newline()
         }
     }
 
-    private func tellChange(
-        _ key: [UInt8], _ old: JSONDocument, _ new: JSONDocument, _ person: [UInt8], isInBoth: Bool,
-        _ show: ([UInt8]) -> Void
-    ) {
-        let (flag, other) = (DecisionChanges.find(key.span, in: old), DecisionChanges.find(key.span, in: new))
-        // Nobody was asked for it.
-        if flag == nil, other == nil { return }
-        // A decision that only one bundle has differs each time: the sum says so.
-        if changes.compare(key.span, old, flag, new, other) || !isInBoth { return }
-        beginRow(at: Timestamp.write(clock), person)
-        row.key("decision")
-        row.string(key)
-        row.key("before")
-        row.string(DecisionChanges.name(old, flag))
-        row.key("after")
-        row.string(DecisionChanges.name(new, other))
-        writeRule("ruleBefore", old, flag)
-        writeRule("ruleAfter", new, other)
-        // What is called the same says nothing of what has changed.
-        if DecisionChanges.name(old, flag) == DecisionChanges.name(new, other) {
-            writeValue("valueBefore", old, flag)
-            writeValue("valueAfter", new, other)
-        }
-        endRow(show)
+    @inline(never)
+    private func writeServed(_ names: [StaticString], _ document: JSONDocument, _ flag: JSONNode?) {
+        output.key(names[0])
+        output.string(DecisionChanges.name(document, flag))
+        writeRule(names[1], document, flag)
+        writeValue(names[2], document, flag)
     }
 
     // MARK: The end
 
     /// What is due when the last line has been played, and the last row: what became of the events, and of each decision how
     /// often it came to what.
-    /// - Parameter show: is given each row but the last.
-    public func end(badLines: UInt64, _ show: ([UInt8]) -> Void) throws(UpkeepError) -> [UInt8] {
+    public func end(badLines: UInt64) throws(UpkeepError) {
         for simulation in simulations {
             do throws(StoreError) { try simulation.finish() } catch { throw Replay.failure(error) }
         }
-        if simulations.count == 1 { tellHappenings(simulations[0], show) }
-        row.clear()
-        row.beginObject()
-        row.key("badLines")
-        row.uint(badLines)
-        if simulations.count == 1 { simulations[0].writeAccounts(to: &row) }
+        if simulations.count == 1 { tellHappenings(simulations[0]) }
+        output.beginObject()
+        output.key("badLines")
+        output.uint(badLines)
+        if simulations.count == 1 { simulations[0].writeAccounts(to: &output) }
         for (number, name) in (["before", "after"] as [StaticString]).enumerated() where simulations.count == 2 {
-            row.key(name)
-            row.beginObject()
-            simulations[number].writeAccounts(to: &row)
-            row.endObject()
+            output.key(name)
+            output.beginObject()
+            simulations[number].writeAccounts(to: &output)
+            output.endObject()
         }
-        row.key("decisions")
-        row.beginObject()
+        output.key("decisions")
+        output.beginObject()
         for decision in changes.rows {
-            row.key(decision.key)
-            row.beginObject()
-            row.key("asked")
-            row.uint(decision.same + decision.different)
+            output.key(decision.key)
+            output.beginObject()
+            output.key("asked")
+            output.uint(decision.same + decision.different)
             if simulations.count == 2 {
-                row.key("different")
-                row.uint(decision.different)
+                output.key("different")
+                output.uint(decision.different)
             }
-            row.key(simulations.count == 2 ? "changes" : "variants")
-            decision.changes.write(to: &row)
-            row.endObject()
+            output.key(simulations.count == 2 ? "changes" : "variants")
+            decision.changes.write(to: &output)
+            output.endObject()
         }
-        row.endObject()
-        row.endObject()
-        return row.bytes
+        output.endObject()
+        output.endObject()
+        output.newline()
     }
 }

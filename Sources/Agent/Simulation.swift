@@ -33,7 +33,7 @@ final class Simulation {
     private var decider: Decider
     private let serves = ServeCounts()
     /// Numbers of the decisions that are asked for.
-    private var asked: [Int] = []
+    private(set) var asked: [Int] = []
     private var writer = JSONWriter(reserving: 2048)
     /// When the last event was taken, milliseconds since the epoch.
     private var clock: Int64
@@ -53,16 +53,13 @@ final class Simulation {
     /// - Parameters:
     ///   - pepper: the secret for hashes.
     ///   - grantsAll: whether people who have said nothing count as having granted every purpose.
-    ///   - keys: of the decisions to be asked for; empty for all.
+    ///   - keys: of the decisions to be asked for, with commas between them; empty for all.
     ///   - mapBytes: the most that the store may grow to.
     init(
-        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [[UInt8]] = [],
+        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [UInt8] = [],
         mapBytes: Int64 = Limits.simulatedBytes
     ) throws(StoreError) {
         plans = bundle.plans
-        for (number, decision) in plans.policy.decisions.decisions.enumerated() {
-            if keys.isEmpty || keys.contains(decision.key) { asked.append(number) }
-        }
         (clock, sweptAt) = (bundle.policy.loadedAt, bundle.policy.loadedAt)
         self.pepper = pepper
         var random = SystemRandom()
@@ -76,18 +73,31 @@ final class Simulation {
         Files.removeDirectory(folder)
         let meters = Meters()
         preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
-        decider = Decider(device: Array("simulation".utf8), pepper: pepper, meters: meters, serves: serves)
+        let device = Array("simulation".utf8)
+        decider = Decider(device: device, pepper: pepper, meters: meters, serves: serves)
         var transaction = try database.beginWrite()
         pipeline = try Pipeline(
-            plans, DeviceIdentity(device: Array("simulation".utf8), epoch: 1), watch: PlanWatch(sources: []), root: pepper.root,
+            plans, DeviceIdentity(device: device, epoch: 1), watch: PlanWatch(sources: []), root: pepper.root,
             meters: meters, random: .seeded(SeededRandom(seed: 1)), transaction)
         pipeline.presumesGrants = grantsAll
         try pipeline.noteAttributes(bundle.policy.loadedAt, &transaction)
         try transaction.commit()
+        find(keys)
     }
 
-    var decisions: DecisionPlan { plans.policy.decisions }
-    func has(_ decision: [UInt8]) -> Bool { plans.policy.decisions.index(of: decision.span) != nil }
+    private func find(_ keys: [UInt8]) {
+        let plan = plans.policy.decisions
+        if keys.isEmpty { asked = Array(plan.decisions.indices) }
+        var key: [UInt8] = []
+        for byte in keys + [UInt8(ascii: ",")] where !keys.isEmpty {
+            if byte != UInt8(ascii: ",") {
+                key.append(byte)
+                continue
+            }
+            if let number = plan.index(of: key.span) { asked.append(number) }
+            key = []
+        }
+    }
 
     /// Takes an event, after what has come due before it, and asks for all decisions once it is admitted.
     /// - Parameters:
@@ -209,7 +219,7 @@ final class Simulation {
         writer.beginArray()
         transaction.read { reader in
             for number in asked {
-                let key = decisions.decisions[number].key
+                let key = plans.policy.decisions.decisions[number].key
                 _ = decider.answer(plans.policy, key.span, question.span, now: now, reader, into: &writer)
             }
         }

@@ -9,6 +9,8 @@ import Platform
 enum AgentOption: Int {
     // Those of all commands, then those of some. In the order of `AgentArguments.names`.
     case json, config, url, ca, tokenFile, yes, all, watch, after, out, from
+    // Those of simulate, which asks no agent.
+    case grantAll, bundle, against, events, decisions, pepper
 }
 
 /// The arguments of such a command.
@@ -22,6 +24,7 @@ struct AgentArguments {
         """
     private static let names: [StaticString] = [
         "--json", "--config", "--url", "--ca", "--token-file", "--yes", "--all", "--watch", "--after", "--out", "--from",
+        "--grant-all", "--bundle", "--against", "--events", "--decisions", "--pepper",
     ]
 
     /// What is no option.
@@ -40,8 +43,12 @@ struct AgentArguments {
 
     /// - Parameters:
     ///   - others: what this command has besides the options of all.
+    ///   - isAsking: whether the command asks an agent, and has the options for that.
     ///   - code: the exit code when nil is returned, after help or what is wrong was printed.
-    init?(_ arguments: [String], _ help: String, _ others: [AgentOption], _ code: inout Int32) {
+    init?(
+        _ arguments: [String], _ help: String, _ others: [AgentOption], isAsking: Bool = true, _ code: inout Int32
+    ) {
+        let help = isAsking ? joined(help, AgentArguments.help) : help
         values = [String?](repeating: nil, count: AgentArguments.names.count)
         var index = 0
         while index < arguments.count {
@@ -53,16 +60,17 @@ struct AgentArguments {
                 continue
             }
             if equal(argument.span, ("--help" as StaticString).bytes) {
-                Process.standardOutput(joined(help, AgentArguments.help))
+                Process.standardOutput(help)
                 code = 0
                 return nil
             }
             var isKnown = false
             for (number, name) in AgentArguments.names.enumerated() where equal(argument.span, name.bytes) {
                 guard let option = AgentOption(rawValue: number) else { break }
-                isKnown = number <= AgentOption.tokenFile.rawValue || others.contains { $0.rawValue == number }
+                let last: AgentOption = isAsking ? .tokenFile : .json
+                isKnown = number <= last.rawValue || others.contains { $0.rawValue == number }
                 switch option {
-                case .json, .yes, .all, .watch: values[number] = ""
+                case .json, .yes, .all, .watch, .grantAll: values[number] = ""
                 default:
                     if index == arguments.count { isKnown = false } else { values[number] = arguments[index] }
                     index += 1
@@ -70,7 +78,7 @@ struct AgentArguments {
             }
             if !isKnown {
                 // Not repeated: a person's reference may have slipped into it.
-                code = Command.misuse("an option is unknown here, or needs a value", joined(help, AgentArguments.help))
+                code = Command.misuse("an option is unknown here, or needs a value", help)
                 return nil
             }
         }

@@ -16,7 +16,7 @@ enum SimulateCommand {
 
         --events    NDJSON: a message of the Segment API a line, or a batch of them; - reads standard input. Time is the
                     newest timestamp so far. An event without one has the time of the line before, the first 2000-01-01.
-        --against   prints only the decisions that F would make otherwise, and how many these are, before and after.
+        --against   prints only the decisions that F would make otherwise, and how many these are; not those that F has anew.
         --grant-all takes every purpose for granted that somebody has not chosen yet. Without it, nothing is.
         --pepper    the device's secret, which is only read: with it a split draws people as the device does, else by a
                     constant that is nobody's, and otherwise than there.
@@ -28,109 +28,70 @@ enum SimulateCommand {
 
         """
 
-    private struct Options {
-        var bundle: String?
-        var other: String?
-        var events: String?
-        var pepper: String?
-        var decisions: [[UInt8]] = []
-        var grantsAll = false
-        var isJSON = false
-    }
-
     static func run(_ arguments: [String]) -> Int32 {
-        var options = Options()
-        var index = 0
-        while index < arguments.count {
-            let value = index + 1 < arguments.count ? arguments[index + 1] : nil
-            var isFlag = false
-            switch arguments[index] {
-            case "--help":
-                Process.standardOutput(help)
-                return 0
-            case "--grant-all": (options.grantsAll, isFlag) = (true, true)
-            case "--json": (options.isJSON, isFlag) = (true, true)
-            case "--bundle": options.bundle = value
-            case "--against": options.other = value
-            case "--events": options.events = value
-            case "--pepper": options.pepper = value
-            case "--decisions": options.decisions = split(value ?? "")
-            default: return Command.misuse("unknown argument ", help, about: arguments[index])
-            }
-            if !isFlag, value == nil { return Command.misuse("this needs a value: ", help, about: arguments[index]) }
-            index += isFlag ? 1 : 2
-        }
-        guard let bundle = options.bundle, let events = options.events else {
+        var code: Int32 = 2
+        let options: [AgentOption] = [.grantAll, .bundle, .against, .events, .decisions, .pepper]
+        guard let given = AgentArguments(arguments, help, options, isAsking: false, &code) else { return code }
+        guard given.words.isEmpty, let bundle = given[.bundle], let events = given[.events] else {
             return Command.misuse("simulate needs --bundle F and --events F", help)
         }
         // What the device would log of its own is not asked for.
         Log.setLevel(.error)
-        return play(events, options.other.map { [bundle, $0] } ?? [bundle], options)
+        var bundles = [bundle]
+        if let other = given[.against] { bundles.append(other) }
+        return play(events, bundles, given)
     }
 
-    private static func split(_ list: String) -> [[UInt8]] {
-        var names: [[UInt8]] = [[]]
-        for byte in list.utf8 {
-            if byte == UInt8(ascii: ",") { names.append([]) } else { names[names.count - 1].append(byte) }
-        }
-        return names
-    }
-
-    private static func play(_ events: String, _ bundles: [String], _ options: Options) -> Int32 {
-        let replay = Replay(decisions: options.decisions)
+    private static func play(_ events: String, _ bundles: [String], _ given: AgentArguments) -> Int32 {
+        let replay = Replay()
         var code: Int32 = 0
         var (number, bad): (UInt64, UInt64) = (0, 0)
-        var output: [UInt8] = []
         do throws(SystemError) {
             let file = try Files.open(events)
-            try BatchLines.forEach(of: file.raw, limit: CollectionLimits.batchBytes) { line in
+            var lines = LineReader(file.raw, limit: CollectionLimits.batchBytes)
+            while code == 0, try lines.advance() {
                 number += 1
-                if line.isEmpty { return true }
-                guard isGood(line, number, events, replay) else {
+                if lines.line.isEmpty { continue }
+                if !isGood(lines.line, number, events, replay) {
                     bad += 1
-                    return true
+                    continue
                 }
-                if !replay.hasBegun { code = begin(replay, bundles, options) }
-                if code == 0 { code = play(replay, options.isJSON, &output) }
-                return code == 0
+                if !replay.hasBegun { code = begin(replay, bundles, given) }
+                if code == 0 { code = play(replay, badLines: nil) }
+                if replay.output.bytes.count > 1 << 15 { show(replay, given.has(.json), isEnd: false) }
             }
         } catch {
             Process.complain(events, ": ", error.message)
             return 3
         }
         // A bundle is held to be good only once somebody has looked, also where there are no events.
-        if code == 0, !replay.hasBegun { code = begin(replay, bundles, options) }
+        if code == 0, !replay.hasBegun { code = begin(replay, bundles, given) }
         if code != 0 { return code }
-        do throws(UpkeepError) {
-            let sums = try replay.end(badLines: bad) { row in show(row, options.isJSON, isEnd: false, &output) }
-            show(sums, options.isJSON, isEnd: true, &output)
-        } catch {
-            Process.complain(error.message)
-            return error.exitCode
-        }
-        flush(&output, least: 0)
-        return bad == 0 ? 0 : 1
+        code = play(replay, badLines: bad)
+        show(replay, given.has(.json), isEnd: true)
+        return code != 0 ? code : bad == 0 ? 0 : 1
     }
 
     /// Reads a line; says what is wrong with it.
-    private static func isGood(_ line: Span<UInt8>, _ number: UInt64, _ path: String, _ replay: Replay) -> Bool {
+    private static func isGood(_ line: [UInt8], _ number: UInt64, _ path: String, _ replay: Replay) -> Bool {
         var position = TextPosition(line: Int32(clamping: number), column: 1)
-        if line.count > CollectionLimits.batchBytes {
-            CheckCommand.show(path, position, "a line may have 500 KiB")
-            return false
-        }
+        var words = "a line must be a JSON object: a message of the Segment API, or a batch"
         do throws(JSONError) {
-            if try replay.read(line, line: number) { return true }
-            CheckCommand.show(path, position, "a line must be a JSON object: a message of the Segment API, or a batch")
+            if line.count > CollectionLimits.batchBytes {
+                words = "a line may have 500 KiB"
+            } else if try replay.read(line.span, line: number) {
+                return true
+            }
         } catch {
             position.column = error.position.column
-            CheckCommand.show(path, position, joined("this is not JSON: ", error.message))
+            words = joined("this is not JSON: ", error.message)
         }
+        CheckCommand.show(path, position, words)
         return false
     }
 
     /// Loads the bundles as of the first event.
-    private static func begin(_ replay: Replay, _ paths: [String], _ options: Options) -> Int32 {
+    private static func begin(_ replay: Replay, _ paths: [String], _ given: AgentArguments) -> Int32 {
         var bundles: [Bundle] = []
         var isWrong = false
         for path in paths {
@@ -145,7 +106,9 @@ enum SimulateCommand {
         }
         if isWrong || bundles.count < paths.count { return 1 }
         do throws(UpkeepError) {
-            try replay.begin(bundles, pepper: options.pepper, grantsAll: options.grantsAll)
+            try replay.begin(
+                bundles, decisions: Array((given[.decisions] ?? "").utf8), pepper: given[.pepper],
+                grantsAll: given.has(.grantAll))
             return 0
         } catch {
             Process.complain(error.message)
@@ -153,37 +116,48 @@ enum SimulateCommand {
         }
     }
 
-    private static func play(_ replay: Replay, _ isJSON: Bool, _ output: inout [UInt8]) -> Int32 {
+    /// Plays the line that was read, or what is left at the end.
+    private static func play(_ replay: Replay, badLines: UInt64?) -> Int32 {
         do throws(UpkeepError) {
-            try replay.play { row in show(row, isJSON, isEnd: false, &output) }
+            if let badLines { try replay.end(badLines: badLines) } else { try replay.play() }
+            return 0
         } catch {
             Process.complain(error.message)
             return error.exitCode
         }
-        flush(&output, least: 1 << 15)
-        return 0
     }
 
     // MARK: Rows
 
-    private static func flush(_ output: inout [UInt8], least: Int) {
-        if output.count < least { return }
-        try? writeAll(1, output.span)
-        output.removeAll(keepingCapacity: true)
-    }
-
-    private static func show(_ row: [UInt8], _ isJSON: Bool, isEnd: Bool, _ output: inout [UInt8]) {
+    /// Prints the rows that there are; at the end the last is that of the sums.
+    private static func show(_ replay: Replay, _ isJSON: Bool, isEnd: Bool) {
+        let rows = replay.output.bytes
+        replay.output.clear()
         if isJSON {
-            output.append(contentsOf: row.span)
-            output.append(0x0A)
+            try? writeAll(1, rows.span)
             return
         }
+        var output: [UInt8] = []
         var document = JSONDocument()
-        do throws(JSONError) { try document.parse(row.span) } catch { return }
-        if isEnd { return PlainText.append(document, document.root, to: &output) }
-        document.forEachMember(document.root) { name, value in
-            // The variant tells it, unless it is the value that has changed.
-            if document.equals(name, "value") { return }
+        var start = 0
+        while let end = rows[start...].firstIndex(of: 0x0A) {
+            do throws(JSONError) { try document.parse(rows.span.extracting(start..<end)) } catch { return }
+            start = end + 1
+            if isEnd, start == rows.count {
+                PlainText.append(document, document.root, to: &output)
+            } else {
+                appendRow(document, to: &output)
+            }
+        }
+        try? writeAll(1, output.span)
+    }
+
+    private static func appendRow(_ document: borrowing JSONDocument, to output: inout [UInt8]) {
+        var key = document.firstChild(document.root)
+        while let name = key, let value = document.next(name) {
+            key = document.next(value)
+            // The variant tells it.
+            if document.equals(name, "value") { continue }
             if document.equals(name, "after") { output.append(contentsOf: ("→ " as StaticString).bytes) }
             let start = output.count
             PlainText.scalar(document, value, to: &output)

@@ -59,19 +59,18 @@ private let large = "\"properties\": {\"revenue\": 200}"
 private func play(
     _ lines: [String], _ bundles: [Bundle] = [shop()], grantsAll: Bool = false, decisions: [String] = []
 ) -> [String] {
-    let replay = Replay(decisions: decisions.map { Array($0.utf8) })
-    var rows: [String] = []
+    let replay = Replay()
+    let keys = Array(decisions.joined(separator: ",").utf8)
     do {
         for (number, line) in lines.enumerated() {
             let text = Array(line.utf8)
             #expect(try replay.read(text.span, line: UInt64(number + 1)))
-            if !replay.hasBegun { try replay.begin(bundles, pepper: nil, grantsAll: grantsAll) }
-            try replay.play { rows.append(String(decoding: $0, as: UTF8.self)) }
+            if !replay.hasBegun { try replay.begin(bundles, decisions: keys, pepper: nil, grantsAll: grantsAll) }
+            try replay.play()
         }
-        let sums = try replay.end(badLines: 0) { rows.append(String(decoding: $0, as: UTF8.self)) }
-        rows.append(String(decoding: sums, as: UTF8.self))
+        try replay.end(badLines: 0)
     } catch { Issue.record("\(error)") }
-    return rows
+    return String(decoding: replay.output.bytes, as: UTF8.self).split(separator: "\n").map { String($0) }
 }
 
 /// The text of a member of a row, wherever it stands.
@@ -253,12 +252,12 @@ struct SimulationTests {
     }
 
     @Test func namesADecisionThatNobodyHas() {
-        let replay = Replay(decisions: [Array("nothing".utf8)])
+        let replay = Replay()
         do {
-            try replay.begin([shop()], pepper: nil, grantsAll: false)
+            try replay.begin([shop()], decisions: Array("nothing".utf8), pepper: nil, grantsAll: false)
             Issue.record("it began")
         } catch {
-            #expect(error.message == "no decision is called nothing")
+            #expect(error.message == "a bundle has none of the decisions of --decisions")
             #expect(error.exitCode == 1)
         }
     }
