@@ -85,7 +85,8 @@ extension Routes {
         describe(submission, request)
         preparer.prepare(submission)
         guard let event = submission.events.first else {
-            response.send(submission.status, "application/json", submission.answer.span)
+            let answer = submission.answer
+            response.send(submission.status, "application/json", answer.span)
             table.intake.recycle(submission)
             return .answered
         }
