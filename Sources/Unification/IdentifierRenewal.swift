@@ -96,7 +96,6 @@ extension People {
                 }
             } else if try transaction.get(transaction.tables.visits, oldBytes.span) != nil {
                 try SharedVisit.move(old, to: key, in: &transaction)
-        try Timers.move(old, to: key, in: &transaction)
             }
         }
     }
@@ -132,6 +131,7 @@ extension People {
         try People.moveValue(tables.consentParts, oldBytes.span, bytes.span, &transaction)
         try moveParts(of: person, old, key, &transaction)
         try SharedVisit.move(old, to: key, in: &transaction)
+        try Timers.move(old, to: key, in: &transaction)
         let row = IdentifierRow.bytes(person, mark: mark, former: old.digest)
         try transaction.put(tables.identifiers, bytes.span, row.span)
         try transaction.put(tables.identifiers, oldBytes.span, bytes.span)

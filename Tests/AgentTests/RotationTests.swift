@@ -102,6 +102,27 @@ private let universe = [
 ]
 
 /// Ada with a card and an address; Ben, who shares an address with Cy and has cut nothing; a till that nobody uses.
+extension IdentifierKey {
+    fileprivate init(_ tag: UInt32, former user: String) { self.init(tag: tag, digest: both.formerDigest(user)) }
+}
+
+extension Device {
+    /// Whether anything that a trigger waits with has this digest in it, in a key or a record.
+    fileprivate func remembers(_ key: IdentifierKey) -> Bool {
+        var wanted: [UInt8] = []
+        key.digest.append(to: &wanted)
+        var isThere = false
+        write { transaction throws(StoreError) in
+            try transaction.scan(transaction.tables.pending, from: Span<UInt8>()) { name, record in
+                let text = [UInt8](copying: name) + [UInt8](copying: record)
+                for start in 0..<max(0, text.count - 31) where Array(text[start..<start + 32]) == wanted { isThere = true }
+                return true
+            }
+        }
+        return isThere
+    }
+}
+
 private func town() -> Box {
     let box = Box()
     box.device.take(order("ada", 1, card: "4711"))
@@ -447,6 +468,30 @@ private let formerDigests = { (device: Device) -> [Digest256] in
     }
 
     /// A call to the privacy API says who it is, as an event does.
+    /// What waits goes with the person: it fires once, is called off by what comes under the present pepper, and nothing of it is
+    /// left under the former one in the end.
+    @Test func whatATriggerWaitsWithGoesWithThePerson() {
+        let text = policy + """
+
+            triggers:
+              reminder: { on: 'event.event == "Order Completed"', after: 100d, unless: 'event.event == "Paid"', send: hub }
+            """
+        for isPaid in [false, true] {
+            let box = Box(old, text)
+            box.device.take(order("ada", 1))
+            box.device.now += 1000
+            box.restart(both)
+            let paid = order("ada", 2).replacingOccurrences(of: "Order Completed", with: isPaid ? "Paid" : "Looked At")
+            box.device.take(paid)
+            box.end()
+            let former = IdentifierKey(box.device.key("user_id", "ada").tag, former: "ada")
+            #expect(box.device.count { $0.pending } == (isPaid ? 0 : 1))
+            #expect(!box.device.remembers(former))
+            box.device.pass(11 * day, steps: 11 * 48)
+            #expect(box.device.generated().count == (isPaid ? 0 : 1))
+        }
+    }
+
     @Test func whoChoosesByACallIsMoved() {
         let box = town()
         box.restart(both)
