@@ -165,19 +165,11 @@ public struct Decider: ~Copyable {
     /// `variant`, `value`, `reason` and `id` for each key, or `errorCode` and `errorDetails`.
     /// - Parameters:
     ///   - keys: of the decisions; empty: all.
-    ///   - question: `{"context": …}`.
-    /// - Returns: false for a question that is none; the writer has the error then.
     public mutating func answer(
-        _ policy: Policy, _ keys: [[UInt8]], _ question: Span<UInt8>, _ event: EventAsked, now: Int64,
-        _ reader: borrowing Reader, into writer: inout JSONWriter
-    ) -> Bool {
-        do throws(QuestionError) { try read(question, policy) } catch {
-            meters.decisionErrors.add()
-            writeQuestionError(nil, error, &writer)
-            return false
-        }
+        _ policy: Policy, _ keys: [[UInt8]], _ event: EventAsked, now: Int64, _ reader: borrowing Reader,
+        into writer: inout JSONWriter
+    ) {
         isBulk = false
-        self.event = event
         let first = records.count
         writer.key("decisions")
         writer.beginObject()
@@ -190,6 +182,7 @@ public struct Decider: ~Copyable {
                 continue
             }
             isShort = true
+            self.event = event
             _ = decide(policy, number..<number + 1, now, reader, inList: true, &writer)
             isShort = false
         }
@@ -197,7 +190,20 @@ public struct Decider: ~Copyable {
         self.event = nil
         finder.wipe()
         firstRecord = first
-        return true
+    }
+
+    /// Reads a question before the event that it comes with is taken.
+    /// - Parameter text: `{"context": …}`.
+    /// - Returns: false for what is none; the writer has the error then.
+    public mutating func take(_ text: Span<UInt8>, _ policy: Policy, into writer: inout JSONWriter) -> Bool {
+        do throws(QuestionError) {
+            try read(text, policy)
+            return true
+        } catch {
+            meters.decisionErrors.add()
+            writeQuestionError(nil, error, &writer)
+            return false
+        }
     }
 
     /// Answers in the form of `POST /v1/decide`.
@@ -311,7 +317,10 @@ public struct Decider: ~Copyable {
             if pepper.former != nil { try finder.recall(in: reader) }
             person = try IdentityGraph.person(asking: asked, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
-            if let event, event.isInMemory { consent = try self.consent(of: person, after: event, policy, at: now, reader) }
+            if let event, event.isInMemory {
+                consent = try self.consent(of: person, after: event, policy, at: now, reader)
+                self.event = event.taken(by: consent)
+            }
         } catch {
             // A store that cannot be read is a person who is not known: the defaults hold.
             meters.decisionErrors.add()
@@ -551,7 +560,8 @@ public struct Decider: ~Copyable {
     ) {
         var writer = JSONWriter(reserving: 512)
         writer.beginArray()
-        for number in decision.rules.indices {
+        // Of somebody who does not grant the decision's purpose no rule says anything.
+        for number in decision.rules.indices where choice.consent != .denied {
             let rule = decision.rules[number]
             writer.beginObject()
             writer.key("rule")

@@ -9,8 +9,8 @@ import Unification
 
 /// What a decision needs of the event that the question came with.
 public struct EventAsked {
-    /// What is kept of it, without identifiers.
-    let document: JSONDocument
+    /// What is kept of it, without identifiers; nil: it was not taken, and rules do not see it.
+    let document: JSONDocument?
     let found: [HashedIdentifier]
     /// Milliseconds since the epoch.
     let timestamp: Int64
@@ -18,15 +18,27 @@ public struct EventAsked {
     let signal: ConsentSignal
     /// It is not in the store: what it changes is worked out for this answer.
     let isInMemory: Bool
+    /// The purpose that it needs, of an event that is not in the store.
+    let purpose: Int
 
     public init(
-        _ document: JSONDocument, _ found: [HashedIdentifier], at timestamp: Int64, signal: ConsentSignal, isInMemory: Bool
+        _ document: JSONDocument?, _ found: [HashedIdentifier], at timestamp: Int64, signal: ConsentSignal,
+        purpose: Int = 0, isInMemory: Bool
     ) {
         self.document = document
+        self.purpose = purpose
         self.found = found
         self.timestamp = timestamp
         self.signal = signal
         self.isInMemory = isInMemory
+    }
+}
+
+extension EventAsked {
+    /// The same of somebody who does not grant its purpose: it says who they are, and what they refuse.
+    func taken(by consent: PurposeSet) -> EventAsked {
+        if !isInMemory || document != nil && consent.contains(PurposeSet(purpose: purpose)) { return self }
+        return EventAsked(nil, found, at: timestamp, signal: signal, isInMemory: false)
     }
 }
 

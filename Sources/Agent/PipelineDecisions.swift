@@ -46,7 +46,7 @@ extension Pipeline {
     private mutating func count(
         _ record: DecisionRecord, _ counter: Int, _ whom: Addressee, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        if !transaction.has(transaction.tables.profiles, whom.person) { return }
+        // Whoever had no profile has one now: what they were served is the first that is known of them.
         anchor = whom.anchor
         surroundings.served = counter
         surroundings.servedID = record.id.value

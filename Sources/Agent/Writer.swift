@@ -836,26 +836,33 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Takes an event, and decides what follows from it in the same transaction.
     private func decide(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         guard let event = submission.events.first else { return }
+        var writer = JSONWriter(reserving: 512)
+        let (policy, now) = (pipeline.policy, envelope.receivedAt)
+        let question = submission.question
+        if event.refusal == nil, !submission.isAnswered, !decider.take(question.span, policy, into: &writer) {
+            // Nothing of it is taken: whoever asks can mend the question and send both again.
+            submission.status = 400
+            submission.answer = writer.bytes
+            return
+        }
         let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
         if case .refused(let refusal) = outcome { return note(refusal) }
         if submission.isAnswered { return }
-        var document = submission.document
-        document.narrow(to: event.root)
+        var document: JSONDocument?
+        if case .admitted = outcome {
+            document = submission.document
+            document?.narrow(to: event.root)
+        }
         let asked = EventAsked(
             document, Array(submission.found[event.identifiers]), at: event.timestamp, signal: event.signal, isInMemory: false)
-        var writer = JSONWriter(reserving: 512)
         writer.beginObject()
         writer.key("event")
         writer.string(outcome.word)
-        let (policy, now) = (plans.policy, envelope.receivedAt)
-        let question = submission.question
         let begin = clock.monotonicNanoseconds()
-        let isAnswered = transaction.read { reader in
-            decider.answer(policy, submission.keys, question.span, asked, now: now, reader, into: &writer)
-        }
+        transaction.read { reader in decider.answer(policy, submission.keys, asked, now: now, reader, into: &writer) }
         decider.noteLatency(nanoseconds: clock.monotonicNanoseconds() - begin)
         writer.endObject()
-        submission.status = isAnswered ? 200 : 400
+        submission.status = 200
         submission.answer = writer.bytes
         for record in decider.records { try keep(record, &transaction) }
         decider.records.removeAll(keepingCapacity: true)

@@ -50,6 +50,11 @@ public struct RecentMessages {
         try transaction.get(transaction.tables.messages, key.bytes.span) != nil
     }
 
+    /// The same as a reader's snapshot has it.
+    public static func isKnown(_ key: MessageKey, _ reader: borrowing Reader) throws(StoreError) -> Bool {
+        try reader.get(reader.tables.messages, key.bytes.span) != nil
+    }
+
     /// Remembers a message id.
     /// - Returns: false when it was there already.
     public mutating func remember(

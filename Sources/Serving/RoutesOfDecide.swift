@@ -93,27 +93,38 @@ extension Routes {
         // What is wrong with it, the writer says in its usual words.
         if event.refusal != nil || event.fault != nil || !beginReading() { return hand(submission, &response, isAnswered: false) }
         let begin = clock.monotonicNanoseconds()
-        let policy = table.plans.current(&planCache).policy
-        var document = submission.document
-        document.narrow(to: event.root)
-        let asked = EventAsked(
-            document, Array(submission.found[event.identifiers]), at: event.timestamp, signal: event.signal, isInMemory: true)
+        let plans = submission.plans ?? table.plans.current(&planCache)
+        let policy = plans.policy
         writer.clear()
-        writer.beginObject()
         let question = submission.question
-        let isAnswered = decider.answer(
-            policy, submission.keys, question.span, asked, now: submission.receivedAt, reader, into: &writer)
-        if !isAnswered {
+        if !decider.take(question.span, policy, into: &writer) {
             response.send(400, "application/json", writer.bytes)
             table.intake.recycle(submission)
             return .answered
         }
+        var document: JSONDocument?
+        let rule = event.rule.flatMap { plans.tracking.rule($0) }
+        if rule != nil, !isRepeat(event) {
+            document = submission.document
+            document?.narrow(to: event.root)
+        }
+        let asked = EventAsked(
+            document, Array(submission.found[event.identifiers]), at: event.timestamp, signal: event.signal,
+            purpose: rule?.purpose ?? 0, isInMemory: true)
+        writer.beginObject()
+        decider.answer(policy, submission.keys, asked, now: submission.receivedAt, reader, into: &writer)
         writer.endObject()
         let latency = clock.monotonicNanoseconds() - begin
         table.meters.decide.record(nanoseconds: latency)
         decider.noteLatency(nanoseconds: latency)
         if hand(submission, &response, isAnswered: true) == .pending { response.send(200, "application/json", writer.bytes) }
         return .answered
+    }
+
+    /// Whether the event has been taken already, as far as the snapshot shows.
+    private func isRepeat(_ event: PreparedEvent) -> Bool {
+        if event.messageID.isEmpty { return false }
+        do throws(StoreError) { return try RecentMessages.isKnown(event.messageKey, reader) } catch { return false }
     }
 
     private mutating func hand(_ submission: Submission, _ response: inout Response, isAnswered: Bool) -> Disposition {

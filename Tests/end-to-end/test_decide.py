@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 
 from harness import binary, check, equal, wait_until
 
@@ -81,7 +82,7 @@ def test_a_decision_includes_the_event_that_it_comes_with(bench):
 
 def test_a_decision_from_memory_includes_the_event_before_its_commit(bench):
     agent = agent_with(bench)
-    decide(agent, order("ada"), [])
+    decide(agent, order("ada"), ["plain"])
     answer = decide(agent, order("ada"), ["thanks"], durable=False)
     equal(answer["decisions"]["thanks"]["variant"], "regular", "the second order counts at once")
     wait_until(lambda: agent.profile("user_id:ada")["attributes"]["orders"] == 2, 5, "the event is written all the same")
@@ -89,6 +90,15 @@ def test_a_decision_from_memory_includes_the_event_before_its_commit(bench):
     answer = decide(agent, order("new"), ["thanks"], durable=False)
     equal(answer["decisions"]["thanks"]["consent"], "denied", "nobody yet")
     wait_until(lambda: agent.call("GET", "/v1/profiles/user_id:new").status == 200, 5, "then they are known")
+    # A repeat does not count again, nor does an event whose own purpose is refused.
+    again = order("ada", messageId="m-2")
+    equal(agent.call("POST", "/v1/track", again).status, 200, "a message")
+    decide(agent, again, ["thanks"], durable=False)
+    equal(agent.profile("user_id:ada")["attributes"]["orders"], 3, "the repeat")
+    agent.call("PUT", "/v1/profiles/user_id:fay/consent", {"analytics": False, "personalization": True})
+    for durable in (False, True):
+        fay = order("fay", 500.0, context={})
+        equal(decide(agent, fay, ["thanks"], durable=durable)["decisions"]["thanks"]["variant"], "none", "an event that is not taken")
     # A refusal in the event counts at once.
     refusal = order("ada", context={"consent": {"categoryPreferences": {"personalization": False}}})
     equal(decide(agent, refusal, ["thanks"], durable=False)["decisions"]["thanks"]["consent"], "denied", "a refusal")
@@ -100,20 +110,21 @@ def test_what_is_wrong_with_a_question_is_said(bench):
     for body, code in [
         ({}, "no_event"), ({"event": 1}, "no_event"), ({"event": order("a"), "decisions": "thanks"}, "bad_decisions"),
         ({"event": order("a"), "decisions": [1]}, "bad_decisions"), ({"event": order("a"), "durable": "no"}, "bad_durable"),
-        ({"event": order("a"), "context": []}, "bad_context"), ({"event": {"type": "track", "event": "x"}}, "no_identifier"),
+        ({"event": order("a"), "context": []}, "bad_context"), ({"event": order("a"), "context": {"targetingKey": 5}}, None), ({"event": {"type": "track", "event": "x"}}, "no_identity"),
         ({"event": {**order("a"), "event": "Not In Plan"}}, "not_in_plan"), ("{", "bad_json"), ("[]", "not_an_object"),
     ]:
         for durable in (True, False):
             sent = {**body, "durable": durable} if isinstance(body, dict) and "durable" not in body else body
             answer = agent.call("POST", "/v1/decide", sent)
-            equal((answer.status, answer.json()["code"]), (400, code), f"{sent}")
+            equal((answer.status, answer.json().get("code")), (400, code), f"{sent}")
     equal(agent.call("GET", "/v1/decide").status, 405, "GET")
-    agent.check_accounts()
+    events, _ = agent.check_accounts()
+    equal(events["admitted"], 0, "with a question that is none the event is not taken")
 
 
 def test_a_cap_holds_across_a_restart(bench):
     agent = agent_with(bench)
-    decide(agent, order("ada"), [])
+    decide(agent, order("ada"), ["plain"])
     seen = [agent.decide("capped", "ada")["variant"] for _ in range(2)]
     seen.append(decide(agent, order("ada"), ["capped"])["decisions"]["capped"]["variant"])
     answer = agent.decide("capped", "ada")
@@ -124,9 +135,19 @@ def test_a_cap_holds_across_a_restart(bench):
     equal(agent.decide("capped", "ada")["variant"], "no", "after a kill")
 
 
+def test_a_cap_holds_for_somebody_without_a_profile(bench):
+    agent = agent_with(bench)
+    agent.call("PUT", "/v1/profiles/user_id:gus/consent", {"personalization": True})
+    seen = []
+    for _ in range(6):
+        seen.append(agent.decide("capped", "gus")["variant"])
+        time.sleep(0.4)
+    check(seen.count("yes") <= 3, f"six asks over commits: {seen}")
+
+
 def test_a_decision_is_explained(bench):
     agent = agent_with(bench)
-    decide(agent, order("ada"), [])
+    decide(agent, order("ada"), ["plain"])
     answer = agent.decide("thanks", "ada", channel="till")
     number = answer["metadata"]["id"]
     wait_until(lambda: agent.metrics()['gatehouse_decision_records_total{outcome="kept"}'] >= 3, 5, "the record")
@@ -146,4 +167,7 @@ def test_a_decision_is_explained(bench):
     said = {rule["rule"]: rule["said"] for rule in answer["explanation"]}
     equal((said[1], said[3]), ("false", "true"), f"{answer}")
     check(said[2].startswith("failed: "), f"a rule that misses the event: {said}")
+    agent.call("PUT", "/v1/profiles/user_id:ada/consent", {"personalization": False})
+    answer = agent.call("POST", "/ofrep/v1/evaluate/flags/thanks?explain=true", {"context": {"targetingKey": "ada"}}).json()
+    equal(answer["explanation"], [], "of somebody who refuses")
     check("ada" not in told.stdout and "ada" not in agent.log(), "nobody is named")
