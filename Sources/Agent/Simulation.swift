@@ -107,25 +107,14 @@ final class Simulation {
     func take(_ event: JSONDocument, question: [UInt8], at now: Int64) throws(StoreError) {
         happenings.removeAll(keepingCapacity: true)
         isAdmitted = false
-        if now > clock {
-            try takeTimers(until: now)
-            try sweep(at: now)
-        }
+        if now > clock { try takeTimers(until: now) }
         clock = now
         let submission = Submission()
         submission.document = event
         submission.receivedAt = now
         preparer.prepare(submission)
         pipeline.expireWaiting(at: now)
-        var transaction = try database.beginWrite()
-        let first = pipeline.ledger.nextSequence
-        for prepared in submission.events {
-            let outcome = try pipeline.process(submission, prepared, Envelope(receivedAt: now), in: &transaction)
-            note(outcome, prepared.fault.map { submission.faults[$0].keyword })
-        }
-        if isAdmitted { try ask(question, at: now, &transaction) }
-        try emptyLog(from: first, &transaction)
-        try transaction.commit()
+        try step(submission, question, at: now)
     }
 
     /// What is due when the last event has been taken.
@@ -138,25 +127,35 @@ final class Simulation {
     /// What comes due up to a moment, each at its own. What is late waits for whatever is handed in with it, until time goes
     /// on.
     private func takeTimers(until end: Int64) throws(StoreError) {
-        while pipeline.nextTimer <= end {
-            var transaction = try database.beginWrite()
-            let first = pipeline.ledger.nextSequence
-            let now = max(clock, pipeline.nextTimer)
+        while pipeline.nextTimer <= end { try step(nil, [], at: max(clock, pipeline.nextTimer)) }
+    }
+
+    /// One transaction: an event and the decisions after it, or timers that are due.
+    private func step(_ submission: Submission?, _ question: [UInt8], at now: Int64) throws(StoreError) {
+        var transaction = try database.beginWrite()
+        let first = pipeline.ledger.nextSequence
+        if let submission {
+            try sweep(at: now, &transaction)
+            for prepared in submission.events {
+                let outcome = try pipeline.process(submission, prepared, Envelope(receivedAt: now), in: &transaction)
+                note(outcome, prepared.fault.map { submission.faults[$0].keyword })
+            }
+        } else {
             try pipeline.takeTimers(plans, now: now, atMost: Limits.timersPerCommit, true, &transaction)
-            try emptyLog(from: first, &transaction)
-            try transaction.commit()
         }
+        if isAdmitted { try ask(question, at: now, &transaction) }
+        try emptyLog(from: first, &transaction)
+        try transaction.commit()
     }
 
     /// Takes away what has been kept for long enough, once a day: what has ended nobody sees before, either.
-    private func sweep(at now: Int64) throws(StoreError) {
+    private func sweep(at now: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
         if now - sweptAt < Limits.simulatedSweepMilliseconds { return }
         sweptAt = now
         pipeline.retention.beginAnew()
+        let room = try DiskRoom(database)
         while pipeline.isSweepDue(plans, monotonic) {
-            var transaction = try database.beginWrite()
-            try pipeline.sweep(plans, now: now, monotonic: monotonic, try DiskRoom(database), &transaction)
-            try transaction.commit()
+            try pipeline.sweep(plans, now: now, monotonic: monotonic, room, &transaction)
             if pipeline.retention.stage == .resting { return }
             monotonic += Limits.sweepPauseMilliseconds * 1_000_000
         }

@@ -14,6 +14,7 @@ public struct Tally {
     /// - Parameter limit: how many names there may be; others are counted as `other`.
     public init(limit: Int) { self.limit = limit }
 
+    @inline(never)
     public mutating func add(_ name: [UInt8]) {
         var (name, place) = (name, find(name))
         if place == rows.count, place >= limit {
@@ -35,6 +36,7 @@ public struct Tally {
     }
 
     /// Writes an object of the counts by name.
+    @inline(never)
     public func write(to writer: inout JSONWriter) {
         writer.beginObject()
         for row in rows {

@@ -14,6 +14,7 @@ struct LineReader {
     private let limit: Int
 
     /// - Parameter limit: bytes of a line that are read; of one that is longer, one byte more is there to tell.
+    @inline(never)
     init(_ descriptor: Int32, limit: Int = .max - 1) {
         self.descriptor = descriptor
         self.limit = limit
