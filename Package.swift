@@ -24,7 +24,7 @@ func settings(isSmall: Bool) -> [SwiftSetting] {
 }
 let swiftSettings = settings(isSmall: false)
 let smallRooms = [
-    "Platform", "Cryptography", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
+    "Platform", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
 ]
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]

@@ -99,7 +99,7 @@ public struct Compiler: ~Copyable {
         for step in program.code[start...] where step.code == .slot || step.code == .slotIsSet {
             slots.append(Int(step.c))
         }
-        slots.sort()
+        slots.putInOrder { $0 < $1 }
         var distinct: [Int] = []
         for slot in slots where distinct.last != slot { distinct.append(slot) }
         return distinct

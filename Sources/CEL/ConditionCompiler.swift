@@ -244,7 +244,7 @@ extension Compiler {
         }
         program.alphabets = Array(repeating: Alphabet(), count: program.termCount)
         for term in symbols.indices where !symbols[term].isEmpty {
-            symbols[term].sort { $0 < $1 }
+            symbols[term].putInOrder { $0 < $1 }
             let first = program.letters.count
             for symbol in symbols[term] where program.letters.count == first || program.letters.last?.symbol != symbol {
                 let head = Letter.head(program.symbols.text(symbol, program.pool.span))

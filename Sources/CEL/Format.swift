@@ -242,7 +242,7 @@ extension Machine {
             heap.bytes.removeLast(heap.bytes.count - start)
         }
         charge(entries.count * 4)
-        entries.sort { compareSpans($0.text.span, $1.text.span) < 0 }
+        entries.putInOrder { compareSpans($0.text.span, $1.text.span) < 0 }
         heap.bytes.append(123)
         for (position, entry) in entries.enumerated() {
             if position > 0 { heap.bytes.append(contentsOf: StaticString(", ").bytes) }

@@ -70,7 +70,7 @@ extension Compiler {
             columns.append((expectation(column, draft.parts.count, count), column))
         }
         // What leaves least is asked first.
-        columns.sort { $0.left < $1.left }
+        columns.putInOrder { $0.left < $1.left }
         let start = program.index.columns.count
         for entry in columns { program.index.columns.append(entry.column) }
         let number = UInt32(program.index.groups.count)
@@ -140,7 +140,7 @@ extension Compiler {
     /// The columns that are worth asking: those of many rules, and those of rules that no other column knows.
     private func chosen(_ drafts: [Draft], _ parts: [GroupBuilder.Part], _ count: Int) -> [Draft] {
         var sorted = drafts
-        sorted.sort { $0.parts.count > $1.parts.count }
+        sorted.putInOrder { $0.parts.count > $1.parts.count }
         var isKnown = [Bool](repeating: false, count: count)
         var chosen: [Draft] = []
         for draft in sorted {
@@ -180,7 +180,7 @@ extension Compiler {
                     value: number(test), isStrict: !test.relation.contains(.equal), rule: UInt32(parts[part].rule)))
         }
         let isLower = draft.kind == .lower
-        bounds.sort { a, b in
+        bounds.putInOrder { a, b in
             if a.value != b.value { return isLower ? a.value < b.value : a.value > b.value }
             return !a.isStrict && b.isStrict
         }
@@ -220,7 +220,7 @@ extension Compiler {
             }
         }
         let isNumber = draft.kind == .number
-        entries.sort { a, b in
+        entries.putInOrder { a, b in
             if a.bits == b.bits { return a.rule < b.rule }
             return isNumber ? Double(bitPattern: a.bits) < Double(bitPattern: b.bits) : a.bits < b.bits
         }

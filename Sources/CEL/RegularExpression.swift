@@ -2,6 +2,8 @@
 // one is made deterministic when it is compiled, so that matching is a table look-up a byte; any other is run as a set
 // of states. It need not know the expression language.
 
+import Formats
+
 /// A compiled pattern: immutable, shared between threads.
 struct RegularExpression: Sendable {
     struct Instruction: Sendable {
@@ -472,7 +474,8 @@ private struct PatternParser {
 private enum PatternSets {
     static func normalized(_ set: [(UInt32, UInt32)]) -> [(UInt32, UInt32)] {
         if set.count < 2 { return set }
-        let sorted = set.sorted { $0.0 < $1.0 }
+        var sorted = set
+        sorted.putInOrder { $0.0 < $1.0 }
         var merged: [(UInt32, UInt32)] = []
         for range in sorted {
             if let last = merged.last, range.0 <= last.1 + 1 {

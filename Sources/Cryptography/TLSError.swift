@@ -173,3 +173,11 @@ public struct TLSError: Error {
         }
     }
 }
+
+/// The same bytes. What Swift itself compares by knows that letters can be written in several ways, which nothing here depends on,
+/// and brings 40 KB of tables.
+extension String {
+    static func == (left: String, right: String) -> Bool { left.utf8.elementsEqual(right.utf8) }
+    static func != (left: String, right: String) -> Bool { !left.utf8.elementsEqual(right.utf8) }
+    static func ~= (pattern: String, value: String) -> Bool { pattern.utf8.elementsEqual(value.utf8) }
+}

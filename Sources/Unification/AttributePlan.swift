@@ -263,7 +263,7 @@ public final class AttributePlan: @unchecked Sendable {
             let condition = attribute.readsProfile ? nil : attribute.condition
             conditions.append(condition.map { Int32($0) } ?? AttributePlan.openCondition)
         }
-        order.sort { $0.tag < $1.tag }
+        order.putInOrder { $0.tag < $1.tag }
     }
 
     /// The place of an attribute, or nil for an unknown name.

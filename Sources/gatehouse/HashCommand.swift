@@ -16,7 +16,7 @@ enum HashCommand {
         """
 
     static func run(_ arguments: [String]) -> Int32 {
-        if arguments.contains("--help") {
+        if arguments.contains(where: { $0 == "--help" }) {
             Process.standardOutput(help)
             return 0
         }

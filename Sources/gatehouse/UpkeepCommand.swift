@@ -122,7 +122,7 @@ enum PepperCommand {
 
 enum UpkeepArguments {
     static func missing(_ words: String, _ arguments: [String], _ help: String) -> Int32 {
-        if arguments.first == "--help" {
+        if let first = arguments.first, first == "--help" {
             Process.standardOutput(help)
             return 0
         }
