@@ -318,8 +318,10 @@ public struct Decider: ~Copyable {
             person = try IdentityGraph.person(asking: asked, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
             if let event, event.isInMemory {
-                consent = try self.consent(of: person, after: event, policy, at: now, reader)
-                self.event = event.taken(by: consent)
+                let isTheirs = try person == IdentityGraph.person(asking: event.found, policy.identifiers, at: now, in: reader)
+                // What somebody else's event says allows nothing, and counts for nobody here.
+                if isTheirs { consent = try self.consent(of: person, after: event, policy, at: now, reader) }
+                self.event = event.taken(by: isTheirs ? consent : [])
             }
         } catch {
             // A store that cannot be read is a person who is not known: the defaults hold.

@@ -27,6 +27,8 @@ public enum Limits {
     public static let modelFeatures = 4096
     /// The body of a question: a context is settings, not data.
     public static let questionBytes = 64 * 1024
+    /// Decisions that one question with an event may name; without names all are answered.
+    public static let decisionsAsked = 100
     /// Triggers of a bundle: each asks every event.
     public static let triggers = 64
     /// The longest that a trigger waits or rests, milliseconds: a year, as for a birthday. What it waits with is kept so long.

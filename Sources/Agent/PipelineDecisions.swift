@@ -35,8 +35,12 @@ extension Pipeline {
     private func whom(
         of record: DecisionRecord, _ transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Addressee? {
-        if let identifier = record.identifier, let person = try IdentityGraph.profile(of: identifier, in: transaction) {
-            return try addressee(person, identifier, transaction)
+        if let asked = record.identifier {
+            // The pepper may have been replaced since.
+            let identifier = try IdentityGraph.current(asked, in: transaction)
+            if let person = try IdentityGraph.profile(of: identifier, in: transaction) {
+                return try addressee(person, identifier, transaction)
+            }
         }
         // Asked for by a thing that they use.
         guard let first = try IdentityGraph.identifiers(of: record.person, in: transaction).first else { return nil }

@@ -149,7 +149,8 @@ extension Pipeline {
         do throws(JSONError) { try kept.parse(entry.body) } catch { return .missing }
         recomputation.history.meet(at: header.receivedAt)
         mendKept()
-        anchor = IdentifierKey(entry.identifier(0))
+        // The pepper may have been replaced since.
+        anchor = try IdentityGraph.current(IdentifierKey(entry.identifier(0)), in: transaction)
         guard let person = try IdentityGraph.profile(of: anchor, in: transaction),
             transaction.has(transaction.tables.profiles, person),
             let rule = plans.tracking.rule(ofKept: kept.root, kept)

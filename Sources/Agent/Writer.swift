@@ -215,7 +215,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
             adoptBundle()
             let requests = cursors.take()
-            records.take(into: &decided)
+            // What there is no time for stays where it is bounded.
+            if decided.isEmpty { records.take(into: &decided) }
             let isIdle = batch.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
             if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
             write(batch, requests)

@@ -83,7 +83,7 @@ public enum Limits {
 
     private static let second: Int64 = 1_000_000_000
     /// Records of decisions that wait for the writer: some milliseconds' worth of a device that does nothing else, 200 bytes each.
-    static let waitingRecords = 4096
+    static let waitingRecords = 2048
     /// So many wake the writer; fewer it finds when it looks for other work, at least once a second.
     static let recordsBeforeWaking = 512
 }

@@ -39,15 +39,17 @@ extension Routes {
             return refuseDecide("no_event", "event must be a message of the tracking API: {\"event\": {\"type\": …}, \"decisions\": […]}", &response)
         }
         if let list = document.member(document.root, "decisions") {
-            guard document.kind(list) == .array, document.count(list) <= Activation.Limits.decisions else {
-                return refuseDecide("bad_decisions", "decisions must be a list of keys; without it all are answered", &response)
+            guard document.kind(list) == .array, document.count(list) <= Activation.Limits.decisionsAsked else {
+                return refuseDecide(
+                    "bad_decisions", "decisions must be a list of at most 100 keys; without it all are answered", &response)
             }
             var element = document.firstChild(list)
             while let node = element {
                 guard document.kind(node) == .string else {
-                    return refuseDecide("bad_decisions", "decisions must be a list of keys; without it all are answered", &response)
+                    return refuseDecide("bad_decisions", "a decision is named by its key, as text", &response)
                 }
-                submission.keys.append([UInt8](copying: document.bytes(node)))
+                let key = [UInt8](copying: document.bytes(node))
+                if !submission.keys.contains(key) { submission.keys.append(key) }
                 element = document.next(node)
             }
         }

@@ -105,11 +105,22 @@ def test_a_decision_from_memory_includes_the_event_before_its_commit(bench):
     agent.check_accounts()
 
 
+def test_an_event_of_somebody_else_allows_nothing(bench):
+    agent = agent_with(bench)
+    for user in ("ada", "bob"):
+        decide(agent, order(user, context={"consent": {"categoryPreferences": {"analytics": True}}}), ["plain"])
+    for durable in (False, True):
+        answer = decide(agent, order("ada"), ["thanks"], context={"targetingKey": "bob"}, durable=durable)
+        equal(answer["decisions"]["thanks"]["consent"], "denied", "Ada's event grants for Ada")
+
+
+# limit: Activation.decisionsAsked
 def test_what_is_wrong_with_a_question_is_said(bench):
     agent = agent_with(bench)
     for body, code in [
         ({}, "no_event"), ({"event": 1}, "no_event"), ({"event": order("a"), "decisions": "thanks"}, "bad_decisions"),
-        ({"event": order("a"), "decisions": [1]}, "bad_decisions"), ({"event": order("a"), "durable": "no"}, "bad_durable"),
+        ({"event": order("a"), "decisions": [1]}, "bad_decisions"),
+        ({"event": order("a"), "decisions": ["d"] * 101}, "bad_decisions"), ({"event": order("a"), "durable": "no"}, "bad_durable"),
         ({"event": order("a"), "context": []}, "bad_context"), ({"event": order("a"), "context": {"targetingKey": 5}}, None), ({"event": {"type": "track", "event": "x"}}, "no_identity"),
         ({"event": {**order("a"), "event": "Not In Plan"}}, "not_in_plan"), ("{", "bad_json"), ("[]", "not_an_object"),
     ]:
