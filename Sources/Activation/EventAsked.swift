@@ -49,11 +49,14 @@ extension Decider {
     ) throws(StoreError) -> PurposeSet {
         // Whoever is not known may have been erased: only the writer lets them in.
         guard let person else { return [] }
+        // What is said at a till by nobody in particular allows nothing to whoever was last there.
+        var signal = event.signal
+        if !event.found.contains(where: { !policy.identifiers.kinds[$0.kindIndex].isShared }) { signal.granted = [] }
         var record: [UInt8] = []
         let key = person.bytes
         if let known = try reader.get(reader.tables.consent, key.span) { record = [UInt8](copying: known) }
         let changed = ConsentRecord.applying(
-            event.signal, at: min(event.timestamp, now), from: .event, policy.purposes,
+            signal, at: min(event.timestamp, now), from: .event, policy.purposes,
             validDays: policy.consent.validDays, to: record.span)
         let after = changed ?? record
         return ConsentRecord.granted(after.span, policy.purposes, at: now)

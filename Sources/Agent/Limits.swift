@@ -112,4 +112,6 @@ public enum Limits {
     static let answerBytes = 16 << 20
     /// Records of decisions in one commit: events do not wait long for them.
     static let recordsPerCommit = 512
+    /// Commits that a stopping agent makes for records of decisions: all that wait, unless they fail.
+    static let lastRecordCommits = 12
 }

@@ -221,6 +221,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
             if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
             write(batch, requests)
         }
+        // What was decided last.
+        records.take(into: &decided)
+        for _ in 0..<Limits.lastRecordCommits where !decided.isEmpty { write([], []) }
         cursors.close()
         keepObserved()
     }
@@ -817,6 +820,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
             for record in decided { record.servePlace.map { records.serves.drop($0) } }
             decided.removeAll()
             return 0
+        }
+        if room.isShort {
+            // Where there is not much room, events have it, and what counts for caps.
+            let before = decided.count
+            decided.removeAll { $0.servePlace == nil }
+            meters.recordsLost.add(UInt64(before - decided.count))
         }
         var count = 0
         while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < Limits.pagesPerCommit {

@@ -16,7 +16,7 @@ enum EvalCommand {
         """
 
     static func run(_ arguments: [String]) -> Int32 {
-        if arguments == ["--batch"] { return runBatch() }
+        if arguments.count == 1, arguments[0] == "--batch" { return runBatch() }
         var expression: String?
         var variables: [UInt8] = Array("{}".utf8)
         var index = 0

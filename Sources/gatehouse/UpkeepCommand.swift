@@ -99,7 +99,7 @@ enum PepperCommand {
         var rest = Array(arguments.dropFirst())
         let isForgetting = action == "forget"
         if isForgetting {
-            if rest.first != "--yes" { return Command.misuse("pepper forget gives up refusals: it needs --yes", help) }
+            if rest.isEmpty || rest[0] != "--yes" { return Command.misuse("pepper forget gives up refusals: it needs --yes", help) }
             rest.removeFirst()
         }
         var code: Int32 = 2

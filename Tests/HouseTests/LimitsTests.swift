@@ -15,7 +15,7 @@ import Testing
         Activation servePlaces: how rarely two people share a place
         Agent pagesPerEvent pagesInPlenty: with what an event is reckoned while room is short
         Agent eventsPerCommit evictedPerCommit trimmedPerCommit erasureStep mergedPerCommit: steps; the next goes on
-        Agent recomputedPerStep recomputedPerFullStep timersPerCommit recordsPerCommit trimmedAtOnce: steps; the next goes on
+        Agent recomputedPerStep recomputedPerFullStep timersPerCommit recordsPerCommit lastRecordCommits trimmedAtOnce: steps; the next goes on
         Agent simulatedSweepMilliseconds: the pace of a simulation's sweep
         Agent simulatedReasons: no bundle has so many
         Agent audienceHorizonSeconds: how far is looked ahead; then it is looked again
