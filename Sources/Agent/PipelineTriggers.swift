@@ -219,6 +219,8 @@ extension Pipeline {
                 identifiers[index].plainDigest = known.plainDigest
             }
         }
+        // Whose it is will be looked up; what is kept of identifiers here is only what cannot be.
+        identifiers.removeAll { $0.plainDigest == nil }
         let text = body.bytes
         LogEntry.encode(header, identifiers: identifiers.span, messageID: Span<UInt8>(), body: text.span, into: &entry)
         return entry

@@ -624,6 +624,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func answer(_ submission: Submission) {
         if submission.isAnswered {
+            if submission.status == 503 { meters.requestsShed.add() }
             submission.status = 0
             return intake.recycle(submission)
         }
