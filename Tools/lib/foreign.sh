@@ -94,7 +94,7 @@ make_sysroot() {
         -e '/^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (kept_pages >= 256) { free(mp); return; }\n\tkept_pages++;\n&/' \
         "$lmdb/mdb.c" >"$lmdb/mdb-frees.c"
     [ "$(grep -c 'kept_pages' "$lmdb/mdb-frees.c")" = 4 ] || fail "LMDB's mdb_page_malloc and mdb_page_free are not as expected"
-    compile_library "$gnu" lmdb "$lmdb" -DMDB_USE_ROBUST=1 \
+    compile_library "$gnu" lmdb "$lmdb" -Os -DMDB_USE_ROBUST=1 \
         -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-frees.c midl.c
     # The checksum by one table of 1 KiB and not nine.
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -DZ_TESTW=0 -- adler32.c crc32.c inffast.c
