@@ -164,16 +164,17 @@ public struct Decider: ~Copyable {
     /// Answers what comes with an event: `POST /v1/decide`. Writes the member `decisions` of the answer: an object with
     /// `variant`, `value`, `reason` and `id` for each key, or `errorCode` and `errorDetails`.
     /// - Parameters:
-    ///   - keys: of the decisions; empty: all.
+    ///   - keys: of the decisions; nil: all, which serves nothing.
     public mutating func answer(
-        _ policy: Policy, _ keys: [[UInt8]], _ event: EventAsked, now: Int64, _ reader: borrowing Reader,
+        _ policy: Policy, _ keys: [[UInt8]]?, _ event: EventAsked, now: Int64, _ reader: borrowing Reader,
         into writer: inout JSONWriter
     ) {
-        isBulk = false
+        isBulk = keys == nil
         let first = records.count
         writer.key("decisions")
         writer.beginObject()
-        let all = keys.isEmpty ? policy.decisions.decisions.map { $0.key } : keys
+        var all = keys ?? []
+        if keys == nil { for decision in policy.decisions.decisions { all.append(decision.key) } }
         for key in all {
             writer.key(key)
             guard let number = policy.decisions.index(of: key.span) else {
@@ -185,7 +186,9 @@ public struct Decider: ~Copyable {
             self.event = event
             _ = decide(policy, number..<number + 1, now, reader, inList: true, &writer)
             isShort = false
+            isFurther = true
         }
+        isFurther = false
         writer.endObject()
         self.event = nil
         finder.wipe()
@@ -206,8 +209,9 @@ public struct Decider: ~Copyable {
         }
     }
 
-    /// Answers in the form of `POST /v1/decide`.
+    /// Answers in the form of `POST /v1/decide`, and whether others were given to the same question.
     private var isShort = false
+    private var isFurther = false
 
     private func writeShort(_ decision: Decision, _ choice: Choice, _ policy: Policy, _ writer: inout JSONWriter) {
         let variant = decision.variants[choice.variant]
@@ -406,7 +410,7 @@ public struct Decider: ~Copyable {
         _ policy: Policy, _ range: Range<Int>, _ record: Span<UInt8>, _ consent: PurposeSet, _ reader: borrowing Reader,
         _ writer: inout JSONWriter
     ) -> Bool {
-        evaluator.begin()
+        evaluator.begin(isFirst: !isFurther)
         var needs: UInt64 = 0
         for number in range {
             needs |= self.needs(of: number, policy, consent)

@@ -204,8 +204,9 @@ public struct Evaluator: ~Copyable {
     }
 
     /// Begins a decision: slots will be loaded anew, and values of earlier evaluations are no longer valid.
-    public mutating func begin() {
-        machine.begin()
+    /// - Parameter isFirst: false for a further decision of one question: it has what the others have left of the steps.
+    public mutating func begin(isFirst: Bool = true) {
+        machine.begin(isFirst: isFirst)
     }
 
     /// Ends a decision: lets go of the documents that bindings gave, so that they can be parsed into again in place, and of

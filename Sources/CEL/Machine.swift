@@ -87,9 +87,9 @@ struct Machine: ~Copyable {
     init(zones: TimeZones) { self.zones = zones }
 
     /// Forgets the last decision.
-    mutating func begin() {
+    mutating func begin(isFirst: Bool) {
         heap.clear()
-        budget = Limits.decisionSteps
+        if isFirst { budget = Limits.decisionSteps }
         forget()
         if documents.state != 0 { documents.clear() }
     }

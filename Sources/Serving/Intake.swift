@@ -73,8 +73,8 @@ public final class Submission {
     public var thread = 0
     public var connection: UInt64 = 0
 
-    /// Of `decide`: the keys that are asked for (none: all), and `{"context": …}`.
-    public var keys: [[UInt8]] = []
+    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`.
+    public var keys: [[UInt8]]?
     public var question: [UInt8] = []
     /// It has been answered from memory; nobody waits for the commit.
     public var isAnswered = false
@@ -128,7 +128,7 @@ public final class Submission {
         former = nil
         identifiers = []
         number = 0
-        keys = []
+        keys = nil
         question = []
         isAnswered = false
         hasGlobalPrivacyControl = false

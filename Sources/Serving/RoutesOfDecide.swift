@@ -43,15 +43,17 @@ extension Routes {
                 return refuseDecide(
                     "bad_decisions", "decisions must be a list of at most 100 keys; without it all are answered", &response)
             }
+            var keys: [[UInt8]] = []
             var element = document.firstChild(list)
             while let node = element {
                 guard document.kind(node) == .string else {
                     return refuseDecide("bad_decisions", "a decision is named by its key, as text", &response)
                 }
                 let key = [UInt8](copying: document.bytes(node))
-                if !submission.keys.contains(key) { submission.keys.append(key) }
+                if !keys.contains(key) { keys.append(key) }
                 element = document.next(node)
             }
+            submission.keys = keys
         }
         var isDurable = true
         if let durable = document.member(document.root, "durable") {
