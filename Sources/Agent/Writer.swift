@@ -329,6 +329,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 room = isFull ? .none : try DiskRoom(database)
                 var transaction = try database.beginWrite()
                 held.removeAll(keepingCapacity: true)
+                heldHere.removeAll(keepingCapacity: true)
                 heldBy = transaction.number
                 for request in pending { try apply(request, &transaction) }
                 try noteBundle(&transaction)
@@ -875,17 +876,25 @@ final class Writer<Time: Clock, Random: RandomSource> {
         writer.endObject()
         submission.status = 200
         submission.answer = writer.bytes
-        for record in decider.records { try keep(record, &transaction) }
+        for record in decider.records {
+            try keep(record, &transaction)
+            if let place = record.servePlace { heldHere.append(place) }
+        }
         decider.records.removeAll(keepingCapacity: true)
     }
 
     /// What of `ServeCounts` the transaction under way has, and its number.
     private var held: [Int] = []
+    /// Of these, what was decided in this transaction, and is decided anew if it does not happen.
+    private var heldHere: [Int] = []
     private var heldBy: UInt64 = 0
 
     private func releaseServes() {
         for place in held { records.serves.release(place, transaction: heldBy) }
+        for place in heldHere { records.serves.drop(place) }
+        for record in decider.records { record.servePlace.map { records.serves.drop($0) } }
         held.removeAll(keepingCapacity: true)
+        heldHere.removeAll(keepingCapacity: true)
     }
 
     /// Version of a bundle that came into force and has no line in the audit log yet.

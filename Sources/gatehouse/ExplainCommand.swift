@@ -12,7 +12,7 @@ enum ExplainCommand {
         part of a group; those behind it were not asked), by which bundle, under which consent, and how old what was known was. ID is the `id` in the metadata of the answer. The record is in the
         device's log until every destination has it and `limits: { history }` lets it go; the agent may be running.
 
-        To see what each rule says now, ask with the role `operate`:
+        To see what each rule says now, ask with the roles `decide` and `operate`:
         POST /ofrep/v1/evaluate/flags/KEY?explain=true
 
         """
