@@ -100,14 +100,18 @@ def test_repeats_are_counted_once_also_after_a_restart(bench):
 
 def test_identifiers_join_one_person_but_two_customers_stay_two(bench):
     agent = bench.agent()
-    agent.batch([
+    events = [
         {"type": "identify", "userId": "u1", "traits": {"email": "one@example.org"}, "context": CONSENT},
         track("u1", "Order Completed", {"order_id": "1", "revenue": 10}),
         {"type": "track", "event": "Order Completed", "anonymousId": "till-1", "context": CONSENT,
          "properties": {"order_id": "2", "revenue": 20, "email": " One@Example.org "}},
         {"type": "identify", "userId": "u2", "traits": {"email": "one@example.org"}, "context": CONSENT},
         track("u2", "Order Completed", {"order_id": "3", "revenue": 100}),
-    ])
+    ]
+    # The address stays with whoever used it first.
+    for second, event in enumerate(events):
+        event["timestamp"] = f"2026-01-31T09:00:0{second}Z"
+    agent.batch(events)
     equal(agent.profile("user_id:u1")["attributes"]["lifetime_value"], 30.0, "u1")
     equal(agent.profile("email:one@example.org")["attributes"]["lifetime_value"], 30.0, "by e-mail")
     equal(agent.profile("user_id:u2")["attributes"]["lifetime_value"], 100.0, "u2")
