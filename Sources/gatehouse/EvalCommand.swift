@@ -29,7 +29,7 @@ enum EvalCommand {
             if argument == "--with", index + 1 < arguments.count {
                 let value = arguments[index + 1]
                 if value.utf8.first == UInt8(ascii: "@") {
-                    let path = String(value.dropFirst())
+                    let path = String(decoding: Array(value.utf8.dropFirst()), as: UTF8.self)
                     do throws(SystemError) { variables = try Files.read(path, limitBytes: Limits.fileBytes) } catch {
                         Process.complain(path, ": ", error.message)
                         return 3
