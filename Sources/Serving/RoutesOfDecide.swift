@@ -95,7 +95,9 @@ extension Routes {
             return .answered
         }
         // What is wrong with it, the writer says in its usual words.
-        if event.refusal != nil || event.fault != nil || !beginReading() { return hand(submission, &response, isAnswered: false) }
+        if event.refusal != nil || event.fault != nil || event.rule == nil || !beginReading() {
+            return hand(submission, &response, isAnswered: false)
+        }
         let begin = clock.monotonicNanoseconds()
         let plans = submission.plans ?? table.plans.current(&planCache)
         let policy = plans.policy

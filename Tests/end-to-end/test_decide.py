@@ -167,6 +167,7 @@ def test_a_decision_is_explained(bench):
         return subprocess.run(
             binary() + ["explain", *arguments, "--config", agent.config], capture_output=True, text=True, timeout=30)
 
+    wait_until(lambda: explain(number).returncode == 0, 5, "the record's commit")
     told = explain(number)
     equal(told.returncode, 0, f"explain: {told.stderr}")
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in told.stdout.splitlines())
