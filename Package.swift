@@ -26,7 +26,8 @@ func settings(isSmall: Bool) -> [SwiftSetting] {
 }
 let swiftSettings = settings(isSmall: false)
 let smallRooms = [
-    "Platform", "Formats", "HTTP", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery", "Monitoring", "Serving", "Agent", "gatehouse",
+    "Platform", "Formats", "HTTP", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery",
+    "Monitoring", "Serving", "Agent", "gatehouse",
 ]
 
 let foreignLibraries = ["lmdb", "mbedtls", "mbedx509", "mbedcrypto", "yaml", "z", "m", "pthread"]

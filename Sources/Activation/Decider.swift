@@ -322,7 +322,8 @@ public struct Decider: ~Copyable {
             person = try IdentityGraph.person(asking: asked, policy.identifiers, at: now, in: reader)
             if let person { consent = try self.consent(of: person, policy, at: now, reader) }
             if let event, event.isInMemory {
-                let isTheirs = try person == IdentityGraph.person(asking: event.found, policy.identifiers, at: now, in: reader)
+                let named = try IdentityGraph.person(asking: event.found, policy.identifiers, at: now, in: reader)
+                let isTheirs = named == person
                 // What somebody else's event says allows nothing, and counts for nobody here.
                 if isTheirs { consent = try self.consent(of: person, after: event, policy, at: now, reader) }
                 self.event = event.taken(by: isTheirs ? consent : [])
@@ -575,7 +576,11 @@ public struct Decider: ~Copyable {
             writer.key("name")
             writer.string(rule.name)
             writer.key("said")
-            if let reason = failure(of: rule, policy, bindings) { writer.string(reason) } else { writer.string(word(rule, decision)) }
+            if let reason = failure(of: rule, policy, bindings) {
+                writer.string(reason)
+            } else {
+                writer.string(word(rule, decision))
+            }
             if number == choice.rule {
                 writer.key("taken")
                 writer.bool(true)

@@ -325,7 +325,8 @@ struct DecisionPlanReader {
         plan.decisions.append(
             Decision(
                 key: copy(document.bytes(name)), purpose: purpose, variants: variants, defaultVariant: defaultVariant,
-                metadata: readMetadata(document, settings, &reader), isEnabled: reader.flag(document, settings, "enabled") ?? true, rules: rules, needs: plan.closure(needs),
+                metadata: readMetadata(document, settings, &reader), isEnabled: reader.flag(document, settings, "enabled") ?? true,
+                rules: rules, needs: plan.closure(needs),
                 schedule: scheduled, slot: slot, priority: Int(reader.integer(document, settings, "priority", 0...9) ?? 0),
                 cap: caps.cap(of: name), recordPercent: UInt64(reader.integer(document, settings, "record", 0...100) ?? 100)))
     }

@@ -24,7 +24,9 @@ struct Split: Sendable {
         for share in shares where share.weight > 0 {
             let time = Draw.exponential(Draw.mix(seed ^ UInt64(share.tag) << 17))
             // time / weight is when the clock rings.
-            if let earliest = bestTime, time.multipliedFullWidth(by: best.weight) >= earliest.multipliedFullWidth(by: share.weight) {
+            if let earliest = bestTime,
+                time.multipliedFullWidth(by: best.weight) >= earliest.multipliedFullWidth(by: share.weight)
+            {
                 continue
             }
             (best, bestTime) = (share, time)

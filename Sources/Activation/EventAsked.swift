@@ -76,7 +76,9 @@ extension Decider {
             meters.decisionErrors.add()
             return []
         }
-        if policy.attributes.draws { surroundings.seed = event.found.first.map { IdentifierKey($0).seed(root: pepper.root) } ?? 0 }
+        if policy.attributes.draws, let first = event.found.first {
+            surroundings.seed = IdentifierKey(first).seed(root: pepper.root)
+        }
         do throws(RecordDamage) {
             _ = try updater.apply(
                 to: record.span, id: person ?? .nobody, origin: RecordOrigin(part: 0, revision: 0), plan: policy.attributes,

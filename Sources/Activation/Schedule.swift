@@ -60,9 +60,8 @@ struct Schedule {
             let lowered = byte | 0x20
             let isLetter = lowered >= UInt8(ascii: "a") && lowered <= UInt8(ascii: "z")
             // Letters, digits and + - / : _
-            if !isLetter, !(byte >= UInt8(ascii: "-") && byte <= UInt8(ascii: ":")), byte != UInt8(ascii: "+"), byte != UInt8(ascii: "_") {
-                isName = false
-            }
+            let isOther = byte >= UInt8(ascii: "-") && byte <= UInt8(ascii: ":")
+            if !isLetter, !isOther, byte != UInt8(ascii: "+"), byte != UInt8(ascii: "_") { isName = false }
         }
         if !isName { reader.report(document, node, "zone must be a time zone such as Europe/Berlin or +02:00") }
         return isName ? name : []
