@@ -132,7 +132,9 @@ class Bench:
         folder.mkdir()
         (folder / "bundle.yaml").write_text(bundle or self.bundle)
         agent = Agent(folder, binary=self.options.binary,
-                      config={"bundle": {"file": str(folder / "bundle.yaml")}, "threads": self.threads})
+                      config={"bundle": {"file": str(folder / "bundle.yaml")}, "threads": self.threads,
+                              # Neither of the two takes anything out of its log.
+                              "limits": {"history": "4GiB"}})
         agent.data = folder / "data"
         return agent
 

@@ -39,7 +39,7 @@ enum {
     remembered_messages = 500 * 1000, // The agent's window of message ids.
     log_header_bytes = 48 + 72,       // The agent's header of a log entry and its one identifier.
     consent_bytes = 4 + 2 * 16,       // Two purposes.
-    ledger_bytes = 4 + 9 * 8,
+    ledger_bytes = 4 + 10 * 8,
 };
 
 struct connection {
