@@ -100,7 +100,7 @@ compile() {
 # assemble ROOM OBJECT OUT : what the linker takes of what SwiftPM made: bitcode, machine code for a fast room, or C's object as
 # it is. Nothing comes out of a source that its room's first object contains.
 assemble() {
-    local lower=("$swift_root/bin/clang" -x ir -O2 -Xclang -disable-llvm-passes -c)
+    local lower=("$swift_root/bin/clang" --target="$triple" "${instructions[@]}" -x ir -O2 -Xclang -disable-llvm-passes -c)
     rm -f "$3"
     if ! head -c 10 "$2" | grep -q ModuleID; then
         cp "$2" "$3"
