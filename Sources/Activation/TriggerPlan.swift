@@ -30,6 +30,9 @@ public final class Trigger: @unchecked Sendable {
     public fileprivate(set) var priority: UInt8 = 5
     /// Names of the destinations.
     public fileprivate(set) var send: [[UInt8]] = []
+    /// Tags of the kinds of identifiers that a destination in `send`, or its fallback, is told as plain SHA-256. Whoever
+    /// reads the destinations adds them, before any other thread has the bundle.
+    public var plainKinds: [UInt32] = []
     /// What its conditions read, and where it stands in the bundle: for complaints.
     public fileprivate(set) var slots: [Int] = []
     public let node: JSONNode
@@ -41,6 +44,12 @@ public final class Trigger: @unchecked Sendable {
     }
 
     public func isFor(_ destination: [UInt8]) -> Bool { send.contains(destination) }
+
+    /// Whether somebody to whom it sends asks for the plain hash of a kind of identifiers.
+    public func sendsPlain(_ tag: UInt32) -> Bool {
+        for kind in plainKinds where kind == tag { return true }
+        return false
+    }
 }
 
 /// All triggers of a bundle.

@@ -39,8 +39,13 @@ public final class Bundle: @unchecked Sendable {
                 "audiences", "decisions", "profiles", "triggers", "destinations",
             ], of: "a bundle")
         for trigger in policy.triggers.triggers {
-            for entry in destinations where entry.destination.isFallbackOnly && trigger.isFor(entry.destination.name) {
-                reader.report(document, trigger.node, "send must not name a fallback, which gets what another cannot deliver")
+            for entry in destinations where trigger.isFor(entry.destination.name) {
+                if entry.destination.isFallbackOnly {
+                    reader.report(
+                        document, trigger.node, "send must not name a fallback, which gets what another cannot deliver")
+                }
+                entry.addPlainKinds(to: trigger)
+                if let other = entry.destination.fallback { destinations[other].addPlainKinds(to: trigger) }
             }
         }
     }

@@ -17,6 +17,10 @@ public struct BundledDestination: Sendable {
     /// Kinds of identifiers that may leave: stable tag, name, and whether as a plain SHA-256.
     let identifiers: [(tag: UInt32, name: [UInt8], isPlain: Bool)]
 
+    func addPlainKinds(to trigger: Trigger) {
+        for kind in identifiers where kind.isPlain { trigger.plainKinds.append(kind.tag) }
+    }
+
     static func read(
         _ document: borrowing JSONDocument, _ purposes: PurposePlan, _ identifiers: IdentifierPlan,
         _ environment: Environment, _ compiler: inout Compiler, _ reader: inout PlanReader

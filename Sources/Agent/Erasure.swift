@@ -92,7 +92,8 @@ extension Pipeline {
         return hashed
     }
 
-    /// Goes through the next piece of the log; at its end through the quarantine, and writes the notice.
+    /// Goes through the next piece of the log; at its end through what triggers wait with and the quarantine, and writes the
+    /// notice.
     /// - Parameter atMost: entries to look at.
     mutating func eraseMore(
         _ erasure: inout Erasure, atMost: Int, now: Int64, _ transaction: inout WriteTransaction
@@ -111,7 +112,7 @@ extension Pipeline {
         }
         erasure.removedEvents += UInt64(found.count)
         erasure.position = next
-        if next >= erasure.end {
+        if next >= erasure.end, try forgetInTimers(of: &erasure, &transaction) {
             let quarantine = transaction.tables.quarantine
             let (aside, _) = try Pipeline.entries(
                 of: &erasure, in: quarantine, from: 0, UInt64.max, Int.max, root, plan, &mentions, transaction)
@@ -168,6 +169,25 @@ extension Pipeline {
             view.encode(without: erasure.identifiers, into: &entry)
         }
         if !entry.isEmpty { try transaction.put(transaction.tables.log, key.bytes.span, entry.span) }
+    }
+
+    /// Takes the person's identifiers out of what triggers of others wait with: an identifier may have been another's when
+    /// that began.
+    /// - Returns: whether that was all.
+    private mutating func forgetInTimers(
+        of erasure: inout Erasure, _ transaction: inout WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let (found, next) = try Timers.records(from: erasure.nextTimer, atMost: Limits.sweptPerStep, in: transaction)
+        for (key, record) in found where key.tag != TimerKey.audiences {
+            guard var state = TriggerState(record.span) else { continue }
+            let cause = state.cause
+            guard let entry = LogEntryView(cause.span), entry.mentions(erasure.identifiers) else { continue }
+            erasure.learn(from: entry)
+            entry.encode(without: erasure.identifiers, into: &state.cause)
+            try Timers.put(key, state.record, in: &transaction)
+        }
+        erasure.nextTimer = next
+        return next.isEmpty
     }
 
     /// Tells every destination, by an entry of the log like any other.

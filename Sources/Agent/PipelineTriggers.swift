@@ -212,9 +212,10 @@ extension Pipeline {
             tier: .realtime, priority: trigger.priority, receivedAt: withProperties ? cause.now : cause.time + trigger.after,
             purposeTag: cause.purposeTag, bundleVersion: 0, profile: whom.person, isGenerated: true, isDirected: true)
         var entry: [UInt8] = []
-        // The forms that destinations ask for are known of those that came with the event. Those of others are not kept.
+        // The forms that destinations ask for are known of those that came with the event. Those of others are not kept, nor
+        // those that no destination of this trigger asks for.
         var identifiers = whom.identifiers
-        for index in identifiers.indices {
+        for index in identifiers.indices where trigger.sendsPlain(identifiers[index].kindTag) {
             for known in cause.identifiers where known.digest == identifiers[index].digest {
                 identifiers[index].plainDigest = known.plainDigest
             }
@@ -329,7 +330,8 @@ extension Pipeline {
             }
         }
         var identifiers = whom.identifiers
-        for index in identifiers.indices {
+        // The bundle may be another since.
+        for index in identifiers.indices where trigger.sendsPlain(identifiers[index].kindTag) {
             for place in 0..<cause.identifierCount where cause.identifier(place).digest == identifiers[index].digest {
                 identifiers[index].plainDigest = cause.identifier(place).plainDigest
             }

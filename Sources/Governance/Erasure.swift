@@ -33,6 +33,8 @@ public struct Erasure {
     public var notice: UInt64 = 0
     public var removedEvents: UInt64 = 0
     public var removedQuarantined: UInt64 = 0
+    /// Key of the next record of what triggers wait with to look at; empty: the first. After a restart that begins anew.
+    public var nextTimer: [UInt8] = []
 
     private static let numberCount = 10
     private static let identifierBytes = 4 + 4 + 2 * Digest256.byteCount

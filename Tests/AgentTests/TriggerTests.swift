@@ -289,6 +289,65 @@ private let grants = ["analytics", "personalization"]
         #expect(device.delivery(0).text.contains(#""email":"\#(SHA256.hash(address).hexadecimal)""#))
     }
 
+    /// What waits holds the plain hash of an identifier only where a destination of its trigger, or that one's fallback,
+    /// asks for it (promise P3); and so does what fires.
+    @Test func aWaitKeepsPlainHashesForItsDestinationsAlone() {
+        let plain = SHA256.hash(Array("ada@example.org".utf8))
+        let asking = "identifiers: [user_id, email]"
+        let backed = "identifiers: [user_id], fallback: spare"
+        let spare = #"spare: { url: "https://spare.example/", purpose: analytics, identifiers: [email] }"#
+        let silent = policy.replacing(asking, with: "identifiers: [user_id]")
+        for (bundle, isKept) in [
+            (policy, true), (silent, false), (silent.replacing("deny:", with: "identifiers: [email], deny:"), false),
+            (policy.replacing(asking, with: backed) + "\n  " + spare, true),
+        ] {
+            let device = Device(bundle)
+            device.take("ada", "Product Added", #"{"email": "ada@example.org"}"#, grants: grants)
+            #expect(device.holds(plain))
+            device.trim(below: .max)
+            #expect(device.holds(plain) == isKept)
+            // A bundle that does not ask for it any more: it is not told, nor kept with what has fired.
+            device.adopt(bundle.replacing("identifiers: [user_id, email]", with: "identifiers: [user_id]"))
+            device.pass(30 * minute)
+            #expect(device.generated().count == 1)
+            #expect(device.holds(plain) == (isKept && bundle.contains("spare")))
+        }
+    }
+
+    /// An identifier that was cut off a person and then erased with somebody else: what waits for the first forgets it.
+    @Test func anErasedIdentifierLeavesWhatOthersWaitWith() {
+        let plain = SHA256.hash(Array("ada@example.org".utf8))
+        let device = Device(policy)
+        for number in 0..<300 { cart(device, "u\(number)") }
+        device.take("ada", "Product Added", #"{"email": "ada@example.org"}"#, grants: grants)
+        for number in 300..<600 { cart(device, "u\(number)") }
+        #expect(device.unlink("email", "ada@example.org") == 1)
+        device.trim(below: .max)
+        #expect(device.holds(plain))
+        guard let other = device.person("email", "ada@example.org") else { Issue.record("nobody"); return }
+        #expect(device.person("user_id", "ada") != other)
+        let now = device.now
+        var erasure = device.write { transaction throws(StoreError) in
+            try device.pipeline.erase(other, nil, actor: [], now: now, &transaction)
+        }
+        var steps = 0
+        while erasure.state == .erasing, steps < 100 {
+            device.write { transaction throws(StoreError) in
+                try device.pipeline.eraseMore(&erasure, atMost: 1000, now: now, &transaction)
+            }
+            steps += 1
+        }
+        // Six hundred that wait are more than one step; the notice tells destinations, in the form that they know.
+        #expect(steps == 3 && erasure.state == .telling)
+        #expect(device.delivery(0).text.contains(plain.hexadecimal))
+        device.write { transaction throws(StoreError) in
+            try device.pipeline.finishErasure(&erasure, lowest: .max, now: now, &transaction)
+        }
+        #expect(!device.holds(plain) && device.count { $0.pending } == 601)
+        device.pass(30 * minute)
+        #expect(device.generated().count == 601 && !device.holds(plain))
+    }
+
     /// A bundle that does not have the trigger any more: nothing fires, and what has fired goes nowhere.
     @Test func aBundleThatDropsATriggerEndsIt() {
         let device = Device(policy)

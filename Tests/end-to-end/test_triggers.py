@@ -11,6 +11,7 @@ import threading
 import time
 
 from harness import TLSFiles, check, equal, track, wait_until
+from test_privacy import files_with, gatehouse
 
 SECRET = bytes(range(32))
 
@@ -203,6 +204,60 @@ def test_p8_an_erased_person_has_no_timers(bench):
         equal(agent.metrics()["gatehouse_timers"], 2, "timers after the erasure")
         # The notice goes out in the message's own words, whatever the template.
         wait_until(lambda: any(body.get("event") == "User Erased" for body in receiver.bodies()), 10, "no notice")
+        agent.check_accounts()
+    finally:
+        receiver.close()
+
+
+def start_two(bench, receiver, asked):
+    """Two destinations: one that hears of triggers, and asks for the identifiers `asked`; one for events, which asks for
+    none."""
+    path = os.path.join(bench.folder, "two.yaml")
+    with open(path, "w") as file:
+        file.write(f"""
+version: 1
+purposes: [analytics]
+identifiers:
+  user_id: {{ from: [userId], send: hmac, unique: true }}
+  email: {{ from: [properties.email], normalize: email, send: sha256 }}
+events: {{ '*': {{ purpose: analytics }} }}
+triggers: {{ later: {{ on: 'event.event == "Product Added"', after: 1h, send: crm }} }}
+destinations:
+  crm: {{ url: https://localhost:{receiver.port}/hook, purpose: analytics, format: webhook, identifiers: {asked} }}
+  log: {{ url: https://localhost:{receiver.port}/log, purpose: analytics, format: webhook, when: "true" }}
+""")
+    return bench.agent(bundle=path, settings=f"tls: {{ ca: {receiver.tls.authority} }}", name=f"two-{len(asked)}")
+
+
+def compacted(agent, *needles):
+    """Which files hold one of these once freed pages are gone; the agent runs again afterwards."""
+    agent.stop()
+    done = gatehouse("store", "compact", "--config", agent.config)
+    equal(done.returncode, 0, done.stderr)
+    found = files_with(agent.data, *needles)
+    agent.start()
+    return found
+
+
+def test_p3_what_waits_has_no_hash_that_nobody_asks_for(bench):
+    plain = hashlib.sha256(b"ada@example.org").digest()
+    receiver = Receiver(bench.folder)
+    try:
+        for asked, is_kept in (("[user_id]", False), ("[user_id, email]", True)):
+            agent = start_two(bench, receiver, asked)
+            agent.batch([track("ada", "Product Added", {"name": "shoe", "email": "ada@example.org"})])
+            wait_until(lambda: agent.check_accounts()[1]["log"]["queued"] == 0, 10, "the event does not arrive")
+            found = compacted(agent, plain)
+            equal(bool(found), is_kept, f"whether a hash that {asked} has is in {found}")
+            equal(agent.metrics()["gatehouse_timers"], 1, "timers")
+        # Her address turns out to be another's, who then wants to be forgotten.
+        equal(agent.call("POST", "/v1/profiles/email:ada@example.org/unlink").json()["cut"], 1, "links that were cut")
+        receipt = agent.call("DELETE", "/v1/profiles/email:ada@example.org").json()["receipt"]
+        wait_until(lambda: agent.call("GET", f"/v1/erasures/{receipt}").json()["state"] == "erased", 10, "it is not erased")
+        digest = bytes.fromhex(json.loads(receiver.of("/hook")[-1][2])["context"]["identifiers"]["email"])
+        equal(digest, plain, "the address in the notice")
+        equal(compacted(agent, plain), [], "files with the hash")
+        equal(agent.metrics()["gatehouse_timers"], 1, "timers")
         agent.check_accounts()
     finally:
         receiver.close()
