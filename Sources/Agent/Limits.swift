@@ -94,6 +94,9 @@ public enum Limits {
     public static let servingThreads = 4
     /// Destinations of a bundle, each with a thread of its own.
     public static let destinations = 16
+    /// How long after nothing could be written an event is tried again for whose commit nobody waits, nanoseconds: one that
+    /// may be lost each second shows whether there is room again.
+    static let retriedAfterNanoseconds: Int64 = 1_000_000_000
     /// How long the writer waits for work before it looks at the clock, milliseconds.
     public static let writerIdleMilliseconds: Int64 = 1000
     /// How long a rotation of the pepper lasts where the configuration says nothing, milliseconds: a customer of a shop who

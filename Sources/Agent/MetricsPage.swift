@@ -46,7 +46,10 @@ struct MetricsPage {
         if !isHub { writePlan(bundles.current.plans.tracking, &page) }
         page.counter(
             "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
-        page.counter("gatehouse_requests_shed_total", "Requests answered 503 for want of room.", meters.requestsShed.current)
+        page.counter(
+            "gatehouse_requests_shed_total",
+            "Requests answered 503 for want of room, and events that were not kept after an answer from memory.",
+            meters.requestsShed.current)
         page.counter("gatehouse_identity_merges_total", "Profiles joined.", meters.identityMerges.current)
         page.family("gatehouse_links_refused_total", "Links between identifiers that join nobody.", "counter")
         page.sample("gatehouse_links_refused_total", "reason", "unique", meters.linksAgainstGuard.current)

@@ -233,6 +233,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         do throws(StoreError) {
             var transaction = try database.beginWrite()
             try pipeline.keepObserved(at: clock.wallMilliseconds(), isLast: true, &transaction)
+            try pipeline.ledger.write(to: &transaction)
             try transaction.commit()
         } catch {
             Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }
@@ -241,8 +242,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether something is left to do that nobody asks for.
     private var isBusy: Bool {
-        needsTrim || !decided.isEmpty || pipeline.isCrowded || erasures.contains { $0.state == .erasing }
+        needsTrim || !decided.isEmpty || pipeline.isCrowded || hasNews || erasures.contains { $0.state == .erasing }
     }
+
+    /// Whether the accounts have changed since the last commit.
+    private var hasNews: Bool { committed.map { $0 != pipeline.ledger } ?? false }
 
     /// Whether what has been kept for long enough is to be looked for.
     private var isSweepDue: Bool {
@@ -339,7 +343,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 var budget = room.budget
                 while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
-                    if !room.takesEvents, submission.work.waitsForRoom {
+                    if submission.isShed || !room.takesEvents && submission.work.waitsForRoom {
                         shed(submission)
                         place = Place()
                         position += 1
@@ -419,6 +423,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
         }
         isFailing = true
+        failedAt = clock.monotonicNanoseconds()
         cursors.finish(requests, hasFailed: true)
         for index in first..<batch.count {
             refuse(batch[index])
@@ -436,6 +441,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Refuses events for which the disk has no room any more; what is left of it is for privacy work.
     private func shed(_ submission: Submission) {
         refuse(submission)
+        if room.takesEvents {
+            // Its answer has said so, for what was so then. Whoever comes next may try, in case nothing failed for a while.
+            if clock.monotonicNanoseconds() - failedAt > Limits.retriedAfterNanoseconds { health.storeIs(.fresh) }
+            return
+        }
+        failedAt = clock.monotonicNanoseconds()
         health.storeIs(.diskFull)
         if !isFailing {
             Log.error("the store is full; events are refused until there is room") {
@@ -447,6 +458,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Whether the last group that held events could not be written.
     private var isFailing = false
+    /// When that was last so, nanoseconds of the monotonic clock.
+    private var failedAt: Int64 = 0
 
     private func isWriting() {
         health.storeIs(.fresh)
@@ -625,7 +638,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func answer(_ submission: Submission) {
         if submission.isAnswered {
-            if submission.status == 503 { meters.requestsShed.add() }
+            if submission.status == 503 {
+                // It came to a device that could not keep it: nobody sends it again, and so it stands in the accounts.
+                meters.requestsShed.add()
+                pipeline.ledger.received += 1
+                pipeline.ledger.refused += 1
+            }
             submission.status = 0
             return intake.recycle(submission)
         }

@@ -34,6 +34,9 @@ public final class Health: Sendable {
     public func bundleIsLoaded() { bundle.store(HealthState.fresh.rawValue, ordering: .relaxed) }
     public func storeIs(_ state: HealthState) { store.store(state.rawValue, ordering: .relaxed) }
 
+    /// Whether events were written when that was last tried.
+    public var takesEvents: Bool { store.load(ordering: .relaxed) == HealthState.fresh.rawValue }
+
     public var current: HealthState {
         HealthState(rawValue: max(bundle.load(ordering: .relaxed), store.load(ordering: .relaxed))) ?? .degraded
     }

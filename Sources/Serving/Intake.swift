@@ -78,6 +78,8 @@ public final class Submission {
     public var question: [UInt8] = []
     /// It has been answered from memory; nobody waits for the commit.
     public var isAnswered = false
+    /// And the answer says that its event is not kept: it only counts.
+    public var isShed = false
 
     /// The answer: an HTTP status and a JSON body.
     public var status: UInt16 = 0
@@ -131,6 +133,7 @@ public final class Submission {
         keys = nil
         question = []
         isAnswered = false
+        isShed = false
         hasGlobalPrivacyControl = false
         refused = []
         plans = nil

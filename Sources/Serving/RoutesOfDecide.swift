@@ -1,6 +1,6 @@
 // `POST /v1/decide`: one event and the decisions that it leads to, in one round trip. With `durable: true`, the default, the
 // writer answers after the commit that has both; with `durable: false` the answer comes from memory, and the event waits for
-// its commit like any other.
+// its commit like any other: then it is `pending`. Where nothing can be written it is `shed`, and not kept.
 
 import Activation
 import Collection
@@ -117,7 +117,10 @@ extension Routes {
         let asked = EventAsked(
             document, Array(submission.found[event.identifiers]), at: event.timestamp, signal: event.signal,
             purpose: rule?.purpose ?? 0, isInMemory: true)
+        submission.isShed = !table.health.takesEvents
         writer.beginObject()
+        writer.key("event")
+        writer.string(submission.isShed ? "shed" : "pending")
         decider.answer(policy, submission.keys, asked, now: submission.receivedAt, reader, into: &writer)
         writer.endObject()
         let latency = clock.monotonicNanoseconds() - begin

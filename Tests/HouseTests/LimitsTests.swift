@@ -30,6 +30,7 @@ import Testing
         Agent sampledForEviction evictedAtOnce: how those who go are found
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
+        Agent retriedAfterNanoseconds: how often it is looked whether there is room again
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower

@@ -84,6 +84,7 @@ def test_a_decision_from_memory_includes_the_event_before_its_commit(bench):
     agent = agent_with(bench)
     decide(agent, order("ada"), ["plain"])
     answer = decide(agent, order("ada"), ["thanks"], durable=False)
+    equal(answer["event"], "pending", "what becomes of the event")
     equal(answer["decisions"]["thanks"]["variant"], "regular", "the second order counts at once")
     wait_until(lambda: agent.profile("user_id:ada")["attributes"]["orders"] == 2, 5, "the event is written all the same")
     # Of somebody whom nobody knows nothing is presumed: they may have been erased.

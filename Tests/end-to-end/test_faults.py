@@ -493,6 +493,51 @@ def test_p6_a_full_disk_empties_when_the_hub_is_back(bench):
     agent.check_accounts()
 
 
+def test_p7_a_full_disk_says_that_it_sheds_what_was_decided_from_memory(bench):
+    hub = bench.hub()
+    hub.stop()
+    agent = bench.agent_of(hub, settings="limits: { disk: 2MiB }")
+    agent.batch([track("ada", "Order Completed", {"order_id": "1", "revenue": 2000})])
+    sent = 1
+
+    def ask(number, durable=False):
+        event = track("ada", "Order Completed", {"order_id": f"memory-{number}", "revenue": 1, "filling": "x" * 2000})
+        return agent.call("POST", "/v1/decide", {"event": event, "decisions": ["checkout_offer"], "durable": durable})
+
+    words = []
+    for number in range(2000):
+        answer = ask(number)
+        equal(answer.status, 200, f"status from memory ({answer.body!r})")
+        sent += 1
+        equal(answer.json()["decisions"]["checkout_offer"]["variant"], "ten", "the decision")
+        words.append(answer.json()["event"])
+        if words[-1] == "shed":
+            break
+    equal((words[0], words[-1]), ("pending", "shed"), f"what becomes of the event ({len(words)} events)")
+    # There is some room now and then, since what is overwritten is freed: whoever waits for the commit takes it.
+    for number in range(300):
+        if ask(f"durable-{number}", durable=True).status == 503:
+            break
+        sent += 1
+    words += [ask(f"more-{number}").json()["event"] for number in range(20)]
+    equal(words[-20], "shed", "what becomes of an event when the last was answered 503")
+    sent += 20
+    # Each event that was answered is in the accounts, those that are not kept as refused.
+    wait_until(lambda: agent.check_accounts()[0]["received"] == sent, 5, f"{sent} events in the accounts")
+    events = agent.check_accounts()[0]
+    check(events["refused"] >= words.count("shed"), f"refused, of which {words.count('shed')} were told: {events}")
+    stored = agent.profile("user_id:ada")["attributes"]["lifetime_value"]
+    equal(stored, 2000.0 + events["admitted"] - 1, "what the profile has is what was admitted")
+    agent.stop()
+    agent.start()
+    equal(agent.accounts()[0], events, "the accounts after a restart")
+    # Once there is room it says so itself, without anybody who waits for a commit.
+    hub.start()
+    wait_until(lambda: ask(f"after-{time.time()}").json()["event"] == "pending", 60, "events are taken again", pause=0.3)
+    wait_until(lambda: agent.call("GET", "/readyz").status == 200, 5, "readiness afterwards")
+    agent.check_accounts()
+
+
 # MARK: Wrong files
 
 
