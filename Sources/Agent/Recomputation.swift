@@ -3,8 +3,8 @@
 // counted once more, in small steps beside the writer's work, each in one transaction with how far it has come. So no event
 // is counted twice, whatever ends the process.
 //
-// An event counts for whoever its identifier belongs to today, if they grant its purpose today. A rule sees the time at
-// which the event came as `now`, and the profile as it is.
+// An event counts for whoever its identifier belongs to today, if they grant its purpose today; if they do not, their record
+// says so when they grant it again. A rule sees the time at which the event came as `now`, and the profile as it is.
 
 import Activation
 import Collection
@@ -157,7 +157,10 @@ extension Pipeline {
         else { return .denied }
         let choices = try consentRecord(of: person, transaction)
         for tag in [header.purposeTag, plans.policy.purposes.tags[rule.purpose]]
-        where !ConsentRecord.isGranted(choices.span, tag: tag, at: now) { return .denied }
+        where !ConsentRecord.isGranted(choices.span, tag: tag, at: now) {
+            try notePassedOver(person, choices, &transaction)
+            return .denied
+        }
         let time = kept.member(kept.root, "timestamp").flatMap { Timestamp.parse(kept.bytes($0)) } ?? header.receivedAt
         recomputation.history.select(inForce.attributes, into: &updater.selection)
         surroundings.processedAt = now
@@ -166,5 +169,17 @@ extension Pipeline {
             updater.selection = []
         }
         return try enrich(person, at: time, receivedAt: header.receivedAt, &transaction) ? .counted : .unchanged
+    }
+
+    /// Lets the person's record say that it lacks something, once they grant the purpose again. That lies with their
+    /// choices, and goes where these go.
+    private mutating func notePassedOver(
+        _ person: ProfileID, _ choices: [UInt8], _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        if ConsentRecord.passedOver(choices.span) != nil { return }
+        let note = ConsentRecord.passingOver(at: recomputation.history.cameAt)
+        let (key, joined) = (person.bytes, ConsentRecord.merging(choices.span, note.span))
+        try transaction.put(transaction.tables.consent, key.span, joined.span)
+        try People.note(note.span, of: person, under: anchor, in: &transaction)
     }
 }

@@ -28,6 +28,7 @@ public enum ConsentSource: UInt8, Sendable {
 
 /// One person's choices, as they lie in the store: a checksum, then 16 bytes for each purpose that was ever decided:
 /// tag (4), state (1), source (1), days that it holds or 0 for no end (2), time in milliseconds (8).
+/// One more entry may say that events were passed over.
 public enum ConsentRecord {
     enum State: UInt8 {
         case granted = 1
@@ -175,6 +176,30 @@ public enum ConsentRecord {
         return bytes
     }
 
+    // MARK: Events that were passed over
+
+    /// Stands where a purpose's tag does; no name has it.
+    private static let passedOverTag: UInt32 = 0
+
+    /// A record that says that some of a person's events were passed over, since the person did not grant their purpose,
+    /// when they were counted for attributes that came at `time`, milliseconds since the epoch. It grants nothing.
+    public static func passingOver(at time: Int64) -> [UInt8] {
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        _ = set(passedOverTag, .granted, time, .event, 0, in: &bytes)
+        seal(&bytes)
+        return bytes
+    }
+
+    /// When the first attributes came for which events of the person were passed over; nil: none were.
+    public static func passedOver(_ record: Span<UInt8>) -> Int64? {
+        var offset = 4
+        while isIntact(record), offset + entryBytes <= record.count {
+            if UInt32(littleEndianAt: offset, of: record) == passedOverTag { return time(record, offset) }
+            offset += entryBytes
+        }
+        return nil
+    }
+
     /// Whether a record holds any choice.
     public static func isAnything(_ record: Span<UInt8>) -> Bool { record.count > 4 }
 
@@ -206,6 +231,10 @@ public enum ConsentRecord {
         writer.beginArray()
         var offset = 4
         while isIntact(record), offset + entryBytes <= record.count {
+            if UInt32(littleEndianAt: offset, of: record) == passedOverTag {
+                offset += entryBytes
+                continue
+            }
             writer.beginObject()
             writer.key("purpose")
             if let index = plan.index(ofTag: UInt32(littleEndianAt: offset, of: record)) {

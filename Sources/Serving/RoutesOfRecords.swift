@@ -277,7 +277,7 @@ extension Routes {
         try writeLinks(profile, policy, &output)
         output.key("attributes")
         writeAttributes(bytes, policy, now, &output)
-        try writeIncomplete(profile, policy, now, &output)
+        try writeIncomplete(profile, choices, policy, now, &output)
         try decider.writeConclusions(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
         ConsentRecord.write(choices.span, policy.purposes, at: now, to: &output)
@@ -303,14 +303,15 @@ extension Routes {
 
     /// Names of attributes that have not been counted for as long as the person is known; nothing where there are none.
     private func writeIncomplete(
-        _ profile: ProfileID, _ policy: Policy, _ now: Int64, _ output: inout JSONWriter
+        _ profile: ProfileID, _ choices: [UInt8], _ policy: Policy, _ now: Int64, _ output: inout JSONWriter
     ) throws(StoreError) {
         let key = AttributeHistory.key
         var history: AttributeHistory?
         if let record = try reader.get(reader.tables.meta, key.span) { history = AttributeHistory(record) }
         guard let history else { return }
         let firstSeen = try IdentityGraph.firstSeen(profile, in: reader)
-        let names = history.incomplete(policy.attributes, firstSeen: firstSeen, now: now)
+        let names = history.incomplete(
+            policy.attributes, firstSeen: firstSeen, passedOver: ConsentRecord.passedOver(choices.span), now: now)
         if names.isEmpty { return }
         output.key("incomplete")
         output.beginArray()

@@ -193,6 +193,13 @@ public struct AttributeHistory: Equatable {
         }
     }
 
+    /// When the attributes came that the next entry is to be counted for; where they came at different times, the first.
+    public var cameAt: Int64 {
+        var first = Int64.max
+        for attribute in counted where attribute.isCounted(next) { first = min(first, attribute.endTime) }
+        return first
+    }
+
     /// The next entry is one that came at `time`, milliseconds since the epoch.
     public mutating func meet(at time: Int64) {
         for index in counted.indices where counted[index].isCounted(next) && counted[index].since == 0 {
@@ -216,17 +223,21 @@ public struct AttributeHistory: Equatable {
     /// The attributes that do not know of all events of a person.
     /// - Parameters:
     ///   - firstSeen: when the person's first event came; `now`: milliseconds since the epoch, too.
+    ///   - passedOver: see `ConsentRecord.passedOver`. Of attributes that came later than those it cannot be told whether
+    ///     the person had granted everything again by then.
     /// - Returns: numbers of the plan's attributes.
-    public func incomplete(_ plan: AttributePlan, firstSeen: Int64, now: Int64) -> [Int] {
+    public func incomplete(_ plan: AttributePlan, firstSeen: Int64, passedOver: Int64?, now: Int64) -> [Int] {
         var found: [Int] = []
         for number in plan.attributes.indices {
             let attribute = plan.attributes[number]
             for history in counted where history.tag == attribute.tag {
                 let (since, time) = history.isFilling ? (history.end, history.endTime) : (history.since, history.sinceTime)
                 // What came before is over by itself where the attribute has an end.
-                let isOver = since <= 1 || attribute.isHidden || attribute.scope == .event
-                    || attribute.span > 0 && time + attribute.span < now
-                if !isOver, firstSeen <= time { found.append(number) }
+                let lacksSome = history.end > 1 && passedOver.map { $0 <= history.endTime } ?? false
+                let from = lacksSome ? max(time, history.endTime) : time
+                let isOver = since <= 1 && !lacksSome || attribute.isHidden || attribute.scope == .event
+                    || attribute.span > 0 && from + attribute.span < now
+                if !isOver, lacksSome || firstSeen <= time { found.append(number) }
             }
         }
         return found

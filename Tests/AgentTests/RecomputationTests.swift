@@ -163,6 +163,46 @@ extension Device {
         #expect(device.incomplete("user_id", "ada") == [])
     }
 
+    /// Events of a purpose that was taken back are lacking once it is granted again, and the record says so of whom it is
+    /// true, whoever they become one with, and until the attribute has an end.
+    @Test func whatWasPassedOverIsSaid() {
+        let device = Device(before)
+        for user in ["ada", "ben"] {
+            device.take(user, "Order Completed", #"{"amount": 5.0}"#, grants: ["analytics", "advertising"])
+            device.take(user, "Ad Seen", #"{"amount": 7.0}"#, grants: ["analytics", "advertising"])
+        }
+        device.take("ben", "Asked", grants: ["analytics"], denies: ["advertising"])
+        device.now += 1000
+        device.adopt(after)
+        device.recompute()
+        device.now += 1000
+        device.take("ben", "Asked", grants: ["analytics", "advertising"])
+        let lacking = device.incomplete("user_id", "ben")
+        #expect(lacking.contains("spent") && lacking.contains("recent"))
+        #expect(!lacking.contains("events") && !lacking.contains("half"))
+        #expect(device.incomplete("user_id", "ada") == [])
+        device.restart()
+        #expect(device.incomplete("user_id", "ben") == lacking)
+        // It is no choice: nothing is granted or shown by it.
+        let (ben, plan) = (device.person("user_id", "ben")!.bytes, device.bundle.policy.purposes)
+        device.write { transaction throws(StoreError) in
+            guard let choices = try transaction.get(transaction.tables.consent, ben.span) else { return }
+            var writer = JSONWriter()
+            ConsentRecord.writeHistory(choices, plan, to: &writer)
+            let text = String(decoding: writer.bytes, as: UTF8.self)
+            #expect(text.components(separatedBy: "\"purpose\":").count == 3 && !text.contains("null"))
+        }
+        // It goes with the identifier: whoever has it is who lacks the events.
+        device.take("""
+            {"type": "track", "userId": "ben", "event": "Asked", "properties": {"card": "400001"}, "context": {\(consent)}}
+            """)
+        #expect(device.unlink("card", "400001") == 1)
+        #expect(device.incomplete("user_id", "ben") == lacking && device.incomplete("card", "400001") == [])
+        device.now += 10 * 3_600_000
+        let later = device.incomplete("user_id", "ben")
+        #expect(later.contains("spent") && !later.contains("recent") && !later.contains("city"))
+    }
+
     /// What the log does not have any more is lacking to those who were known then, and to nobody else.
     @Test func whoIsIncompleteIsNamed() {
         let device = Device(before)

@@ -106,7 +106,10 @@ final class Device {
             var history: AttributeHistory?
             if let record = try reader.get(reader.tables.meta, key.span) { history = AttributeHistory(record) }
             let firstSeen = try IdentityGraph.firstSeen(person, in: reader)
-            return history?.incomplete(plan, firstSeen: firstSeen, now: now).map {
+            let id = person.bytes
+            var passedOver: Int64?
+            if let record = try reader.get(reader.tables.consent, id.span) { passedOver = ConsentRecord.passedOver(record) }
+            return history?.incomplete(plan, firstSeen: firstSeen, passedOver: passedOver, now: now).map {
                 String(decoding: plan.attributes[$0].name, as: UTF8.self)
             } ?? ["damaged"]
         } catch { fatalError("the store cannot be read") }
