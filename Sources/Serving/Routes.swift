@@ -121,6 +121,16 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         return .answered
     }
 
+    /// Leaves what is percent-encoded in a path or a query in `scratch`. It is text wherever it goes from there: into
+    /// answers, comparisons and hashes.
+    /// - Returns: false for what is not encoded properly, or no UTF-8.
+    mutating func decode(_ encoded: Span<UInt8>) -> Bool {
+        scratch.removeAll(keepingCapacity: true)
+        if !percentDecode(encoded, into: &scratch) { return false }
+        let text = scratch
+        return UTF8Text.firstInvalid(text.span) == nil
+    }
+
     // MARK: Admission to a route
 
     /// Checks method (HEAD goes where GET goes) and role; answers and returns false when the call must not go on.
@@ -372,10 +382,8 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             if status == 200 { keepForShadow(policy, Span<UInt8>(), request.body, now) }
             finishBulk(status, request, &response)
         } else {
-            scratch.removeAll(keepingCapacity: true)
-            let key = rest.extracting(1..<rest.count)
-            guard percentDecode(key, into: &scratch) else {
-                response.sendProblem(400, "The flag's key is not properly percent-encoded.")
+            guard decode(rest.extracting(1..<rest.count)) else {
+                response.sendProblem(400, "The flag's key is not properly percent-encoded UTF-8.")
                 return .answered
             }
             let name = scratch

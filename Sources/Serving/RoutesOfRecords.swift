@@ -115,9 +115,8 @@ extension Routes {
             response.sendProblem(503, "The store cannot be read just now.")
             return .answered
         }
-        scratch.removeAll(keepingCapacity: true)
-        guard percentDecode(rest, into: &scratch) else {
-            response.sendProblem(400, "The reference is not properly percent-encoded.")
+        guard decode(rest) else {
+            response.sendProblem(400, "The reference is not properly percent-encoded UTF-8.")
             return .answered
         }
         let policy = table.plans.current(&planCache).policy
@@ -542,8 +541,7 @@ extension Routes {
     ) throws(StoreError) -> Disposition {
         var ends: [LoggedIdentifier] = []
         if let range = queryValue("from", in: request.query) {
-            scratch.removeAll(keepingCapacity: true)
-            guard percentDecode(request.query.bytes(range), into: &scratch), let other = try findProfile(policy).known else {
+            guard decode(request.query.bytes(range)), let other = try findProfile(policy).known else {
                 response.sendProblem(400, "from must be an identifier: KIND:VALUE, such as user_id:7.")
                 return .answered
             }

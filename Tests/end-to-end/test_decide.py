@@ -134,6 +134,28 @@ def test_what_is_wrong_with_a_question_is_said(bench):
     equal(events["admitted"], 0, "with a question that is none the event is not taken")
 
 
+def test_a_path_that_is_no_text_is_refused(bench):
+    """What is percent-encoded is UTF-8 in every path: what comes back in an answer is, too."""
+    agent = agent_with(bench)
+    agent.call("POST", "/v1/track", order("ada"))
+    for path in ("/ofrep/v1/evaluate/flags/%ff", "/ofrep/v1/evaluate/flags/thanks%c3", "/ofrep/v1/evaluate/flags/%ed%a0%80",
+                 "/ofrep/v1/evaluate/flags/%zz"):
+        answer = agent.call("POST", path, {"context": {"targetingKey": "ada"}})
+        equal(answer.status, 400, f"status of {path}")
+        check("UTF-8" in answer.json()["detail"], f"what is wrong: {answer.body!r}")
+    for method, path in (("GET", "user_id:%ff"), ("GET", "user_id:%c0%80/export"), ("DELETE", "%ff"),
+                         ("POST", "user_id:%e2%82/unlink"), ("POST", "user_id:ada/unlink?from=user_id:%ff")):
+        answer = agent.call(method, f"/v1/profiles/{path}")
+        equal(answer.status, 400, f"status of {method} {path}")
+        answer.json()
+    # Bytes that are not encoded at all.
+    raw = (b"POST /ofrep/v1/evaluate/flags/\xff HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n"
+           b"Connection: close\r\n\r\n{}")
+    check(agent.raw(raw).startswith(b"HTTP/1.1 400 "), f"the answer to {raw!r}")
+    answer = agent.call("POST", "/ofrep/v1/evaluate/flags/gr%C3%BC%C3%9Fe", {"context": {"targetingKey": "ada"}})
+    equal((answer.status, answer.json()["key"]), (404, "gr\u00fc\u00dfe"), "a key that is UTF-8")
+
+
 def test_a_cap_holds_across_a_restart(bench):
     agent = agent_with(bench)
     decide(agent, order("ada"), ["plain"])
