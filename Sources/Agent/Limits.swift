@@ -82,6 +82,9 @@ public enum Limits {
     static let causeBytes = 4096
     /// The most that a simulation's store may grow to: it may lie in memory, and half a million people fit.
     static let simulatedBytes: Int64 = 512 << 20
+    /// From the first event of a simulation to the last, milliseconds: 50 years. Where audiences are announced everybody is
+    /// looked at four times in each, and a year that is mistyped as 9999 would be waited for for minutes.
+    static let simulatedMilliseconds: Int64 = 50 * 366 * 86_400_000
     /// Between two looks of a simulation for what has been kept for long enough, milliseconds of its time: each goes through
     /// all people, and what is kept for days goes on the day.
     static let simulatedSweepMilliseconds: Int64 = 86_400_000

@@ -21,6 +21,8 @@ public final class Replay {
     private var joiner = OuterMembersJoiner()
     /// The time of the newest event, milliseconds since the epoch: no device hears of anything before it happens.
     private var clock = beginning
+    /// The same of the first event.
+    private var first = beginning
     /// Number of the line under way.
     private var line: UInt64 = 0
     private var changes = DecisionChanges()
@@ -78,9 +80,12 @@ public final class Replay {
                 throw UpkeepError(error)
             }
         }
+        let place = try Replay.place()
+        first = max(clock, time)
         for bundle in bundles {
             do throws(StoreError) {
-                simulations.append(try Simulation(bundle, pepper: pepper, grantsAll: grantsAll, decisions: decisions))
+                simulations.append(
+                    try Simulation(bundle, pepper: pepper, grantsAll: grantsAll, decisions: decisions, in: place))
             } catch {
                 throw Replay.failure(error)
             }
@@ -88,6 +93,14 @@ public final class Replay {
                 throw UpkeepError("a bundle has none of the decisions of --decisions", exitCode: 1)
             }
         }
+    }
+
+    /// Where the stores are made.
+    private static func place() throws(UpkeepError) -> String {
+        let named = Process.environment("TMPDIR") ?? ""
+        if named.utf8.isEmpty { return Files.isFolder("/dev/shm") ? "/dev/shm" : "/tmp" }
+        if Files.isFolder(named) { return named }
+        throw UpkeepError(joined("TMPDIR is ", named, ", and there is no such folder: make it, or set TMPDIR to another"))
     }
 
     private static func failure(_ error: StoreError) -> UpkeepError {
@@ -118,6 +131,11 @@ public final class Replay {
     /// Plays one message to each bundle.
     private func play(_ document: JSONDocument, _ message: JSONNode) throws(UpkeepError) {
         clock = max(clock, time(document, of: message))
+        if clock - first > Limits.simulatedMilliseconds {
+            throw UpkeepError(
+                "line \(line): this event is more than 50 years after the first, which is more than a simulation plays; "
+                    + "correct its timestamp, or play it by itself", exitCode: 1)
+        }
         var isGroup = false
         if document.kind(message) == .object, let type = document.member(message, "type") {
             isGroup = document.equals(type, "group")

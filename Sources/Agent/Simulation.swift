@@ -54,9 +54,10 @@ final class Simulation {
     ///   - pepper: the secret for hashes.
     ///   - grantsAll: whether people who have said nothing count as having granted every purpose.
     ///   - keys: of the decisions to be asked for, with commas between them; empty for all.
+    ///   - place: the folder in which the store is made.
     ///   - mapBytes: the most that the store may grow to.
     init(
-        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [UInt8] = [],
+        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [UInt8] = [], in place: String = "/tmp",
         mapBytes: Int64 = Limits.simulatedBytes
     ) throws(StoreError) {
         plans = bundle.plans
@@ -65,7 +66,6 @@ final class Simulation {
         var random = SystemRandom()
         let bytes = random.bytes(8)
         let name = String(decoding: Hex.encode(bytes.span), as: UTF8.self)
-        let place = Process.environment("TMPDIR") ?? (Files.exists("/dev/shm") ? "/dev/shm" : "/tmp")
         let folder = joined(place, "/gatehouse-simulate-", name)
         database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
         // The files are open: without names they are gone with the process, however it ends.

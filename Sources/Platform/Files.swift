@@ -85,11 +85,13 @@ public enum Files {
 
     /// Makes a folder and the folders above it.
     public static func makeDirectory(_ path: String, mode: UInt32 = 0o700) throws(SystemError) {
-        if path.withCString({ cp_is_directory($0) }) != 0 { return }
+        if isFolder(path) { return }
         let above = parent(path)
         if above != path && above != "." && above != "/" { try makeDirectory(above, mode: mode) }
         if path.withCString({ mkdir($0, mode_t(mode)) }) != 0 && cp_errno() != EEXIST { throw SystemError(last: "mkdir") }
     }
+
+    public static func isFolder(_ path: String) -> Bool { path.withCString { cp_is_directory($0) } != 0 }
 
     public static func exists(_ path: String) -> Bool { path.withCString { access($0, F_OK) } == 0 }
 

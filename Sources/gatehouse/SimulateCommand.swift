@@ -16,6 +16,7 @@ enum SimulateCommand {
 
         --events    NDJSON: a message of the Segment API a line, or a batch of them; - reads standard input. Time is the
                     newest timestamp so far. An event without one has the time of the line before, the first 2000-01-01.
+                    One that is more than 50 years after the first ends it.
         --against   prints only the decisions that F would make otherwise, and how many these are; not those that F has anew.
         --grant-all takes every purpose for granted that somebody has not chosen yet. Without it, nothing is.
         --pepper    the device's secret, which is only read: with it a split draws people as the device does, else by a
@@ -23,8 +24,8 @@ enum SimulateCommand {
         --json      an object a line, the last with the sums.
 
         People are named by digits that hold for this run. age.bundle counts from the first event. Nothing is sent, and what
-        is kept lies in $TMPDIR, /dev/shm or /tmp, without a name, until the end. Exit code 1 when a line is no event; the
-        others are played.
+        is kept lies in $TMPDIR (else /dev/shm or /tmp), without a name, until the end. Exit code 1 when a line is no event;
+        the others are played.
 
         """
 

@@ -234,6 +234,39 @@ struct SimulationTests {
         #expect(failure == .full)
     }
 
+    /// Where an audience changes through time alone a simulation goes on in steps; how far is bounded, and said.
+    // limit: Agent.simulatedMilliseconds
+    @Test func centuriesAreNotPlayed() throws {
+        let announced = bundleText.replacingOccurrences(
+            of: "triggers:",
+            with: """
+                audiences: { quiet: { when: 'age.profile > duration("1h")', purpose: analytics, announce: true } }
+                triggers:
+                """)
+        func message(_ years: [String]) throws -> String? {
+            let replay = Replay()
+            for (number, year) in years.enumerated() {
+                let text = Array(event("ada", "Order Completed", "00:00").replacingOccurrences(of: "2026", with: year).utf8)
+                #expect(try replay.read(text.span, line: UInt64(number + 1)))
+                if !replay.hasBegun {
+                    let bundles = [bundle(announced.replacingOccurrences(of: "LIMIT", with: "1.0"))]
+                    try replay.begin(bundles, decisions: [], pepper: nil, grantsAll: false)
+                }
+                do throws(UpkeepError) { try replay.play() } catch {
+                    #expect(error.exitCode == 1)
+                    return error.message
+                }
+            }
+            try replay.end(badLines: 0)
+            return nil
+        }
+        #expect(try message(["1980", "2026", "2029"]) == nil)
+        #expect(try message(["0001", "2026"]) == nil)
+        #expect(try message(["2026", "2076"]) == nil)
+        #expect(try message(["2026", "2027", "2077"])?.hasPrefix("line 3: this event is more than 50 years after") == true)
+        #expect(try message(["0001", "9999"])?.hasPrefix("line 2: ") == true)
+    }
+
     @Test func tellsOnlyWhatWouldChange() {
         let lines = [50, 40, 30, 100].enumerated().map { number, revenue in
             event("ada", "Order Completed", "0\(number):00", "\"properties\": {\"revenue\": \(revenue)}")

@@ -144,6 +144,16 @@ def test_simulate_leaves_nothing_behind(bench):
     equal(os.listdir(place), [], "the temporary folder after kill -9")
 
 
+def test_simulate_makes_no_folder_of_its_own(bench):
+    mine, events = bundle(bench.folder, "a.yaml"), record(bench.folder, SHOPPING)
+    for place in (os.path.join(bench.folder, "missing"), events):
+        done = subprocess.run(binary() + ["simulate", "--bundle", mine, "--events", events], capture_output=True, text=True,
+                              env={**os.environ, "TMPDIR": place}, timeout=30)
+        equal((done.returncode, done.stdout), (3, ""), f"exit code and output ({done.stderr})")
+        check(f"TMPDIR is {place}, and there is no such folder" in done.stderr, f"what is wrong: {done.stderr!r}")
+    check(not os.path.exists(os.path.join(bench.folder, "missing")), "the folder was made")
+
+
 def test_simulate_says_what_would_change(bench):
     mine, other = bundle(bench.folder, "a.yaml"), bundle(bench.folder, "b.yaml", limit="50.0", version=2)
     events = record(bench.folder, SHOPPING)
