@@ -137,9 +137,29 @@ public enum Timers {
     public static func records(
         from start: [UInt8], atMost: Int, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> (found: [(key: TimerKey, record: [UInt8])], next: [UInt8]) {
+        var page = Page(atMost: atMost)
+        try transaction.scan(transaction.tables.pending, from: start.span) { page.take($0, $1) }
+        return (page.found, page.next)
+    }
+
+    /// The same of another store.
+    public static func records(
+        from start: [UInt8], atMost: Int, in reader: borrowing Reader
+    ) throws(StoreError) -> (found: [(key: TimerKey, record: [UInt8])], next: [UInt8]) {
+        var page = Page(atMost: atMost)
+        try reader.scan(reader.tables.pending, from: start.span) { page.take($0, $1) }
+        return (page.found, page.next)
+    }
+
+    private struct Page {
+        let atMost: Int
         var found: [(key: TimerKey, record: [UInt8])] = []
         var next: [UInt8] = []
-        try transaction.scan(transaction.tables.pending, from: start.span) { key, value in
+
+        init(atMost: Int) { self.atMost = atMost }
+
+        @inline(never)
+        mutating func take(_ key: Span<UInt8>, _ value: Span<UInt8>) -> Bool {
             if found.count == atMost {
                 next = [UInt8](copying: key)
                 return false
@@ -147,7 +167,6 @@ public enum Timers {
             if let timer = TimerKey(key) { found.append((timer, [UInt8](copying: value))) }
             return true
         }
-        return (found, next)
     }
 
     /// Tag and record of each that an identifier has.

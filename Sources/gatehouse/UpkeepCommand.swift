@@ -40,7 +40,7 @@ enum AuditCommand {
 enum StoreCommand {
     static let help = """
         gatehouse store compact [--config F]
-        gatehouse store merge FOLDER [--config F]
+        gatehouse store merge FOLDER [--timers] [--config F]
 
         compact writes the store anew, without anything that was deleted or overwritten, and gives the disk space back. A
         power cut in the middle leaves the old store as it was.
@@ -48,6 +48,10 @@ enum StoreCommand {
         merge takes over what the store in another device's data folder knows of people: identifiers and their links,
         attributes, choices; not its events. The other folder is only read and must have the same pepper. Doing it twice
         changes nothing more, and people who were erased here stay erased.
+
+        --timers takes over what waits as well: triggers that have yet to fire, and who is in which announced audience. It
+        is for a box that this one replaces. While both run, leave it out: each does what it has begun, and with --timers
+        both would. What is due for longer than its grace does not fire any more.
 
         Stop the agent first.
 
@@ -60,12 +64,18 @@ enum StoreCommand {
         var code: Int32 = 2
         let isMerge = action == "merge"
         if isMerge, arguments.count < 2 { return Command.misuse("store merge needs the other device's data folder", help) }
-        let rest = Array(arguments.dropFirst(isMerge ? 2 : 1))
+        var rest: [String] = []
+        var withTimers = false
+        for argument in arguments.dropFirst(isMerge ? 2 : 1) {
+            if isMerge, argument == "--timers" { withTimers = true } else { rest.append(argument) }
+        }
         guard let configuration = UpkeepArguments.configuration(rest, help, &code) else { return code }
         do throws(UpkeepError) {
             if isMerge {
-                let count = try Upkeep.merge(arguments[1], into: configuration)
-                Process.standardOutput("merged: \(count) identifiers looked at\n")
+                let (count, timers, taken) = try Upkeep.merge(arguments[1], withTimers: withTimers, into: configuration)
+                Process.standardOutput("merged: \(count) identifiers looked at")
+                if timers > 0 { Process.standardOutput(", \(taken) of \(timers) timers taken over") }
+                Process.standardOutput(withTimers || timers == 0 ? "\n" : " (see --timers in gatehouse help store)\n")
                 return 0
             }
             let (before, after) = try Upkeep.compact(folder: configuration.data)

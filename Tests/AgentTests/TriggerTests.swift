@@ -262,6 +262,53 @@ private let grants = ["analytics", "personalization"]
         #expect(device.generated().count == 1)
     }
 
+    /// A box is replaced: what waits at the old one fires at the new one, once, and nothing comes back of who was erased.
+    @Test func whatWaitsGoesToTheBoxThatReplacesIt() {
+        let plain = SHA256.hash(Array("ada@example.org".utf8))
+        let announced = policy.replacing(
+            "triggers:",
+            with: "audiences: { buyers: { when: profile.orders > 0, purpose: analytics, announce: true } }\ntriggers:")
+        let (old, new) = (Device(announced), Device(announced, epoch: 2, seed: 2))
+        old.take("ada", "Product Added", #"{"email": "ada@example.org"}"#, grants: grants)
+        for user in ["ben", "cleo"] { cart(old, user) }
+        old.take("dora", "Order Completed", grants: grants)
+        #expect(old.generated().count == 1)
+        old.pass(10 * minute)
+        new.now = old.now
+        // At the new one Cleo's cart is older, and Ben, who was there too, has been erased.
+        for user in ["ben", "cleo"] { new.take(user, "Door Opened", grants: grants) }
+        new.now -= 20 * minute
+        cart(new, "cleo")
+        new.now = old.now
+        guard let ben = new.person("user_id", "ben") else { Issue.record("nobody"); return }
+        new.write { transaction throws(StoreError) in
+            _ = try new.pipeline.erase(ben, nil, actor: [], now: new.now, &transaction)
+        }
+        new.learn(from: old)
+        func takeOver(_ bundle: String) -> Int64 {
+            new.restart(bundle)
+            do {
+                var reader = try old.database.makeReader()
+                try reader.begin()
+                return try Upkeep.takeTimers(of: reader, into: new.database, new.pepper, new.bundle.policy)
+            } catch { fatalError("the old store cannot be read") }
+        }
+        let before = new.generated().count
+        // Triggers that this bundle does not have stay there, and so do hashes that it does not ask for.
+        #expect(takeOver(announced.replacing("abandoned_cart:", with: "other:")) == 1)
+        #expect(takeOver(announced.replacing("identifiers: [user_id, email]", with: "identifiers: [user_id]")) == 2)
+        #expect(!new.holds(plain))
+        #expect(takeOver(announced) == 0)
+        new.restart()
+        new.pass(19 * minute)
+        #expect(new.generated().count == before)
+        new.pass(minute)
+        #expect(new.generated().count == before + 2)
+        new.take("dora", "Looked", grants: grants)
+        new.pass(day, steps: 100)
+        #expect(new.generated().count == before + 2 && new.meters.triggersFired.current == 4)
+    }
+
     // MARK: What leaves
 
     @Test func onlyItsDestinationsHearOfItWhateverTheirFilters() {

@@ -189,6 +189,32 @@ def test_triggers_fire_once_across_kills(bench):
         receiver.close()
 
 
+def test_a_box_that_is_replaced_hands_on_what_waits(bench):
+    receiver = Receiver(bench.folder)
+    try:
+        old = start(bench, receiver, after="20s")
+        old.batch([track("ada", "Product Added", {"name": "shoe"})])
+        old.stop()
+        settings = f"tls: {{ ca: {receiver.tls.authority} }}\npepper: {os.path.join(old.data, 'pepper')}"
+        new = bench.agent(bundle=os.path.join(bench.folder, "triggers.yaml"), settings=settings, name="new")
+        new.stop()
+        merge = ["store", "merge", old.data, "--config", new.config]
+        done = gatehouse(*merge)
+        equal((done.returncode, done.stderr), (0, ""), "merge")
+        told = "merged: 1 identifiers looked at, {} of 2 timers taken over{}\n"
+        equal(done.stdout, told.format(0, " (see --timers in gatehouse help store)"), "merge")
+        for taken in (2, 0):
+            equal(gatehouse(*merge, "--timers").stdout, told.format(taken, ""), "merge with timers")
+        new.start()
+        equal(new.metrics()["gatehouse_timers"], 2, "timers")
+        wait_until(lambda: receiver.bodies(), 40, "the trigger does not fire at the new box")
+        equal([body["trigger"] for body in receiver.bodies()], ["abandoned_cart"], "what fired")
+        equal(gatehouse("store", "compact", "--timers", "--config", new.config).returncode, 2, "compact knows no timers")
+        new.check_accounts()
+    finally:
+        receiver.close()
+
+
 def test_p8_an_erased_person_has_no_timers(bench):
     receiver = Receiver(bench.folder)
     try:
