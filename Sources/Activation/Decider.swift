@@ -653,11 +653,29 @@ public struct Decider: ~Copyable {
         let known = record.isEmpty ? 0 : UInt32(littleEndianAt: 0, of: record)
         let kept = DecisionRecord(
             policy: policy, choice: choice, id: lastID, person: person, identifier: identifier, inputs: inputs ^ known,
-            profileAge: surroundings.profileAge, bundleAge: surroundings.bundleAge ?? 0, servePlace: servePlace)
-        if !kept.isKept { return }
+            profileAge: surroundings.profileAge, bundleAge: surroundings.bundleAge ?? 0, servePlace: servePlace,
+            arm: policy.decisions.experiments.isEmpty || choice.rule < 0 || isBulk ? nil : newArm(choice, record, policy))
+        if !kept.isKept, kept.arm == nil { return }
         if records.count < Limits.pendingRecords { return records.append(kept) }
         meters.recordsLost.add()
         if let servePlace { serves.drop(servePlace) }
+    }
+
+    /// The arm that an answer shows; nil: the rule is no experiment, or the profile knows that the person was shown it.
+    private func newArm(_ choice: Choice, _ record: Span<UInt8>, _ policy: Policy) -> UInt64? {
+        let decision = policy.decisions.decisions[choice.decision]
+        let rule = decision.rules[choice.rule]
+        guard let experiment = rule.experiment, let person = seed(for: decision) else { return nil }
+        let isHeldOut = Draw.isHeldOut(Draw.seed(person, decision: decision.tag), percent: rule.holdout)
+        let arm = isHeldOut ? Experiment.holdout : Experiment.arm(decision.variants[choice.variant])
+        var isKnown = false
+        if !record.isEmpty {
+            let exposure = policy.decisions.experiments[experiment].attribute
+            index.forEachElement(exposure, in: record, policy.attributes) { _, value in
+                if value.uintValue == arm { isKnown = true }
+            }
+        }
+        return isKnown ? nil : arm
     }
 
     /// How long the last answer took.

@@ -35,6 +35,8 @@ struct Rule: Sendable {
     let holdout: UInt64
     /// The people that the rule is for; nil: all.
     let slice: Slice?
+    /// Number of the experiment that it is, where the decision has a goal.
+    let experiment: Int?
 
     /// Whether what it answers depends on who asks, not only on what is known of them.
     var needsSeed: Bool {
@@ -114,6 +116,8 @@ public final class Decision: Sendable {
 public struct DecisionPlan: Sendable {
     public internal(set) var audiences: [Audience] = []
     public internal(set) var decisions: [Decision] = []
+    /// What is counted of them.
+    var experiments: [Experiment] = []
     /// Of each decision those that go before it for the same place, the first of them first; empty where none competes.
     private(set) var rivals: [[Int]] = []
     /// Audiences that announce who joins and leaves them, a bit each.
@@ -170,8 +174,13 @@ struct DecisionPlanReader {
     private var slices: [(decision: Int, slice: Slice)] = []
 
     private let caps: CapPlan
+    private let experiments: ExperimentPlan
 
-    init(personal: Environment, anonymous: Environment, slots: Slots, scores: [Score], caps: CapPlan) {
+    init(
+        personal: Environment, anonymous: Environment, slots: Slots, scores: [Score], caps: CapPlan, experiments: ExperimentPlan
+    ) {
+        self.experiments = experiments
+        plan.experiments = experiments.experiments
         self.personal = personal
         self.anonymous = anonymous
         self.slots = slots
@@ -262,7 +271,7 @@ struct DecisionPlanReader {
     ) {
         reader.refuseOthers(
             document, settings,
-            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata", "record"]
+            ["purpose", "variants", "default", "rules", "enabled", "cap", "slot", "priority", "metadata", "record", "goal"]
                 + Schedule.members,
             of: "a decision")
         let purpose = purposes.read(document, settings, &reader)
@@ -422,7 +431,8 @@ struct DecisionPlanReader {
             expression = compiled.number
         }
         return Rule(
-            name: name, expression: expression, outcome: outcome, holdout: UInt64(holdout), slice: slice)
+            name: name, expression: expression, outcome: outcome, holdout: UInt64(holdout), slice: slice,
+            experiment: experiments.number(of: node))
     }
 
     private func readSplit(

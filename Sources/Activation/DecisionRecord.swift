@@ -22,6 +22,8 @@ public struct DecisionRecord {
     public var latencyNanoseconds: Int64 = 0
     /// Where `ServeCounts` has it; nil: it counts for no cap.
     public let servePlace: Int?
+    /// The arm of an experiment that the person was shown; nil: of none, or they have been counted for it.
+    public let arm: UInt64?
 
     private var decision: Decision { policy.decisions.decisions[choice.decision] }
 
@@ -32,6 +34,12 @@ public struct DecisionRecord {
     /// What counts it in a profile, by the plan of the policy in force; nil: it counts for no cap there.
     public func counter(_ plan: AttributePlan) -> Int? {
         servePlace == nil ? nil : decision.cap.flatMap { plan.index(of: $0.counter) }
+    }
+
+    /// What keeps the exposure in a profile, by the plan of the policy in force; nil: there is none to be kept.
+    public func exposure(_ plan: AttributePlan) -> Int? {
+        guard arm != nil, let experiment = decision.rules[choice.rule].experiment else { return nil }
+        return plan.index(ofTag: policy.decisions.experiments[experiment].tag)
     }
 
     /// Whether it leaves a record in the log: a part of all, drawn by its id. What counts for a cap always does.

@@ -40,6 +40,14 @@ public enum Limits {
     static let changesPerDecision = 32
     /// The most that a cap counts: as many times are kept of each person, 16 bytes each.
     public static let capServes: Int64 = 100
+    /// Splits and holdouts of a bundle that are counted: the goal of each asks every event, and each has two states in the
+    /// profiles of those whom it was shown.
+    static let experiments = 64
+    /// How long after an exposure the goal counts where the bundle says nothing, milliseconds: a week has every weekday once.
+    static let goalMilliseconds: Int64 = 7 * 86_400_000
+    /// An arm with fewer people, or with fewer who have converted, says little: its interval is wider than what tests are after.
+    static let fewPeople = 100
+    static let fewConversions = 10
     /// Places of `ServeCounts`: 32 KiB. In a second, the longest that a serve waits for its commit, few people share one.
     static let servePlaces = 4096
     /// Decisions that a thread keeps for their records until it has handed on those before; more are lost, and counted.

@@ -67,9 +67,12 @@ public final class Policy: @unchecked Sendable {
         var caps = CapPlan(document, bundle, &reader)
         var hidden = caps.caps.map { $0.counter }
         if Policy.drawsPeople(document, bundle) { hidden.append(.seed) }
+        var experiments = ExperimentPlan(document, bundle, environment, &compiler, &reader)
+        for experiment in experiments.experiments { hidden += [experiment.exposure, experiment.goal] }
         attributes = AttributePlan(
             document, bundle, hidden: hidden, slots: slots, environment: &environment, compiler: &compiler, &reader)
         caps.number(by: attributes)
+        experiments.number(by: attributes)
         profileValue = Policy.readValue(document, bundle, environment, &compiler, &reader)
         // A score sees no audience and no other score, so that there are no circles.
         var scoreReader = ScorePlanReader(environment)
@@ -79,7 +82,8 @@ public final class Policy: @unchecked Sendable {
         slots.declareScores(scoreNames, in: &anonymous)
         slots.declareAudiences(names, in: &environment)
         var decisionReader = DecisionPlanReader(
-            personal: environment, anonymous: anonymous, slots: slots, scores: scores, caps: caps)
+            personal: environment, anonymous: anonymous, slots: slots, scores: scores, caps: caps,
+            experiments: experiments)
         decisionReader.readAudiences(document, bundle, purposes, &compiler, &reader)
         decisionReader.readDecisions(document, bundle, purposes, &compiler, &reader)
         triggers = TriggerPlan(

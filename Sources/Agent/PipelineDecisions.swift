@@ -17,8 +17,15 @@ extension Pipeline {
         let consent = whom.consent
         if !ConsentRecord.isGranted(consent.span, tag: record.purposeTag, at: now) { return }
         if let counter = record.counter(inForce.attributes) {
-            try count(record, counter, whom, &transaction)
+            // Told apart by the answer, so that the same word of it twice counts once.
+            try count(record, counter, record.id.value, whom, &transaction)
         }
+        if let arm = record.arm, let exposure = record.exposure(inForce.attributes),
+            !(try isExposed(whom.person, exposure, arm, transaction))
+        {
+            try count(record, exposure, arm, whom, &transaction)
+        }
+        if !record.isKept { return }
         var body = JSONWriter(reserving: 512)
         Pipeline.beginEvent("Decision Made", &body)
         record.write(to: &body)
@@ -47,13 +54,29 @@ extension Pipeline {
         return try addressee(record.person, IdentifierKey(first), transaction)
     }
 
+    /// Whether the profile knows that the person was shown an arm: an answer that was given before that was written says so again.
+    private mutating func isExposed(
+        _ person: ProfileID, _ exposure: Int, _ arm: UInt64, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        let plan = inForce.attributes
+        let id = person.bytes
+        guard let record = try transaction.get(transaction.tables.profiles, id.span) else { return false }
+        var isExposed = false
+        do throws(RecordDamage) {
+            let view = try ProfileView(record)
+            index.fill(view, plan)
+            index.forEachElement(exposure, in: record, plan) { _, value in if value.uintValue == arm { isExposed = true } }
+        } catch {}
+        return isExposed
+    }
+
     private mutating func count(
-        _ record: DecisionRecord, _ counter: Int, _ whom: Addressee, _ transaction: inout WriteTransaction
+        _ record: DecisionRecord, _ counter: Int, _ value: UInt64, _ whom: Addressee, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         // Whoever had no profile has one now: what they were served is the first that is known of them.
         anchor = whom.anchor
         surroundings.served = counter
-        surroundings.servedID = record.id.value
+        surroundings.servedValue = value
         updater.select(only: counter, of: inForce.attributes)
         defer {
             surroundings.served = nil

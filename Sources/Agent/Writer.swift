@@ -536,6 +536,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .unlink: try unlink(submission, &transaction)
             case .release: try release(submission, &transaction)
             case .discard: try discard(submission, &transaction)
+            // Unless the clerk has failed.
+            case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals:
                 guard let node = place.message else { break }
                 try takeArrival(submission, node, &transaction)

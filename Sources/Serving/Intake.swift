@@ -30,6 +30,8 @@ public enum Work: UInt8, Sendable {
     case release
     /// `DELETE /v1/quarantine/{number}`, and the same for all.
     case discard
+    /// `GET /v1/experiments`: the answer is made by the clerk.
+    case report
 }
 
 /// One request on its way to the writer and back. Reused: parsing into its document allocates nothing when warm.

@@ -75,6 +75,8 @@ public enum Limits {
     /// A question, or the answer to it, that is put to a shadow as well: each thread keeps both.
     static let shadowedBytes = 16 * 1024
 
+    /// Profiles that the clerk counts experiments over in one snapshot: some 50 ms, for which it holds pages that others leave.
+    static let reportedPerSnapshot = 16_384
     /// Orders for copies of records that wait for the clerk.
     public static let waitingExports = 8
 

@@ -49,8 +49,12 @@ public final class RecordClerk: @unchecked Sendable {
         var clerk = reader
         while let order = next() {
             do throws(StoreError) {
-                try clerk.begin()
-                try complete(order, clerk)
+                if order.work == .report {
+                    try report(order, &clerk)
+                } else {
+                    try clerk.begin()
+                    try complete(order, clerk)
+                }
             } catch {
                 Log.error("a record could not be copied") { $0.field("reason", error.message) }
                 order.status = 503
@@ -80,6 +84,33 @@ public final class RecordClerk: @unchecked Sendable {
             isClosed = true
             lock.broadcast()
         }
+    }
+
+    /// Counts the experiments over all profiles, a part of them in each snapshot, so that none holds pages for long.
+    private func report(_ order: Submission, _ reader: inout Reader) throws(StoreError) {
+        var cache = PlanCache()
+        var report = ExperimentReport(plans.current(&cache).policy, now: order.receivedAt)
+        var start: [UInt8]? = report.isEmpty ? nil : []
+        var problem: StoreError?
+        while let first = start, problem == nil, !isDone {
+            try reader.begin()
+            start = nil
+            var left = Limits.reportedPerSnapshot
+            try reader.scan(reader.tables.profiles, from: first.span) { key, record in
+                if left == 0 {
+                    start = [UInt8](copying: key)
+                    return false
+                }
+                left -= 1
+                do throws(StoreError) { try report.add(key, record, reader) } catch { problem = error }
+                return problem == nil
+            }
+            reader.end()
+        }
+        if let problem { throw problem }
+        var writer = JSONWriter(reserving: 1024)
+        report.write(to: &writer)
+        order.answer = writer.bytes
     }
 
     private func complete(_ order: Submission, _ reader: borrowing Reader) throws(StoreError) {

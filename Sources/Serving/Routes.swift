@@ -105,6 +105,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.equals("/v1/erasures") || path.starts(with: "/v1/erasures/") { return answerErasures(request, &response) }
         if path.equals("/v1/quarantine") || path.starts(with: "/v1/quarantine/") { return answerQuarantine(request, &response) }
         if path.equals("/v1/audit") { return answerAudit(request, &response) }
+        if path.equals("/v1/experiments") { return answerExperiments(request, &response) }
         if path.equals("/healthz") { return answerHealth(request, &response) }
         if path.equals("/readyz") { return answerReadiness(request, &response) }
         if path.equals("/metrics") { return answerMetrics(request, &response) }

@@ -519,6 +519,14 @@ extension Routes {
         return .answered
     }
 
+    /// `GET /v1/experiments`: what the splits and holdouts of decisions with a goal have shown so far.
+    mutating func answerExperiments(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .operate, .get, &response) else { return .answered }
+        let submission = table.intake.obtain()
+        submission.work = .report
+        return order(submission, request, &response)
+    }
+
     private mutating func changeConsent(
         _ found: Found, _ request: borrowing Request, _ response: inout Response
     ) -> Disposition {

@@ -130,7 +130,10 @@ public struct AttributeHistory: Equatable {
         for attribute in plan.attributes {
             // What is of one event is never kept, and never lacks anything.
             let isKept = attribute.scope != .event
-            var mine = CountedAttribute(tag: attribute.tag, next: isKept ? sequence : 1, first: isKept ? first : 1, now: now)
+            // What was shown is in no event, and what follows from that not before it.
+            let earliest = attribute.isOfWhatWasShown ? sequence : first
+            var mine = CountedAttribute(tag: attribute.tag, next: isKept ? sequence : 1, first: isKept ? earliest : 1, now: now)
+            if attribute.isOfWhatWasShown { mine.since = 1 }
             for other in counted where isKept && other.tag == attribute.tag {
                 mine = other
                 mine.come(next: sequence, first: first, now: now)

@@ -116,6 +116,8 @@ public struct Attribute: Sendable {
     let readsProfile: Bool
     /// It is kept for decisions, and is nobody's to read.
     var isHidden: Bool { hidden != nil }
+    /// It keeps what a person was shown, or what followed from that.
+    var isOfWhatWasShown: Bool { hidden != nil && hidden != .seed }
     /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
     public let isRestricted: Bool
 
@@ -151,21 +153,38 @@ public enum HiddenAttribute: Sendable, Equatable {
     /// When something was served that may be served so often only: the latest `serves` times, each for `per` milliseconds (0: for
     /// good).
     case cap(name: [UInt8], serves: Int, per: Int64)
+    /// When the person was first shown each arm of an experiment; values are the arms' numbers.
+    case exposure(name: [UInt8])
+    /// The events of an experiment's goal that came so soon after an exposure, with their value. Condition and value are
+    /// expressions of the bundle's program that see the event and not the profile. Stands right behind its exposure.
+    case goal(name: [UInt8], within: Int64, condition: Int, value: Int?)
+
+    /// By which records know it.
+    public var tag: UInt32 { attribute.tag }
 
     var attribute: Attribute {
         var name = Array("$seed".utf8)
         var policy = StatePolicy()
-        var type = AttributeType.first
-        if case .cap(let capped, let serves, let per) = self {
+        var type = AttributeType.timeline
+        var (condition, value): (Int?, Int?) = (nil, nil)
+        switch self {
+        case .seed: type = .first
+        case .cap(let capped, let serves, let per):
             name = Array("$cap ".utf8) + capped
-            type = .timeline
             policy.limit = serves
             policy.timeToLive = per
+        case .exposure(let experiment):
+            name = Array("$exposed ".utf8) + experiment
+            policy.limit = Limits.exposures
+        case .goal(let experiment, _, let when, let what):
+            name = Array("$goal ".utf8) + experiment
+            policy.limit = Limits.goalEvents
+            (condition, value) = (when, what)
         }
         return Attribute(
             name: name, hidden: self, type: type, scope: .visitor, tag: NameTag.of(name.span),
-            form: type.form(isWindowed: false, .visitor), policy: policy, window: 0, bucketWidth: 1, condition: nil, value: nil,
-            readsProfile: false, isRestricted: false)
+            form: type.form(isWindowed: false, .visitor), policy: policy, window: 0, bucketWidth: 1, condition: condition,
+            value: value, readsProfile: false, isRestricted: false)
     }
 }
 
@@ -282,7 +301,7 @@ public final class AttributePlan: @unchecked Sendable {
     }
 
     /// The place of the attribute with this tag, or nil: the bundle does not have it.
-    func index(ofTag tag: UInt32) -> Int? {
+    public func index(ofTag tag: UInt32) -> Int? {
         var low = 0
         var high = order.count
         while low < high {

@@ -46,9 +46,9 @@ public final class Surroundings {
     public var device: [[UInt8]] = []
     /// Of the event under way: what its person is drawn by if it is their first (`IdentifierKey.seed`).
     public var seed: UInt64 = 0
-    /// The hidden attribute that counts what was served, while that is put into a profile, and the answer's number.
+    /// The hidden attribute that keeps what was served, while that is put into a profile, and the value that it gets.
     public var served: Int?
-    public var servedID: UInt64 = 0
+    public var servedValue: UInt64 = 0
     /// `consent`: the purposes that the person has granted.
     public var consent: PurposeSet = []
     /// `audience`: the audiences that the person is in.

@@ -39,6 +39,12 @@ public enum Limits {
     static let defaultElements = 100
     static let maximumElements = 1000
 
+    /// Exposures to one experiment that are kept of a person: one an arm, of each of those who became one person.
+    static let exposures = 8
+    /// Events of an experiment's goal within its window that are kept of a person, the latest: what somebody does more often
+    /// is no goal.
+    static let goalEvents = 100
+
     /// Buckets of a rolling window: the resolution is the window through this (10 minutes are counted in steps of
     /// 10 seconds), so that a windowed counter costs at most 60 × 12 bytes.
     static let windowBuckets: Int64 = 60

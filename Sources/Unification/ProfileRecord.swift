@@ -14,6 +14,7 @@
 // itself what it knows: attributes that a bundle has added are unset, those that it has dropped are kept for a month (a
 // bundle may be taken back) and otherwise ignored. No record is ever rewritten because a bundle changed.
 
+import CEL
 import Formats
 import Store
 
@@ -181,6 +182,17 @@ public struct ProfileIndex {
         var count = 0
         reader.forEachElement(entry, plan.attributes[number]) { _, _ in count += 1 }
         return count
+    }
+
+    /// Calls `body` with the time and the value of each element of a hidden attribute that does not end, newest first; null
+    /// stands for none.
+    @inline(never)
+    public func forEachElement(
+        _ number: Int, in bytes: Span<UInt8>, _ plan: AttributePlan, _ body: (Int64, Value) -> Void
+    ) {
+        let reader = AttributeReader(bytes, self, plan, 0)
+        guard let entry = reader.entry(number) else { return }
+        reader.forEachElement(entry, plan.attributes[number]) { time, scalar in body(time, Scalar.value(bytes, scalar)) }
     }
 
     /// The entry of an attribute, or nil: unset.

@@ -179,10 +179,18 @@ public struct ProfileUpdater: ~Copyable {
             scalars.removeAll(keepingCapacity: true)
             var result = (outcome: ScalarCollector.Outcome.matched, refusedValues: 0)
             if let hidden = attribute.hidden {
-                // What was served is told apart by its answer, so that the same word of it twice counts once.
-                let isServed = surroundings.served == number
-                if hidden != .seed && !isServed { continue }
-                Scalar.append(.uint, isServed ? surroundings.servedID : surroundings.seed, to: &scalars)
+                if case .goal(_, let within, _, _) = hidden {
+                    if !isExposed(number - 1, within, time, plan) { continue }
+                    result = evaluate(attribute, isOpen: false, plan, slots, program, surroundings, &evaluator, into: &scalars)
+                    // One without a value is one all the same.
+                    if result.outcome == .failed { failedRules += 1 }
+                    if result.outcome != .matched { scalars.removeAll(keepingCapacity: true) }
+                    result.outcome = .matched
+                } else {
+                    let isServed = surroundings.served == number
+                    if hidden != .seed && !isServed { continue }
+                    Scalar.append(.uint, isServed ? surroundings.servedValue : surroundings.seed, to: &scalars)
+                }
             } else {
                 let isOpen = verdicts[number] == .open
                 result = evaluate(attribute, isOpen: isOpen, plan, slots, program, surroundings, &evaluator, into: &scalars)
@@ -201,6 +209,17 @@ public struct ProfileUpdater: ~Copyable {
         }
         evaluator.end()
         return hasChanged
+    }
+
+    /// Whether the person was exposed to an experiment at most so long before an event.
+    private borrowing func isExposed(
+        _ exposure: Int, _ within: Int64, _ time: Int64, _ plan: borrowing AttributePlan
+    ) -> Bool {
+        var isExposed = false
+        index.forEachElement(exposure, in: working.span, copy plan) { moment, _ in
+            if time >= moment, time - moment < within { isExposed = true }
+        }
+        return isExposed
     }
 
     /// Evaluates the conditions that no change of the profile can alter: few of many attributes have to do with an event.

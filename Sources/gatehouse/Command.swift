@@ -18,6 +18,7 @@ enum Command {
           gatehouse status   [--watch]               the running agent at a glance
           gatehouse profile  show|export|erase REF   a person's record; REF is a profile id or kind:value
           gatehouse explain  ID                      what a decision came to, and why
+          gatehouse experiments                      what splits and holdouts have shown, by each decision's goal
           gatehouse quarantine list|show|release|delete   events that break the tracking plan
           gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
@@ -47,6 +48,7 @@ enum Command {
         case "status": return StatusCommand.run(rest)
         case "profile": return ProfileCommand.run(rest)
         case "explain": return ExplainCommand.run(rest)
+        case "experiments": return ExperimentsCommand.run(rest)
         case "quarantine": return QuarantineCommand.run(rest)
         case "erasures": return ErasuresCommand.run(rest)
         case "audit": return AuditCommand.run(rest)
@@ -74,6 +76,7 @@ enum Command {
             ("pepper", PepperCommand.help), ("status", StatusCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
             ("quarantine", QuarantineCommand.help + AgentArguments.help),
+            ("experiments", ExperimentsCommand.help + AgentArguments.help),
             ("erasures", ErasuresCommand.help + AgentArguments.help),
         ]
         for (name, text) in topics where name == topic {

@@ -10,7 +10,7 @@ import Testing
     /// always reached first.
     static let nothingToReach = """
         Activation answersKept answerKeptBytes: how much is kept to answer sooner; DeciderTests shows that it stays small
-        Activation graceMilliseconds: what holds where the bundle says nothing
+        Activation graceMilliseconds goalMilliseconds: what holds where the bundle says nothing
         Activation modelFeatures: a model that has more has too many nodes or terms before
         Activation servePlaces: how rarely two people share a place
         Agent pagesPerEvent pagesInPlenty: with what an event is reckoned while room is short
@@ -44,6 +44,7 @@ import Testing
         Formats pairwiseKeys: from where on another way is quicker
         Serving readBytes outputBytes recordBytes: buffers
         Serving acceptsPerTurn timerNanoseconds: turns of the loop
+        Serving reportedPerSnapshot: a part; the next goes on
         Serving pooledSubmissionBytes pooledSubmissions pooledEvents preparerBytes: what is kept for reuse
         Serving preparedNodeBytes preparedAtOnceBytes: how work is weighed, and which thread does it
         Serving recordsBeforeWaking: when the writer is woken
