@@ -70,7 +70,7 @@ private func aliases(_ count: Int) -> String {
     // limit: Agent.destinations, Delivery.deniedFields, Delivery.identifiers
     // limit: Governance.purposes, Unification.identifierKinds, Unification.pathsPerKind, Unification.pathSegments
     // limit: Unification.attributes, Collection.restrictedFields, Collection.oldNames, Collection.aliasedFields
-    // limit: Collection.fieldSegments, Formats.yamlAnchors, Activation.triggers
+    // limit: Collection.fieldSegments, Formats.yamlAnchors, Activation.triggers, Activation.experiments
     private static let counts = [
         Row("triggers", 64, "there can be at most 64 triggers") {
             destination("format: segment") + "triggers:\n" + lines($0) { "  t\($0): { on: 'true', send: hub }" }
@@ -80,6 +80,10 @@ private func aliases(_ count: Int) -> String {
         },
         Row("decisions", 1000, "1006:3: there can be at most 1000 decisions") {
             head + "decisions:\n" + lines($0) { "  d\($0): { variants: { none: 0 }, default: none }" }
+        },
+        Row("splits and holdouts with a goal", 64, "10:79: there can be at most 64 splits and holdouts with a goal") {
+            head + "decisions:\n  d:\n    purpose: analytics\n    variants: { none: 0 }\n    goal: A\n    rules: "
+                + "[ \(list($0) { "{ name: r\($0), holdout: 5, serve: none }" }) ]"
         },
         Row("rules", 10_000, "10:7: rules must be a list of at most 10000 rules") {
             head + "decisions:\n  d:\n    variants: { none: 0 }\n    default: none\n    rules:\n"
