@@ -1,6 +1,7 @@
 // Counts the experiments of a bundle over all profiles, and says what that shows: `GET /v1/experiments`. What was counted of
 // whom stands in each profile (`Experiment`), so that people who became one count once, and who is gone does not count.
 
+import CEL
 import Formats
 import Governance
 import Store

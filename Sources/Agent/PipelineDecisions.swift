@@ -1,7 +1,9 @@
 // What the writer does with a decision that was made: its record goes into the log like an event, under the decision's
-// purpose, and what counts for a cap into the person's profile. How decisions are made stands in the room Activation.
+// purpose, and what counts for a cap or an experiment into the person's profile. How decisions are made stands in the room
+// Activation.
 
 import Activation
+import CEL
 import Formats
 import Governance
 import Monitoring

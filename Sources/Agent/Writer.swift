@@ -340,6 +340,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 pipeline.expireWaiting(at: clock.wallMilliseconds())
                 // What the last transaction could not evict goes first, so that profiles do not grow in a storm of events.
                 if !isFull { try evict(upTo: Limits.pagesPerCommit / 2, &transaction) }
+                // Before the events that may follow from them: whether one is a conversion depends on what was shown before.
+                let recordCount = try keepDecisions(&transaction)
                 var budget = room.budget
                 while position < batch.count, budget > 0, transaction.changedPages < Limits.pagesPerCommit {
                     let submission = batch[position]
@@ -360,7 +362,6 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
-                let recordCount = try keepDecisions(&transaction)
                 if position == batch.count {
                     try pipeline.takeTimers(
                         plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
@@ -850,7 +851,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
             meters.recordsLost.add(UInt64(before - decided.count))
         }
         var count = 0
-        while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < Limits.pagesPerCommit {
+        // A part of the transaction is for events, however many there are.
+        let pages = Limits.pagesPerCommit / 4 * 3
+        while count < decided.count, count < Limits.recordsPerCommit, transaction.changedPages < pages {
             try keep(decided[count], &transaction)
             count += 1
         }

@@ -54,8 +54,10 @@ private struct Page {
         value(experiment, "decision")
         say(", rule ")
         value(experiment, "ruleNumber")
-        say(" ")
-        value(experiment, "rule")
+        if let name = answer.member(experiment, "rule"), !answer.bytes(name).isEmpty {
+            say(" ")
+            value(experiment, "rule")
+        }
         say("; goal: ")
         value(experiment, "goal")
         say(" within ")
