@@ -81,7 +81,7 @@ private func aliases(_ count: Int) -> String {
         Row("decisions", 1000, "1006:3: there can be at most 1000 decisions") {
             head + "decisions:\n" + lines($0) { "  d\($0): { variants: { none: 0 }, default: none }" }
         },
-        Row("splits and holdouts with a goal", 64, "10:79: there can be at most 64 splits and holdouts with a goal") {
+        Row("splits and holdouts with a goal", 64, "10:2564: there can be at most 64 splits and holdouts with a goal") {
             head + "decisions:\n  d:\n    purpose: analytics\n    variants: { none: 0 }\n    goal: A\n    rules: "
                 + "[ \(list($0) { "{ name: r\($0), holdout: 5, serve: none }" }) ]"
         },
