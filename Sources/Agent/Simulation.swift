@@ -31,6 +31,7 @@ final class Simulation {
     private var pipeline: Pipeline<Chance>
     private var preparer: EventPreparer
     private var decider: Decider
+    let meters = Meters()
     private let serves = ServeCounts()
     /// Numbers of the decisions that are asked for.
     private(set) var asked: [Int] = []
@@ -54,9 +55,10 @@ final class Simulation {
     ///   - pepper: the secret for hashes.
     ///   - grantsAll: whether people who have said nothing count as having granted every purpose.
     ///   - keys: of the decisions to be asked for, with commas between them; empty for all.
+    ///   - parent: the folder for its store; nil: the one for what need not last.
     ///   - mapBytes: the most that the store may grow to.
     init(
-        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [UInt8] = [],
+        _ bundle: Bundle, pepper: Peppers, grantsAll: Bool, decisions keys: [UInt8] = [], in parent: String? = nil,
         mapBytes: Int64 = Limits.simulatedBytes
     ) throws(StoreError) {
         plans = bundle.plans
@@ -65,13 +67,12 @@ final class Simulation {
         var random = SystemRandom()
         let bytes = random.bytes(8)
         let name = String(decoding: Hex.encode(bytes.span), as: UTF8.self)
-        let place = Process.environment("TMPDIR") ?? (Files.exists("/dev/shm") ? "/dev/shm" : "/tmp")
+        let place = parent ?? Process.environment("TMPDIR") ?? (Files.exists("/dev/shm") ? "/dev/shm" : "/tmp")
         let folder = joined(place, "/gatehouse-simulate-", name)
         database = try Database(folder: folder, mapBytes: mapBytes, synchronous: false)
         // The files are open: without names they are gone with the process, however it ends.
         for file in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, file)) }
         Files.removeDirectory(folder)
-        let meters = Meters()
         preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
         let device = Array("simulation".utf8)
         decider = Decider(device: device, pepper: pepper, meters: meters, serves: serves)

@@ -30,6 +30,11 @@ import Testing
         Agent sampledForEviction evictedAtOnce: how those who go are found
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
+        Agent keptHeadBytes: what stands there is bounded by the others
+        Agent defaultPollMilliseconds: what holds where the configuration says nothing
+        Agent firstFetchPauseMilliseconds firstPollMilliseconds: how soon is asked
+        Agent selfTestMilliseconds selfTestStoreBytes: what the events of a self-test come to is less
+        Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower
