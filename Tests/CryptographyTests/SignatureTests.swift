@@ -15,7 +15,7 @@ private enum Keys {
         run("""
             set -e
             for name in one two; do openssl ecparam -name prime256v1 -genkey -noout -out $name.key; done
-            openssl pkcs8 -topk8 -nodes -in one.key -out one.pkcs8.key
+            openssl pkcs8 -topk8 -nocrypt -in one.key -out one.pkcs8.key
             openssl ecparam -name prime256v1 -genkey -out parameters.key
             openssl ecparam -name secp384r1 -genkey -noout -out p384.key
             openssl ecparam -name secp256k1 -genkey -noout -out k256.key
