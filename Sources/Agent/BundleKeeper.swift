@@ -8,16 +8,6 @@ import Platform
 import Store
 
 final class BundleKeeper: @unchecked Sendable {
-    /// What the agent does for it.
-    struct Hands {
-        /// Before a bundle is put in force; false: it cannot be.
-        let prepare: (Bundle) -> Bool
-        /// Puts a bundle in force.
-        let put: (Bundle) -> Void
-        /// After a look that was asked for, or that brought another bundle.
-        let looked: () -> Void
-    }
-
     private let configuration: Configuration
     private let database: Database
     private let meters: Meters
@@ -31,9 +21,9 @@ final class BundleKeeper: @unchecked Sendable {
     private var current: Bundle
     /// Of the bundle in force; 0 for the one that is built in.
     private var fingerprint: UInt64 = 0
-    /// Of the bundle that the source last had, and whether that was refused for good.
+    /// Of the bundle that the source last had, and why that was refused for good, if it was.
     private var tag: [UInt8] = []
-    private var isTagRefused = false
+    private var tagProblem: BundleProblem?
     /// The one before the last switch, for as long as that may be undone.
     private var former: (bundle: Bundle, file: BundleFile)?
     private var switchedAt: Int64 = 0
@@ -100,15 +90,9 @@ final class BundleKeeper: @unchecked Sendable {
         problem = refusal?.problem
         health.bundleIs(.stale, problem)
         if let refusal {
-            Log.error("the bundle cannot be used; the last good one is in force") {
-                $0.field("version", Int64(bundle.policy.version))
-                $0.field("why", refusal.problem.word)
-                $0.field("reason", refusal.words)
-            }
+            tell(.error, "the bundle cannot be used; the last good one is in force", refusal.problem.word, refusal.words)
         } else {
-            Log.info("the last good bundle is in force until its source has been asked") {
-                $0.field("version", Int64(bundle.policy.version))
-            }
+            tell(.info, "the last good bundle is in force until its source has been asked")
         }
         return true
     }
@@ -133,6 +117,18 @@ final class BundleKeeper: @unchecked Sendable {
         throw StartError("there is no bundle yet: start the agent once, so that it fetches one", exitCode: 1)
     }
 
+    /// One line of the log, with the version in force.
+    @inline(never)
+    private func tell(_ level: Log.Level, _ message: StaticString, _ why: StaticString? = nil, _ reason: String = "") {
+        Log.write(level, message) {
+            $0.field("version", Int64(clamping: current.version))
+            if let why {
+                $0.field("why", why)
+                $0.field("reason", reason)
+            }
+        }
+    }
+
     // MARK: The thread
 
     /// Looks at the source anew.
@@ -152,7 +148,8 @@ final class BundleKeeper: @unchecked Sendable {
         }
     }
 
-    func run(_ hands: Hands) {
+    /// - Parameter agent: where bundles are put in force.
+    func run(_ agent: Runtime) {
         keepFirst()
         let isFetched = configuration.bundleURL != nil
         // Who has no bundle asks at once.
@@ -174,12 +171,12 @@ final class BundleKeeper: @unchecked Sendable {
                 return isAsked
             }
             if lock.with({ isStopped }) { return }
-            var isOther = watch(hands)
+            var isOther = watch(agent)
             if isAsked || clock.monotonicNanoseconds() >= due {
-                isOther = look(isAsked, hands) || isOther
+                isOther = look(isAsked, agent) || isOther
                 if isFetched { due = clock.monotonicNanoseconds() + pause() * 1_000_000 }
             }
-            if isAsked || isOther { hands.looked() }
+            if isAsked || isOther { agent.loadShadow() }
         }
     }
 
@@ -203,10 +200,7 @@ final class BundleKeeper: @unchecked Sendable {
         var file = file
         file.takenAt = clock.wallMilliseconds()
         do throws(SystemError) { try file.keep(configuration.data) } catch {
-            Log.error("the bundle cannot be kept for the next start") {
-                $0.field("path", BundleFile.path(configuration.data))
-                $0.field("reason", error.message)
-            }
+            tell(.error, "the bundle cannot be kept for the next start", "data", error.message)
         }
     }
 
@@ -214,27 +208,32 @@ final class BundleKeeper: @unchecked Sendable {
 
     /// Looks for another bundle, and takes it if it is good.
     /// - Returns: whether another is in force.
-    private func look(_ isAsked: Bool, _ hands: Hands) -> Bool {
+    private func look(_ isAsked: Bool, _ agent: Runtime) -> Bool {
         meters.bundleCheckedAt.set(clock.wallMilliseconds())
         do throws(BundleRefusal) {
             guard let file = try source.fetch(besides: tag) else {
                 failures = 0
-                if !isTagRefused { confirm() }
+                guard let tagProblem else {
+                    confirm()
+                    return false
+                }
+                problem = tagProblem
+                health.bundleIs(current.isLoaded ? .stale : .neverSynced, problem)
                 return false
             }
             failures = 0
             if file.fingerprint == fingerprint {
-                (tag, isTagRefused) = (file.tag, false)
+                (tag, tagProblem) = (file.tag, nil)
                 confirm()
                 return false
             }
             do throws(BundleRefusal) {
-                try take(file, hands)
+                try take(file, agent)
             } catch {
-                (tag, isTagRefused) = (error.isLasting ? file.tag : [], error.isLasting)
+                (tag, tagProblem) = (error.isLasting ? file.tag : [], error.isLasting ? error.problem : nil)
                 throw error
             }
-            (tag, isTagRefused) = (file.tag, false)
+            (tag, tagProblem) = (file.tag, nil)
             return true
         } catch {
             if error.problem == .unreachable || error.problem == .tooLarge { failures += 1 }
@@ -248,7 +247,7 @@ final class BundleKeeper: @unchecked Sendable {
     private func confirm() {
         current.policy.confirm(at: clock.wallMilliseconds())
         if problem != nil || health.bundleState != .fresh {
-            Log.info("the bundle in force is the newest") { $0.field("version", Int64(current.policy.version)) }
+            tell(.info, "the bundle in force is the newest")
         }
         problem = nil
         health.bundleIs(.fresh)
@@ -258,22 +257,18 @@ final class BundleKeeper: @unchecked Sendable {
     private func refuse(_ refusal: BundleRefusal, _ isAsked: Bool) {
         meters.bundlesRefused.add(1, at: refusal.problem.rawValue)
         if isAsked || problem != refusal.problem {
-            Log.error("no other bundle is taken; the one in force stays") {
-                $0.field("version", Int64(current.policy.version))
-                $0.field("why", refusal.problem.word)
-                $0.field("reason", refusal.words)
-            }
+            tell(.error, "no other bundle is taken; the one in force stays", refusal.problem.word, refusal.words)
         }
         problem = refusal.problem
         health.bundleIs(current.isLoaded ? .stale : .neverSynced, problem)
     }
 
-    private func take(_ file: BundleFile, _ hands: Hands) throws(BundleRefusal) {
+    private func take(_ file: BundleFile, _ agent: Runtime) throws(BundleRefusal) {
         let bundle = try source.examine(file, now: clock.wallMilliseconds())
         try admit(bundle, file)
         if bundle.policy.version < current.policy.version { throw older(bundle, current.policy.version) }
         try test(file)
-        if !hands.prepare(bundle) {
+        if !agent.mayPut(bundle) {
             throw BundleRefusal(problem: .content, words: "the store has no room for its destinations", isLasting: false)
         }
         remember(bundle, file)
@@ -283,15 +278,15 @@ final class BundleKeeper: @unchecked Sendable {
         before = RuleErrors(failed: counted.failed - beginning.failed, asked: counted.asked - beginning.asked)
         former = nil
         if let last, last.fingerprint == fingerprint { former = (current, last) }
-        switchTo(bundle, file.fingerprint, hands)
+        switchTo(bundle, file.fingerprint, agent)
         problem = nil
         health.bundleIs(.fresh)
-        Log.info("another bundle is in force") { $0.field("version", Int64(bundle.policy.version)) }
+        tell(.info, "another bundle is in force")
     }
 
-    private func switchTo(_ bundle: Bundle, _ mark: UInt64, _ hands: Hands) {
+    private func switchTo(_ bundle: Bundle, _ mark: UInt64, _ agent: Runtime) {
         use(bundle, mark)
-        hands.put(bundle)
+        agent.put(bundle)
         meters.bundleVersion.set(Int64(bundle.policy.version))
         switchedAt = clock.monotonicNanoseconds()
         beginning = decided
@@ -332,7 +327,7 @@ final class BundleKeeper: @unchecked Sendable {
 
     private func writeMemory() {
         do throws(StoreError) { try memory.write(database) } catch {
-            Log.error("what is known of bundles cannot be kept") { $0.field("reason", error.message) }
+            tell(.error, "what is known of bundles cannot be kept", "store", error.message)
         }
     }
 
@@ -345,7 +340,7 @@ final class BundleKeeper: @unchecked Sendable {
             let known = BundleFile.kept(configuration.data)?.text ?? []
             before = try SelfTest.play(known.span, messages, in: configuration.data, cancellation)
         } catch {
-            Log.warning("the bundle cannot be tested over recent events") { $0.field("reason", error.message) }
+            tell(.warning, "the bundle cannot be tested over recent events", "store", error.message)
             return
         }
         let mark = file.fingerprint
@@ -386,7 +381,7 @@ final class BundleKeeper: @unchecked Sendable {
 
     /// Takes a bundle back whose decisions fail.
     /// - Returns: whether another is in force.
-    private func watch(_ hands: Hands) -> Bool {
+    private func watch(_ agent: Runtime) -> Bool {
         guard let last = former else { return false }
         let counted = decided
         let now = RuleErrors(failed: counted.failed - beginning.failed, asked: counted.asked - beginning.asked)
@@ -396,17 +391,17 @@ final class BundleKeeper: @unchecked Sendable {
             memory.rolledBack = fingerprint
             keep(last.file)
             writeMemory()
-            switchTo(last.bundle, last.file.fingerprint, hands)
+            switchTo(last.bundle, last.file.fingerprint, agent)
             problem = .rolledBack
-            isTagRefused = true
+            tagProblem = problem
             meters.bundlesRefused.add(1, at: BundleProblem.rolledBack.rawValue)
             health.bundleIs(.stale, problem)
-            Log.error("decisions failed: the bundle is taken back, and the one before is in force") {
-                $0.field("version", Int64(last.bundle.policy.version))
-                $0.field("taken_back", Int64(version))
-                $0.field("failed", Int64(now.failed))
-                $0.field("decisions", Int64(now.asked))
-            }
+            tell(
+                .error, "decisions failed: the bundle is taken back, and the one before is in force",
+                BundleProblem.rolledBack.word,
+                joined(
+                    joined("rules of version ", String(version), " failed ", String(now.failed)), " times in ",
+                    String(now.asked), " decisions"))
             return true
         }
         if clock.monotonicNanoseconds() - switchedAt > Limits.probationMilliseconds * 1_000_000 { former = nil }

@@ -16,8 +16,9 @@ struct BundleRefusal: Error {
     var isLasting = true
 }
 
-struct BundleSource {
-    private let configuration: Configuration
+final class BundleSource {
+    private let path: String?
+    private let url: DestinationURL?
     private let keys: VerificationKeys?
     private let client: HTTPSClient<SystemClock>?
     /// For messages.
@@ -26,15 +27,16 @@ struct BundleSource {
     var isSigned: Bool { keys != nil }
 
     init(_ configuration: Configuration, _ cancellation: Cancellation) throws(StartError) {
-        self.configuration = configuration
+        path = configuration.bundle
+        url = configuration.bundleURL
         keys = try BundleSource.readKeys(configuration)
         var place = configuration.bundle ?? ""
         var client: HTTPSClient<SystemClock>?
-        if let url = configuration.bundleURL {
+        if let url {
             var name: [UInt8] = []
             url.appendAuthority(to: &name)
             let host = String(decoding: name, as: UTF8.self)
-            place = joined(url.isSecure ? "https://" : "http://", host, BundleSource.path(url.target))
+            place = joined(url.isSecure ? "https://" : "http://", host, BundleSource.withoutQuery(url.target))
             client = HTTPSClient(
                 url: url, token: nil, authorities: configuration.trust, version: Runtime.version,
                 cancellation: cancellation, clock: SystemClock())
@@ -45,17 +47,16 @@ struct BundleSource {
 
     private static func readKeys(_ configuration: Configuration) throws(StartError) -> VerificationKeys? {
         guard let key = configuration.bundleKey else { return nil }
-        var (text, place): ([UInt8], String) = ([], "the configuration")
-        switch key {
-        case .bytes(let bytes): text = bytes
-        case .file(let path):
+        var (text, place): ([UInt8], String) = ([], "")
+        if case .bytes(let bytes) = key { text = bytes }
+        if case .file(let path) = key {
             place = path
             do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.keyFileBytes) } catch {
                 throw StartError(joined("bundle: key: ", path, ": ", error.message), exitCode: 1)
             }
         }
         do throws(SignatureError) { return try VerificationKeys(text) } catch {
-            throw StartError(joined("bundle: key: ", place, joined(": ", String(copying: error.message.bytes))), exitCode: 1)
+            throw StartError(joined("bundle: key: ", place, ": ", String(copying: error.message.bytes)), exitCode: 1)
         }
     }
 
@@ -63,7 +64,7 @@ struct BundleSource {
     /// - Parameter tag: of the one that is known; empty: none is.
     /// - Returns: nil when it is that one.
     func fetch(besides tag: [UInt8]) throws(BundleRefusal) -> BundleFile? {
-        guard let client, let url = configuration.bundleURL else { return try read() }
+        guard let client, let url else { return try read() }
         var fields: [UInt8] = []
         if !tag.isEmpty {
             fields = Array("If-None-Match: ".utf8) + tag
@@ -74,7 +75,11 @@ struct BundleSource {
         if status != 200 { throw refusal(.unreachable, url.target, status) }
         guard let text else { throw BundleRefusal(problem: .tooLarge, words: "it has more than 4 MiB") }
         var file = BundleFile(text: text, tag: client.entityTag)
-        if file.tag.count > Limits.entityTagBytes || file.tag.contains(0x20) { file.tag = [] }
+        if file.tag.count > Limits.entityTagBytes { file.tag = [] }
+        for byte in file.tag where byte <= 0x20 || byte >= 0x7F {
+            file.tag = []
+            break
+        }
         // The name is the path's end, and a query may come behind it.
         var target = url.target
         target.insert(contentsOf: Array(".sig".utf8), at: target.firstIndex(of: UInt8(ascii: "?")) ?? target.count)
@@ -106,18 +111,18 @@ struct BundleSource {
         return BundleRefusal(
             problem: problem,
             words: joined(
-                BundleSource.path(target), " answers ", String(status),
+                BundleSource.withoutQuery(target), " answers ", String(status),
                 isElsewhere ? "; it is followed to no other place: configure the one that it leads to" : ""),
             isLasting: false)
     }
 
-    /// Without the query, which may hold a secret.
-    private static func path(_ target: [UInt8]) -> String {
+    /// A query may hold a secret.
+    private static func withoutQuery(_ target: [UInt8]) -> String {
         String(decoding: target[..<(target.firstIndex(of: UInt8(ascii: "?")) ?? target.count)], as: UTF8.self)
     }
 
     private func read() throws(BundleRefusal) -> BundleFile? {
-        guard let path = configuration.bundle else { return nil }
+        guard let path else { return nil }
         var file = BundleFile(text: try BundleSource.read(path, Limits.bundleBytes, .unreachable))
         if keys != nil { file.signature = try BundleSource.read(joined(path, ".sig"), Limits.signatureBytes, .signature) }
         return file

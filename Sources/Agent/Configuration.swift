@@ -164,16 +164,12 @@ public struct Configuration {
         if let key = reader.text(document, node, "key") { readKey(document, key, &reader) }
         if let poll = document.member(node, "poll") {
             let range = Limits.pollMilliseconds
-            if document.member(node, "url") == nil {
-                reader.report(document, poll, "poll is how often is looked at a url: give the bundle as url:")
-            }
+            if document.member(node, "url") == nil { reader.report(document, poll, "poll goes with url:") }
             pollMilliseconds = reader.duration(document, node, "poll", atMost: range.upperBound) ?? pollMilliseconds
             if pollMilliseconds < range.lowerBound { reader.report(document, poll, "poll must be 1s or more") }
         }
-        for name in ["shadow", "key"] as [StaticString] {
-            if bundle == nil, document.member(node, "url") == nil, let member = document.member(node, name) {
-                reader.report(document, member, "\(name): is about a bundle: give that as file: or url:")
-            }
+        if bundle == nil, document.member(node, "url") == nil, let other = document.firstChild(node) {
+            reader.report(document, other, "there is no bundle: give it as file: or url:")
         }
     }
 
@@ -188,7 +184,7 @@ public struct Configuration {
         }
         bundleKey = .bytes(text)
         do throws(SignatureError) { _ = try VerificationKeys(text) } catch {
-            reader.report(document, node, "key: \(error.message)")
+            reader.report(document, node, String(copying: error.message.bytes))
         }
     }
 

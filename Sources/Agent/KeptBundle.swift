@@ -24,54 +24,45 @@ struct BundleFile {
 }
 
 extension BundleFile {
-    /// A comment in front of the bundle, so that the file is one, too: when it was taken, the SHA-256 of what follows, the
-    /// signature in base 64, and the entity tag.
-    private static let mark = Array("# gatehouse 1 ".utf8)
-
     static func path(_ folder: String) -> String { joined(folder, "/bundle.yaml") }
 
     /// Reads the last good bundle of a data folder; nil where there is none, or it was damaged.
+    ///
+    /// A comment of JSON stands in front of it, so that the file is a bundle, too: when it was taken, the SHA-256 of what
+    /// follows, the signature in base 64, and the entity tag.
     static func kept(_ folder: String) -> BundleFile? {
         let limit = Limits.bundleBytes + Limits.keptHeadBytes
-        guard let bytes = try? Files.read(path(folder), limitBytes: limit), bytes.count > mark.count else { return nil }
-        var words: [[UInt8]] = []
-        var word: [UInt8] = []
-        var index = mark.count
-        while index < bytes.count, bytes[index] != 0x0A {
-            if bytes[index] == 0x20 {
-                words.append(word)
-                word = []
-            } else {
-                word.append(bytes[index])
-            }
-            index += 1
-        }
-        let mark = BundleFile.mark
-        guard index < bytes.count, equal(bytes.span.extracting(0..<mark.count), mark.span), words.count == 3 else { return nil }
-        let (taken, sum, signed) = (words[0], words[1], words[2])
-        guard let time = parseUInt64(taken.span), let digest = Digest256(hexadecimal: sum.span),
-            let signature = Base64.decode(signed.span)
+        guard let bytes = try? Files.read(path(folder), limitBytes: limit), let end = bytes.firstIndex(of: 0x0A), end > 2
         else { return nil }
-        let text = Array(bytes[(index + 1)...])
-        if SHA256.hash(text) != digest { return nil }
-        return BundleFile(text: text, signature: signature, tag: word, takenAt: Int64(clamping: time))
+        var document = JSONDocument()
+        do throws(JSONError) { try document.parse(bytes.span.extracting(2..<end)) } catch { return nil }
+        guard let taken = document.member(document.root, "taken"), let sum = document.member(document.root, "sha256"),
+            let signed = document.member(document.root, "signature"), let tag = document.member(document.root, "tag"),
+            let signature = Base64.decode(document.bytes(signed))
+        else { return nil }
+        let text = Array(bytes[(end + 1)...])
+        guard let digest = Digest256(hexadecimal: document.bytes(sum)), SHA256.hash(text) == digest else { return nil }
+        return BundleFile(
+            text: text, signature: signature, tag: [UInt8](copying: document.bytes(tag)), takenAt: document.int64(taken) ?? 0)
     }
 
     /// Makes it the last good one; after a power cut that or the one before is there, whole.
     func keep(_ folder: String) throws(SystemError) {
-        var bytes = BundleFile.mark
-        bytes.reserveCapacity(Limits.keptHeadBytes + text.count)
-        appendInteger(UInt64(max(0, takenAt)), to: &bytes)
-        bytes.append(0x20)
-        SHA256.hash(text).appendHexadecimal(to: &bytes)
-        bytes.append(0x20)
         let signature = self.signature
-        Base64.append(signature.span, to: &bytes)
-        bytes.append(0x20)
-        bytes += tag
-        bytes.append(0x0A)
-        bytes += text
-        try Files.replace(BundleFile.path(folder), with: bytes, mode: 0o600)
+        var head = JSONWriter(reserving: Limits.keptHeadBytes)
+        head.bytes = [UInt8(ascii: "#"), 0x20]
+        head.beginObject()
+        head.key("taken")
+        head.int(takenAt)
+        head.key("sha256")
+        head.string(SHA256.hash(text).hexadecimal)
+        head.key("signature")
+        head.string(Base64.encode(signature.span))
+        head.key("tag")
+        head.string(tag)
+        head.endObject()
+        head.newline()
+        try Files.replace(BundleFile.path(folder), with: head.bytes + text, mode: 0o600)
     }
 }
 

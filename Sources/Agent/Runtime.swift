@@ -117,7 +117,7 @@ public final class Runtime {
     }
 
     /// Reads the bundle that runs beside the one in force. One that is wrong is said to be, and none runs.
-    private func loadShadow() {
+    func loadShadow() {
         guard let shadow, let path = configuration.shadow else { return }
         var next: Bundle?
         do throws(BundleRefusal) {
@@ -187,23 +187,23 @@ public final class Runtime {
     /// Where bundles are looked for, tested and exchanged; nil without one.
     private func startKeeping() throws(SystemError) -> Thread? {
         if configuration.bundle == nil, configuration.bundleURL == nil { return nil }
-        // The delivery threads are the keeper's to exchange from here on, until it has ended.
-        let hands = BundleKeeper.Hands(
-            prepare: { [self] next in
-                do throws(SystemError) {
-                    try prepareDestinations(next)
-                    return true
-                } catch {
-                    return false
-                }
-            },
-            put: { [self] next in put(next) }, looked: { [self] in loadShadow() })
-        // What reads a bundle goes as deep as its expressions do.
-        return try Thread.spawn(stackBytes: 8 << 20) { [keeper] in keeper.run(hands) }
+        // The delivery threads are the keeper's to exchange from here on, until it has ended. What reads a bundle goes as deep as
+        // its expressions do.
+        return try Thread.spawn(stackBytes: 8 << 20) { [self] in keeper.run(self) }
+    }
+
+    /// Whether the store has what a bundle needs to be put in force.
+    func mayPut(_ next: Bundle) -> Bool {
+        do throws(SystemError) {
+            try prepareDestinations(next)
+            return true
+        } catch {
+            return false
+        }
     }
 
     /// Puts another bundle in force. Questions and events under way finish with the one that they began with.
-    private func put(_ next: Bundle) {
+    func put(_ next: Bundle) {
         stopDelivering()
         bundles.replace(with: next)
         intake.poke()

@@ -46,6 +46,7 @@ enum SelfTest {
             bytes += text.count
             messages.append(Message(text: text, time: entry.header.receivedAt))
             while bytes > Limits.selfTestEventBytes {
+                // It is no event then, and passed over.
                 bytes -= messages[start].text.count
                 messages[start].text = []
                 start += 1
@@ -53,20 +54,22 @@ enum SelfTest {
             return true
         }
         reader.end()
-        messages.removeFirst(start)
         return messages
     }
 
     private static func message(_ entry: borrowing LogEntryView) -> [UInt8] {
-        let id = entry.header.profile.bytes
-        var text = Array("{\"userId\":\"".utf8)
-        Hex.append(id.span, to: &text)
-        text += Array("\",\"anonymousId\":\"".utf8)
-        Hex.append(id.span, to: &text)
-        text += Array("\",".utf8)
-        let body = entry.body
-        text.append(contentsOf: body.extracting(min(1, body.count)..<body.count))
-        return text
+        let (id, body) = (entry.header.profile.bytes, entry.body)
+        var name: [UInt8] = []
+        Hex.append(id.span, to: &name)
+        var text = JSONWriter(reserving: 128 + body.count)
+        text.beginObject()
+        text.key("userId")
+        text.string(name)
+        text.key("anonymousId")
+        text.string(name)
+        text.bytes.append(UInt8(ascii: ","))
+        text.bytes.append(contentsOf: body.extracting(min(1, body.count)..<body.count))
+        return text.bytes
     }
 
     /// Plays events to a bundle.

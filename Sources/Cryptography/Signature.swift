@@ -34,38 +34,24 @@ public enum SignatureError: Error {
 
 /// Public keys, any of which may have signed: with the next one beside the present, keys are changed without a gap.
 public struct VerificationKeys {
-    // PEM, one key each, with a zero byte at the end.
-    private var keys: [[UInt8]] = []
+    // PEM, with a zero byte at the end.
+    private var text: [UInt8]
 
     /// Reads PEM text of one key or several; what stands around them is ignored.
-    public init(_ text: [UInt8]) throws(SignatureError) {
-        let beginning = Array("-----BEGIN ".utf8)
-        var index = 0
-        while index < text.count {
-            if text[index...].starts(with: beginning) { keys.append([]) }
-            if !keys.isEmpty { keys[keys.count - 1].append(text[index]) }
-            index += 1
-        }
-        if keys.isEmpty { throw .publicKeyUnreadable }
-        for index in keys.indices {
-            keys[index].append(0)
-            let result = VerificationKeys.verify(keys[index], nil, [])
-            if let error = SignatureError(result, isPrivate: false) { throw error }
-        }
+    public init(_ pem: [UInt8]) throws(SignatureError) {
+        text = pem
+        text.append(0)
+        if let error = SignatureError(verify(nil, []), isPrivate: false) { throw error }
     }
 
     /// Whether one of the keys has signed these bytes.
     public func haveSigned(_ bytes: Span<UInt8>, _ signature: [UInt8]) -> Bool {
-        let digest = SHA256.hash(bytes)
-        for key in keys where VerificationKeys.verify(key, digest, signature) == Int32(GATEHOUSE_SIGNATURE_DONE) {
-            return true
-        }
-        return false
+        Int(verify(SHA256.hash(bytes), signature)) == GATEHOUSE_SIGNATURE_DONE
     }
 
-    private static func verify(_ key: [UInt8], _ digest: Digest256?, _ signature: [UInt8]) -> Int32 {
+    private func verify(_ digest: Digest256?, _ signature: [UInt8]) -> Int32 {
         // Holds because mbedTLS reads the three regions during the call only.
-        key.withUnsafeBytes { key in
+        text.withUnsafeBytes { key in
             signature.withUnsafeBytes { signature in
                 guard let digest else { return gatehouse_signature_verify(key.baseAddress, key.count, nil, nil, 0) }
                 return withUnsafeBytes(of: digest) {

@@ -22,7 +22,7 @@ enum BundleCommand {
               openssl ec -in private.pem -pubout -out public.pem
 
         verify does what a device does with the bundle: it checks signature and content. The file of public keys may hold
-        several, of which any counts. diff says what was added, removed and changed by section and name.
+        several, of which any counts. diff says what was added, removed and changed.
         Exit code 1 when a bundle is wrong or badly signed, or a key is none.
 
         """
@@ -30,38 +30,56 @@ enum BundleCommand {
     static func run(_ arguments: [String]) -> Int32 {
         var code: Int32 = 2
         guard let given = AgentArguments(arguments, help, [.key, .signature], isAsking: false, &code) else { return code }
-        guard let action = given.action(["sign", "verify", "diff"]), !given.has(.json) else {
-            return Command.misuse("bundle needs sign, verify or diff", help)
+        let action = given.action(["sign", "verify", "diff"]) ?? 3
+        let (isDiff, key) = (action == 2, given[.key])
+        guard action < 3, !given.has(.json), given.words.count == (isDiff ? 3 : 2), (key == nil) == isDiff else {
+            return Command.misuse("bundle needs sign or verify, a bundle and --key F, or diff and two bundles", help)
         }
-        let names = given.words.dropFirst().map { String(decoding: $0, as: UTF8.self) }
-        if action == 2 {
-            guard names.count == 2, !given.has(.key), !given.has(.signature) else {
-                return Command.misuse("bundle diff needs two bundles", help)
-            }
-            return diff(names[0], names[1])
-        }
-        guard names.count == 1, let key = given[.key] else {
-            return Command.misuse("bundle sign and verify need one bundle, and --key F", help)
-        }
-        return use(key, names[0], given[.signature] ?? joined(names[0], ".sig"), isSigning: action == 0)
+        let path = String(decoding: given.words[1], as: UTF8.self)
+        guard let text = read(path, isBundle: true, &code) else { return code }
+        guard let key else { return diff(text, String(decoding: given.words[2], as: UTF8.self)) }
+        return use(key, text, given[.signature] ?? joined(path, ".sig"), isSigning: action == 0)
     }
 
-    private static func use(_ keyPath: String, _ path: String, _ signaturePath: String, isSigning: Bool) -> Int32 {
-        var place = keyPath
+    /// Reads a file; nil after saying what is wrong.
+    @inline(never)
+    private static func read(_ path: String, isBundle: Bool, _ code: inout Int32) -> [UInt8]? {
+        code = 3
         do throws(SystemError) {
-            let key = try Files.read(keyPath, limitBytes: Agent.Limits.keyFileBytes)
-            place = path
             let text = try Files.read(path, limitBytes: Limits.fileBytes)
-            let (bundle, problems) = Bundle.read(text.span, loadedAt: 0)
-            let isWrong = CheckCommand.report(problems, path)
-            guard let bundle, !isWrong else { return 1 }
-            place = signaturePath
-            var signature: [UInt8] = []
-            if !isSigning { signature = try Files.read(signaturePath, limitBytes: Limits.fileBytes) }
-            guard hold(text, &signature, key, keyPath, isSigning, signaturePath) else { return 1 }
-            if isSigning { try Files.replace(signaturePath, with: signature, mode: 0o644) }
-            Process.standardOutput(
-                joined(isSigning ? "signed" : "good", ": version ", String(bundle.version), "\n"))
+            if isBundle, CheckCommand.report(Bundle.read(text.span, loadedAt: 0).1, path) {
+                code = 1
+                return nil
+            }
+            return text
+        } catch {
+            Process.complain(path, ": ", error.message)
+            return nil
+        }
+    }
+
+    private static func use(_ keyPath: String, _ text: [UInt8], _ place: String, isSigning: Bool) -> Int32 {
+        var code: Int32 = 1
+        guard let key = read(keyPath, isBundle: false, &code) else { return code }
+        var signature: [UInt8] = []
+        if !isSigning {
+            guard let there = read(place, isBundle: false, &code) else { return code }
+            signature = there
+        }
+        do throws(SignatureError) {
+            if isSigning {
+                signature = try sign(text.span, key: key)
+            } else if try !VerificationKeys(key).haveSigned(text.span, signature) {
+                Process.complain(place, " is not the signature of these bytes by a key in ", keyPath)
+                return 1
+            }
+        } catch {
+            Process.complain(keyPath, ": ", String(copying: error.message.bytes))
+            return 1
+        }
+        do throws(SystemError) {
+            if isSigning { try Files.replace(place, with: signature, mode: 0o644) }
+            Process.standardOutput(joined(isSigning ? "signed: " : "good: ", place, "\n"))
             return 0
         } catch {
             Process.complain(place, ": ", error.message)
@@ -69,131 +87,64 @@ enum BundleCommand {
         }
     }
 
-    /// Signs, or looks whether it is signed.
-    /// - Returns: false after saying what is wrong.
-    private static func hold(
-        _ text: [UInt8], _ signature: inout [UInt8], _ key: [UInt8], _ keyPath: String, _ isSigning: Bool, _ place: String
-    ) -> Bool {
-        do throws(SignatureError) {
-            if isSigning {
-                signature = try sign(text.span, key: key)
-                return true
-            }
-            if try VerificationKeys(key).haveSigned(text.span, signature) { return true }
-            Process.complain(place, " is not the signature of these bytes by a key in ", keyPath)
-        } catch {
-            Process.complain(keyPath, ": ", String(copying: error.message.bytes))
-        }
-        return false
-    }
-
     // MARK: Two bundles
 
-    private static func read(_ path: String, _ code: inout Int32) -> JSONDocument? {
-        do throws(SystemError) {
-            let text = try Files.read(path, limitBytes: Limits.fileBytes)
-            let isWrong = CheckCommand.report(Bundle.read(text.span, loadedAt: 0).1, path)
-            code = 1
-            return isWrong ? nil : try? YAML.parse(text.span)
-        } catch {
-            Process.complain(path, ": ", error.message)
-            code = 3
-            return nil
-        }
-    }
-
-    private static func diff(_ old: String, _ new: String) -> Int32 {
+    private static func diff(_ old: [UInt8], _ path: String) -> Int32 {
         var code: Int32 = 1
-        guard let before = read(old, &code), let after = read(new, &code) else { return code }
+        guard let new = read(path, isBundle: true, &code) else { return code }
         var output: [UInt8] = []
-        BundleChanges.append(before, after, to: &output)
+        do throws(YAMLError) {
+            let (before, after) = (try YAML.parse(old.span), try YAML.parse(new.span))
+            compare(before, before.root, after, after.root, [], 0, &output)
+        } catch { return 1 }
         if output.isEmpty { output = Array("the same\n".utf8) }
         try? writeAll(1, output.span)
         return 0
     }
-}
 
-/// What is other in a bundle, in words: a line for each name.
-private enum BundleChanges {
-    static func append(_ before: JSONDocument, _ after: JSONDocument, to output: inout [UInt8]) {
-        forEachPair(before, before.root, after, after.root) { section, old, new in
-            guard let old, let new else { return line(section, old == nil ? "added" : "removed", nil, to: &output) }
-            if isSame(before, old, after, new) { return }
-            guard before.kind(old) == .object, after.kind(new) == .object else {
-                line(section, "changed", nil, to: &output)
-                if isScalar(before, old), isScalar(after, new) {
-                    output.removeLast()
-                    output += Array(": ".utf8)
-                    PlainText.scalar(before, old, to: &output)
-                    output += Array(" → ".utf8)
-                    PlainText.scalar(after, new, to: &output)
-                    output.append(0x0A)
-                }
-                return
-            }
-            let start = output.count
-            forEachPair(before, old, after, new) { name, old, new in
-                guard let old, let new else { return line(section, old == nil ? "added" : "removed", name, to: &output) }
-                if isSame(before, old, after, new) { return }
-                line(section, "changed", name, to: &output)
-                appendMembers(before, old, after, new, to: &output)
-            }
-            if output.count == start { line(section, "in another order", nil, to: &output) }
-        }
-    }
-
-    /// Behind a name that changed: which of its settings did.
-    private static func appendMembers(
-        _ before: JSONDocument, _ old: JSONNode, _ after: JSONDocument, _ new: JSONNode, to output: inout [UInt8]
+    /// Appends a line for each section, name and setting that is in one only, or another.
+    private static func compare(
+        _ before: JSONDocument, _ old: JSONNode, _ after: JSONDocument, _ new: JSONNode, _ path: [UInt8], _ depth: Int,
+        _ output: inout [UInt8]
     ) {
-        guard before.kind(old) == .object, after.kind(new) == .object else { return }
-        output.removeLast()
         let start = output.count
-        forEachPair(before, old, after, new) { name, old, new in
-            if let old, let new, isSame(before, old, after, new) { return }
-            output += Array((output.count == start ? " (" : ", ").utf8)
-            if old == nil { output.append(UInt8(ascii: "+")) }
-            if new == nil { output.append(UInt8(ascii: "-")) }
-            PlainText.text(name.span, to: &output)
+        let isDeep = depth < 3 && before.kind(old) == .object && after.kind(new) == .object
+        for isNew in [false, true] where isDeep {
+            let (mine, others) = isNew ? (after, before) : (before, after)
+            var key = mine.firstChild(isNew ? new : old)
+            while let name = key, let value = mine.next(name) {
+                key = mine.next(value)
+                let bytes = [UInt8](copying: mine.bytes(name))
+                var place = path
+                if depth > 0 { place.append(UInt8(ascii: ".")) }
+                PlainText.text(bytes.span, to: &place)
+                if let other = others.member(isNew ? old : new, bytes) {
+                    if !isNew { compare(before, value, after, other, place, depth + 1, &output) }
+                } else {
+                    line(isNew ? "added " : "removed ", place, &output)
+                }
+            }
         }
-        output += Array((output.count == start ? " (order)\n" : ")\n").utf8)
-    }
-
-    private static func line(_ section: [UInt8], _ what: StaticString, _ name: [UInt8]?, to output: inout [UInt8]) {
-        PlainText.text(section.span, to: &output)
-        output.append(UInt8(ascii: " "))
-        output.append(contentsOf: what.bytes)
-        if let name {
-            output += Array(": ".utf8)
-            PlainText.text(name.span, to: &output)
-        }
+        if output.count > start { return }
+        // As they would be written, in their order: attributes and rules are taken in it.
+        var (first, second) = (JSONWriter(), JSONWriter())
+        first.value(before, old)
+        second.value(after, new)
+        if first.bytes == second.bytes { return }
+        line("changed ", path, &output)
+        if first.bytes.count + second.bytes.count > Limits.shownBytes { return }
+        output.removeLast()
+        output += Array(": ".utf8)
+        PlainText.text(first.bytes.span, to: &output)
+        output += Array(" → ".utf8)
+        PlainText.text(second.bytes.span, to: &output)
         output.append(0x0A)
     }
 
-    /// Calls `body` with each name of one object or the other, and its values.
-    private static func forEachPair(
-        _ before: JSONDocument, _ old: JSONNode, _ after: JSONDocument, _ new: JSONNode,
-        _ body: ([UInt8], JSONNode?, JSONNode?) -> Void
-    ) {
-        before.forEachMember(old) { key, value in
-            let name = [UInt8](copying: before.bytes(key))
-            body(name, value, after.member(new, name))
-        }
-        after.forEachMember(new) { key, value in
-            let name = [UInt8](copying: after.bytes(key))
-            if before.member(old, name) == nil { body(name, nil, value) }
-        }
-    }
-
-    private static func isScalar(_ document: JSONDocument, _ node: JSONNode) -> Bool {
-        document.kind(node) != .object && document.kind(node) != .array
-    }
-
-    /// As they would be written, in their order: attributes and rules are taken in it.
-    private static func isSame(_ before: JSONDocument, _ old: JSONNode, _ after: JSONDocument, _ new: JSONNode) -> Bool {
-        var (mine, theirs) = (JSONWriter(), JSONWriter())
-        mine.value(before, old)
-        theirs.value(after, new)
-        return mine.bytes == theirs.bytes
+    @inline(never)
+    private static func line(_ what: StaticString, _ path: [UInt8], _ output: inout [UInt8]) {
+        output.append(contentsOf: what.bytes)
+        output += path
+        output.append(0x0A)
     }
 }

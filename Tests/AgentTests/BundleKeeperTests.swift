@@ -196,12 +196,12 @@ private final class Start {
         ("bundle: { url: http://h/b, key: k.pem }", "1:16: http: is for this device's own addresses only"),
         ("bundle: { url: h, key: k.pem }", "1:16: url must be like https://"),
         ("bundle: { file: f, url: https://h/b, key: k.pem }", "1:25: a bundle has one place"),
-        ("bundle: { file: f, poll: 5m }", "1:26: poll is how often is looked at a url"),
+        ("bundle: { file: f, poll: 5m }", "1:26: poll goes with url:"),
         ("bundle: { url: https://h/b, key: k.pem, poll: 999ms }", "1:47: poll must be 1s or more"),
         ("bundle: { url: https://h/b, key: k.pem, poll: 169h }", "1:47: poll must be a duration"),
-        ("bundle: { key: k.pem }", "1:16: key: is about a bundle"),
-        ("bundle: { shadow: f }", "1:19: shadow: is about a bundle"),
-        ("bundle: { url: https://h/b, key: '-----BEGIN PUBLIC KEY-----' }", "1:34: key: this is no public key in PEM"),
+        ("bundle: { key: k.pem }", "1:11: there is no bundle: give it as file: or url:"),
+        ("bundle: { shadow: f }", "1:11: there is no bundle: give it as file: or url:"),
+        ("bundle: { url: https://h/b, key: '-----BEGIN PUBLIC KEY-----' }", "1:34: this is no public key in PEM"),
         ("bundle: { url: https://h/b, key: k.pem, every: 5m }", "1:41: unknown setting every"),
     ]) func whatABundleCannotComeFromIsRefused(_ text: String, _ problem: String) {
         let found = problems(text)
@@ -258,7 +258,7 @@ private final class Start {
         let last = String(decoding: messages[511].text, as: UTF8.self)
         #expect(last.contains("\"number\":599") && !last.contains("u5"), "\(last)")
         for number in 600..<620 { device.take(event(number, String(repeating: "x", count: 20_000))) }
-        let large = try SelfTest.recentEvents(device.database)
+        let large = try SelfTest.recentEvents(device.database).filter { !$0.text.isEmpty }
         #expect(large.map { $0.text.count }.reduce(0, +) <= Limits.selfTestEventBytes)
         #expect(large.count >= 12 && large.count < 20)
         #expect(String(decoding: large.last!.text, as: UTF8.self).contains("\"number\":619"))

@@ -55,6 +55,7 @@ import Testing
         Store copiedPerCommit: steps of a compaction
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
+        gatehouse shownBytes: longer values are named and not shown
         gatehouse watchMilliseconds: how often is looked
         """
 

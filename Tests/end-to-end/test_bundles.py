@@ -568,13 +568,13 @@ def test_bundle_commands_sign_verify_and_tell_apart(bench):
             file.write(text)
 
     write(path, bundle(7))
-    equal(run("sign", path, "--key", keys.private), "signed: version 7\n", "sign")
+    equal(run("sign", path, "--key", keys.private), f"signed: {path}.sig\n", "sign")
     subprocess.run(["openssl", "dgst", "-sha256", "-verify", keys.public, "-signature", path + ".sig", path], check=True,
                    capture_output=True)
-    equal(run("verify", path, "--key", keys.public), "good: version 7\n", "verify")
+    equal(run("verify", path, "--key", keys.public), f"good: {path}.sig\n", "verify")
     elsewhere = os.path.join(bench.folder, "s")
     write(elsewhere, keys.sign(bundle(7)))
-    equal(run("verify", path, "--key", keys.public, "--signature", elsewhere), "good: version 7\n", "openssl's")
+    equal(run("verify", path, "--key", keys.public, "--signature", elsewhere), f"good: {elsewhere}\n", "openssl's")
     check("is not the signature" in run("verify", path, "--key", other.public, expect=1), "another key")
     write(path, bundle(8))
     check("is not the signature" in run("verify", path, "--key", keys.public, expect=1), "other bytes")
@@ -595,13 +595,15 @@ def test_bundle_commands_sign_verify_and_tell_apart(bench):
     write(after, bundle(8, when=", window: 10m", more="  new: { variants: { a: 1 }, default: a }\n"
                         "  more: { variants: { a: 1, b: 2 }, default: b, enabled: false }\nprofiles: { value: 1 + 1 }\n"))
     equal(run("diff", before, after).splitlines(), [
-        "version changed: 7 → 8", "attributes changed: orders (+window)", "decisions changed: which (variants)",
-        "decisions removed: old", "decisions changed: more (default, +enabled)", "decisions added: new", "profiles added",
+        "changed version: 7 → 8", "added attributes.orders.window", "changed decisions.which.variants: "
+        '{"it":7,"other":-1} → {"it":8,"other":-1}', "removed decisions.old", 'changed decisions.more.default: "a" → "b"',
+        "added decisions.more.enabled", "added decisions.new", "added profiles",
     ], "diff")
     equal(run("diff", before, before), "the same\n", "a bundle and itself")
     write(after, bundle(7).replace(b"userId, context.targetingKey", b"context.targetingKey, userId"))
     write(before, bundle(7))
-    equal(run("diff", before, after), "identifiers changed: user_id (from)\n", "an order that matters")
+    equal(run("diff", before, after), "changed identifiers.user_id.from: "
+          '["userId","context.targetingKey"] → ["context.targetingKey","userId"]\n', "an order that matters")
     write(after, b"version: 1\nnonsense: 1\n")
     check(f"{after}:" in run("diff", before, after, expect=1), "a bundle that is wrong")
     run("diff", before, after + ".none", expect=3)

@@ -14,8 +14,8 @@ enum {
 // Bytes of a signature at most: two numbers of 32 bytes and a sign bit, each with its DER head, in a sequence.
 enum { GATEHOUSE_SIGNATURE_CAPACITY = 72 };
 
-// key: PEM of a public key ("PUBLIC KEY"), with the zero byte at its end counted in. digest: 32 bytes; null: only the key is
-// looked at.
+// key: PEM of public keys ("PUBLIC KEY"), one of which must have signed, with the zero byte at its end counted in; what stands
+// around them is ignored. digest: 32 bytes; null: only the keys are looked at, all of them.
 int gatehouse_signature_verify(const void *key, size_t key_count, const void *digest, const void *signature, size_t count);
 // key: PEM of a private key without a pass phrase ("EC PRIVATE KEY" or "PRIVATE KEY"), zero byte counted in. Writes at most
 // GATEHOUSE_SIGNATURE_CAPACITY bytes. The same digest and key give the same signature (RFC 6979).
