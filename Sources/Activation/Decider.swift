@@ -339,7 +339,7 @@ public struct Decider: ~Copyable {
         if !isObserver { servePlace = nil }
         surroundings.now = now
         surroundings.consent = consent
-        surroundings.bundleAge = now - policy.loadedAt
+        surroundings.bundleAge = policy.age(at: now)
         surroundings.profileAge = nil
         surroundings.audiences.removeAll()
         surroundings.event = event?.document
@@ -353,6 +353,13 @@ public struct Decider: ~Copyable {
         return hasAnswer
     }
 
+    /// Rules could not be evaluated.
+    @inline(never)
+    private func noteFailures(_ failures: Int) {
+        meters.evaluationErrors.add(UInt64(failures))
+        meters.ruleErrors.add(UInt64(failures))
+    }
+
     private mutating func prepare(_ policy: Policy) {
         if self.policy === policy { return }
         self.policy = policy
@@ -362,7 +369,7 @@ public struct Decider: ~Copyable {
 
     private func endScores() {
         let failures = surroundings.scores?.finish() ?? 0
-        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        if failures > 0 { noteFailures(failures) }
     }
 
     private mutating func decide(
@@ -445,7 +452,7 @@ public struct Decider: ~Copyable {
 
     private mutating func findAudiences(_ policy: Policy, _ needs: UInt64, _ record: Span<UInt8>) {
         let failures = policy.findAudiences(needs, record, index, surroundings, &evaluator)
-        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        if failures > 0 { noteFailures(failures) }
     }
 
     /// What is concluded about a person, members of `GET /v1/profiles/{ref}`: the audiences that they are in, and the scores
@@ -458,7 +465,7 @@ public struct Decider: ~Copyable {
         // Everything that a rule may see is set: what the last question left is another person's.
         surroundings.consent = try consent(of: person, policy, at: now, reader)
         surroundings.now = now
-        surroundings.bundleAge = now - policy.loadedAt
+        surroundings.bundleAge = policy.age(at: now)
         surroundings.profileAge = nil
         prepare(policy)
         surroundings.audiences.removeAll()
@@ -686,7 +693,7 @@ public struct Decider: ~Copyable {
     private mutating func isTrue(_ expression: Int, _ policy: Policy, _ bindings: borrowing DecisionBindings) -> Bool {
         var failures = 0
         let isTrue = evaluator.isTrue(policy.program, expression, bindings, failures: &failures)
-        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        if failures > 0 { noteFailures(failures) }
         return isTrue
     }
 
@@ -701,7 +708,7 @@ public struct Decider: ~Copyable {
             let lower = decision.conditions.lowerBound
             let match = evaluator.firstTrue(
                 policy.program, in: lower + first..<decision.conditions.upperBound, bindings, failures: &failures)
-            if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+            if failures > 0 { noteFailures(failures) }
             if let match { return match - lower }
         }
         // Behind a rule without a condition only those parts of a group come to another.

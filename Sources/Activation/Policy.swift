@@ -4,11 +4,12 @@
 import CEL
 import Formats
 import Governance
+import Monitoring
 import Unification
 
 /// The policy in force. Immutable.
 public final class Policy: @unchecked Sendable {
-    // All members are written in `init` only; threads read them.
+    // All members but `freshAt` are written in `init` only; threads read them.
     /// Only ever goes up.
     public let version: UInt64
     public let purposes: PurposePlan
@@ -25,8 +26,9 @@ public final class Policy: @unchecked Sendable {
     public let profileValue: Expression?
     /// Every expression of the bundle.
     public let program: Program
-    /// When this device loaded it, milliseconds since the epoch.
-    public let loadedAt: Int64
+    private let freshAt = Gauge()
+    /// When this device loaded it, or last heard that there is no other, milliseconds since the epoch.
+    public var loadedAt: Int64 { freshAt.current }
 
     /// The members of `device` in rules, in the order of `Surroundings.device`.
     public static let deviceFields = ["id"]
@@ -103,8 +105,14 @@ public final class Policy: @unchecked Sendable {
         consent = ConsentPlan(document, bundle, purposes, &reader)
         self.identifiers = identifiers
         self.slots = slots
-        self.loadedAt = loadedAt
+        freshAt.set(loadedAt)
     }
+
+    /// Where it comes from there is no other one at this moment, milliseconds since the epoch.
+    public func confirm(at now: Int64) { freshAt.set(now) }
+
+    /// How old it is, milliseconds; 0 while the clock says what was before it.
+    public func age(at now: Int64) -> Int64 { max(0, now - freshAt.current) }
 
     /// The audiences that an expression of the bundle reads, and those that these read, a bit each.
     /// - Parameter read: the slots of the expression.

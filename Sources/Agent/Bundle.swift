@@ -15,6 +15,7 @@ public final class Bundle: @unchecked Sendable {
     // All members are written in `init` only; threads read them.
     let plans: Plans
     public var policy: Policy { plans.policy }
+    public var version: UInt64 { policy.version }
     public var identifiers: IdentifierPlan { policy.identifiers }
     public let destinations: [BundledDestination]
     /// False for the one that is built in: nothing has been loaded yet.

@@ -2,6 +2,7 @@
 
 import Collection
 import Cryptography
+import Delivery
 import Formats
 import Governance
 import Platform
@@ -37,6 +38,12 @@ public struct Configuration {
     public var rotationMilliseconds = Limits.rotationMilliseconds
     /// The bundle's file.
     public var bundle: String?
+    /// Where the bundle is fetched from; never together with a file.
+    public var bundleURL: DestinationURL?
+    /// PEM of the public keys, one of which must have signed the bundle; nil: whatever the file holds is taken.
+    public var bundleKey: PEMSource?
+    /// How often is looked for another bundle at the URL, milliseconds.
+    public var pollMilliseconds = Limits.defaultPollMilliseconds
     /// The file of a bundle that runs beside it and is only looked at.
     public var shadow: String?
     public var durability = Durability.commit
@@ -111,19 +118,7 @@ public struct Configuration {
         data = reader.string(document, root, "data") ?? data
         pepper = reader.string(document, root, "pepper")
         rotationMilliseconds = reader.duration(document, root, "pepper_rotation") ?? rotationMilliseconds
-        if let node = reader.object(document, root, "bundle") {
-            for name in ["url", "key", "poll"] as [StaticString] {
-                if let member = document.member(node, name) {
-                    reader.report(document, member, "bundle: \(name) is not supported yet; give the bundle as file:")
-                }
-            }
-            reader.refuseOthers(document, node, ["file", "shadow", "url", "key", "poll"], of: "bundle")
-            bundle = reader.string(document, node, "file")
-            shadow = reader.string(document, node, "shadow")
-            if bundle == nil, let member = document.member(node, "shadow") {
-                reader.report(document, member, "a shadow runs beside a bundle: give that as file:")
-            }
-        }
+        readBundle(document, &reader)
         readDurability(document, &reader)
         readLimits(document, &reader)
         if let node = reader.object(document, root, "tls") {
@@ -148,6 +143,48 @@ public struct Configuration {
             reader.report(
                 document, node,
                 "listening beyond this device needs tokens: add tokens:, or listen on 127.0.0.1")
+        }
+    }
+
+    private mutating func readBundle(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        guard let node = reader.object(document, document.root, "bundle") else { return }
+        reader.refuseOthers(document, node, ["file", "url", "key", "poll", "shadow"], of: "bundle")
+        bundle = reader.string(document, node, "file")
+        shadow = reader.string(document, node, "shadow")
+        if let url = reader.text(document, node, "url") {
+            do throws(DestinationURL.Problem) { bundleURL = try DestinationURL(document.bytes(url)) } catch {
+                reader.report(document, url, error.message)
+            }
+            if bundle != nil { reader.report(document, url, "a bundle has one place: give file: or url:") }
+            if document.member(node, "key") == nil {
+                reader.report(
+                    document, url, "a bundle from a url needs key: the public key of whoever signs it, in PEM, or its file")
+            }
+        }
+        if let key = reader.text(document, node, "key") { readKey(document, key, &reader) }
+        if let poll = document.member(node, "poll") {
+            let range = Limits.pollMilliseconds
+            if document.member(node, "url") == nil { reader.report(document, poll, "poll goes with url:") }
+            pollMilliseconds = reader.duration(document, node, "poll", atMost: range.upperBound) ?? pollMilliseconds
+            if pollMilliseconds < range.lowerBound { reader.report(document, poll, "poll must be 1s or more") }
+        }
+        if bundle == nil, document.member(node, "url") == nil, let other = document.firstChild(node) {
+            reader.report(document, other, "there is no bundle: give it as file: or url:")
+        }
+    }
+
+    /// The key's file, or the key itself.
+    private mutating func readKey(
+        _ document: borrowing JSONDocument, _ node: JSONNode, _ reader: inout PlanReader
+    ) {
+        let text = [UInt8](copying: document.bytes(node))
+        if !text.starts(with: Array("-----BEGIN".utf8)) {
+            bundleKey = .file(String(copying: text.span))
+            return
+        }
+        bundleKey = .bytes(text)
+        do throws(SignatureError) { _ = try VerificationKeys(text) } catch {
+            reader.report(document, node, String(copying: error.message.bytes))
         }
     }
 

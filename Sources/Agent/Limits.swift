@@ -5,6 +5,40 @@ public enum Limits {
     public static let configurationBytes = 256 * 1024
     /// A bundle: ten thousand rules and the tables that they look up.
     public static let bundleBytes = 4 * 1024 * 1024
+    /// A signature: DER of P-256 has 72 bytes at most.
+    public static let signatureBytes = 72
+    /// A file of public keys: those of P-256 have 180 bytes each.
+    public static let keyFileBytes = 16 * 1024
+    /// What is kept of a bundle's entity tag; a longer one is not sent back, and the bundle is fetched each time.
+    static let entityTagBytes = 256
+    /// What stands before the last good bundle in its file: two numbers, a hash, a signature, a tag.
+    static let keptHeadBytes = 512
+    /// How often is looked for another bundle, milliseconds: where the configuration says nothing, and what it may say,
+    /// from what a test needs to a week.
+    public static let defaultPollMilliseconds: Int64 = 300_000
+    static let pollMilliseconds: ClosedRange<Int64> = 1000...7 * 86_400_000
+    /// The first pause after a bundle could not be fetched, milliseconds; it doubles up to the time between two polls.
+    static let firstFetchPauseMilliseconds: Int64 = 5000
+    /// A device that has a bundle asks for another only after up to this, milliseconds: a thousand that got their power back
+    /// do not come as one.
+    static let firstPollMilliseconds: Int64 = 30_000
+    /// A bundle is tested over the newest events of the log, so many with so many bytes: they are copied.
+    static let selfTestEvents = 512
+    static let selfTestEventBytes = 256 * 1024
+    /// For so long at most, milliseconds: what has been played by then tells.
+    static let selfTestMilliseconds: Int64 = 10_000
+    /// The store of a self-test. It lies in the data folder, and takes of the disk what is used of it.
+    static let selfTestStoreBytes: Int64 = 64 << 20
+    /// How often the process may end during the self-test of one bundle: once may have been the power.
+    static let selfTestEndings: UInt64 = 2
+    /// Rules that fail to evaluate before they can speak against a bundle: in a self-test, and while it decides.
+    static let selfTestErrors: UInt64 = 5
+    static let probationErrors: UInt64 = 20
+    /// How many of a hundred evaluations may fail beyond twice the share that failed by the bundle before.
+    static let failingPercent: Double = 5
+    /// How long after a switch decisions that fail bring the bundle before back, milliseconds; and how often is looked.
+    static let probationMilliseconds: Int64 = 300_000
+    static let probationLookMilliseconds: Int64 = 1000
     /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2 MiB of the
     /// 8 that promise P10 allows under load, and some 350 events with all their tables in use.
     public static let pagesPerCommit = 512

@@ -16,6 +16,7 @@ struct MetricsPage {
     let senders: SenderList
     let watch: PlanWatch
     let shadow: Shadow?
+    let health: Health
     let isHub: Bool
     /// Milliseconds since the epoch.
     let now: Int64
@@ -86,7 +87,7 @@ struct MetricsPage {
         page.counter(
             "gatehouse_requests_timed_out_total", "Requests answered 408: they came too slowly.",
             UInt64(statistics.timedOutRequests.load(ordering: .relaxed)))
-        page.gauge("gatehouse_bundle_version", "Version of the bundle in force.", meters.bundleVersion.current)
+        writeBundle(&page)
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
@@ -105,6 +106,26 @@ struct MetricsPage {
         page.histogram("gatehouse_decide_seconds", "Time to answer a question.", meters.decide)
         page.histogram("gatehouse_admit_seconds", "Time from an event's arrival to its answer.", meters.admit)
         page.histogram("gatehouse_commit_seconds", "Time of a commit with its syncs.", meters.commit)
+    }
+
+    private func writeBundle(_ page: inout MetricsWriter) {
+        page.gauge("gatehouse_bundle_version", "Version of the bundle in force.", meters.bundleVersion.current)
+        page.gauge(
+            "gatehouse_bundle_age_seconds", "Time since the bundle in force was loaded, or known to be the newest.",
+            bundles.current.policy.age(at: now) / 1000)
+        let checkedAt = meters.bundleCheckedAt.current
+        if checkedAt > 0 {
+            page.gauge(
+                "gatehouse_bundle_check_age_seconds", "Time since it was last looked for another one.",
+                max(0, now - checkedAt) / 1000)
+        }
+        page.gauge(
+            "gatehouse_bundle_stale", "1 while the last good bundle is in force because there is no other good one.",
+            health.bundleState == .stale ? 1 : 0)
+        page.family("gatehouse_bundle_refused_total", "Bundles that were not taken, by why, since the start.", "counter")
+        for (number, word) in BundleProblem.words.enumerated() {
+            page.sample("gatehouse_bundle_refused_total", "reason", word, meters.bundlesRefused.value(at: number))
+        }
     }
 
     private func writeEvents(_ ledger: Ledger, _ page: inout MetricsWriter) {

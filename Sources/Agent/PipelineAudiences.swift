@@ -139,7 +139,7 @@ extension Pipeline {
     ) -> UInt64 {
         let policy = self.policy
         surroundings.now = time
-        surroundings.bundleAge = time - policy.loadedAt
+        surroundings.bundleAge = policy.age(at: time)
         if !record.isEmpty { surroundings.profileAge = max(0, time - lastSeen) }
         endScores()
         evaluator.begin()

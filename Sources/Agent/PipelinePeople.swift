@@ -76,7 +76,7 @@ extension Pipeline {
     ) throws(StoreError) -> Bool {
         surroundings.now = receivedAt
         surroundings.eventTimestamp = timestamp
-        surroundings.bundleAge = max(0, receivedAt - inForce.loadedAt)
+        surroundings.bundleAge = inForce.age(at: receivedAt)
         surroundings.event = kept
         if inForce.attributes.draws { surroundings.seed = anchor.seed(root: root) }
         let hasContributed = try changeProfile(of: person, &transaction)

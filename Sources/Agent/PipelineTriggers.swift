@@ -403,7 +403,7 @@ extension Pipeline {
             record = [UInt8](copying: value)
         }
         if !read(record) { record = [] }
-        surroundings.bundleAge = surroundings.now - policy.loadedAt
+        surroundings.bundleAge = policy.age(at: surroundings.now)
         surroundings.consent = ConsentRecord.granted(consent.span, policy.purposes, at: surroundings.now)
         surroundings.event = event
         if audiences != 0 { surroundings.audiences = AudienceSet(count: policy.decisions.audiences.count) }

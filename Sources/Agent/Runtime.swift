@@ -57,6 +57,7 @@ public final class Runtime {
     private let watch: PlanWatch
     private let clerk: RecordClerk
     private let shadow: Shadow?
+    private let keeper: BundleKeeper
     private let records: DecisionBox
     private var delivering: [Delivering] = []
 
@@ -79,12 +80,8 @@ public final class Runtime {
         let now = clock.wallMilliseconds()
         (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
         meters.startedAt.set(now)
-        var bundle = Bundle.builtIn(loadedAt: now)
-        if let path = configuration.bundle {
-            bundle = try Runtime.loadBundle(path, now)
-            health.bundleIsLoaded()
-        }
-        bundles = BundleHolder(bundle)
+        keeper = try BundleKeeper(configuration, database, meters, health, fallback: Bundle.builtIn(loadedAt: now))
+        bundles = BundleHolder(keeper.bundle)
         shadow = configuration.shadow == nil || isHub ? nil : Shadow()
         records = DecisionBox(meters: meters)
         clerk = RecordClerk(
@@ -119,35 +116,16 @@ public final class Runtime {
         return (Peppers(present: peppers.present, former: nil, root: peppers.root), rotation)
     }
 
-    static func loadBundle(_ path: String, _ now: Int64) throws(StartError) -> Bundle {
-        let text: [UInt8]
-        do throws(SystemError) { text = try Files.read(path, limitBytes: Limits.bundleBytes) } catch {
-            throw StartError("bundle \(path): \(error.message)", exitCode: 1)
-        }
-        let (bundle, problems) = Bundle.read(text.span, loadedAt: now)
-        var words = ""
-        for problem in problems where !problem.isWarning {
-            words += (words.isEmpty ? "" : "\n") + "\(path):\(problem.position.description): \(problem.message)"
-        }
-        guard let bundle else { throw StartError(words, exitCode: 1) }
-        for problem in problems where problem.isWarning {
-            Log.warning("the bundle holds something without effect") {
-                $0.field("at", "\(path):\(problem.position.description)")
-                $0.field("what", problem.message)
-            }
-        }
-        return bundle
-    }
-
     /// Reads the bundle that runs beside the one in force. One that is wrong is said to be, and none runs.
-    private func loadShadow() {
+    func loadShadow() {
         guard let shadow, let path = configuration.shadow else { return }
         var next: Bundle?
-        do throws(StartError) {
-            next = try Runtime.loadBundle(path, clock.wallMilliseconds())
+        do throws(BundleRefusal) {
+            let text = try BundleSource.read(path, Limits.bundleBytes, .unreachable)
+            next = try BundleSource.check(text, path, now: clock.wallMilliseconds())
             Log.info("a shadow runs beside the bundle") { $0.field("version", Int64(next?.policy.version ?? 0)) }
         } catch {
-            Log.error("the shadow is wrong; none runs") { $0.field("reason", error.message) }
+            Log.error("the shadow is wrong; none runs") { $0.field("reason", error.words) }
         }
         shadow.replace(with: next?.policy, beside: bundles.current.policy)
     }
@@ -166,15 +144,20 @@ public final class Runtime {
             loadShadow()
             try server.start()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
-            meters.bundleLoadedAt.set(bundles.current.policy.loadedAt)
+            let keeping = try startKeeping()
             Log.info(isHub ? "the hub is ready" : "the agent is ready") {
                 $0.field("listen", self.configuration.listen.host)
                 $0.field("port", Int(server.port))
                 $0.field("device", String(decoding: self.identity.device, as: UTF8.self))
                 $0.field("bundle", Int64(self.bundles.current.policy.version))
-                if !self.bundles.current.isLoaded && !self.isHub { $0.field("note", "no bundle is configured") }
+                if !self.bundles.current.isLoaded && !self.isHub {
+                    let hasSource = self.configuration.bundleURL != nil
+                    $0.field("note", hasSource ? "no bundle was ever fetched" : "no bundle is configured")
+                }
             }
             watch(signals)
+            keeper.stop()
+            keeping?.join()
             server.stop()
             stopDelivering()
             clerk.close()
@@ -195,41 +178,38 @@ public final class Runtime {
             _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: wait)
             switch signals.next() {
             case .terminate, .interrupt: return
-            case .hangup:
-                reload()
-                loadShadow()
+            case .hangup: keeper.poke()
             case nil: continue
             }
         }
     }
 
-    /// A bundle that is wrong never replaces the one in force (promise P9).
-    private func reload() {
-        guard let path = configuration.bundle else { return }
-        let next: Bundle
-        do throws(StartError) { next = try Runtime.loadBundle(path, clock.wallMilliseconds()) } catch {
-            Log.error("the bundle is wrong; the one in force stays") { $0.field("reason", error.message) }
-            return
-        }
-        guard next.policy.version >= bundles.current.policy.version else {
-            Log.error("the bundle is older than the one in force, which stays") {
-                $0.field("version", Int64(next.policy.version))
-            }
-            return
-        }
-        stopDelivering()
+    /// Where bundles are looked for, tested and exchanged; nil without one.
+    private func startKeeping() throws(SystemError) -> Thread? {
+        if configuration.bundle == nil, configuration.bundleURL == nil { return nil }
+        // The delivery threads are the keeper's to exchange from here on, until it has ended. What reads a bundle goes as deep as
+        // its expressions do.
+        return try Thread.spawn(stackBytes: 8 << 20) { [self] in keeper.run(self) }
+    }
+
+    /// Whether the store has what a bundle needs to be put in force.
+    func mayPut(_ next: Bundle) -> Bool {
         do throws(SystemError) {
             try prepareDestinations(next)
-            bundles.replace(with: next)
-            intake.poke()
-            try startDelivering()
+            return true
         } catch {
+            return false
+        }
+    }
+
+    /// Puts another bundle in force. Questions and events under way finish with the one that they began with.
+    func put(_ next: Bundle) {
+        stopDelivering()
+        bundles.replace(with: next)
+        intake.poke()
+        do throws(SystemError) { try startDelivering() } catch {
             Log.error("delivery could not be started again") { $0.field("reason", error.message) }
         }
-        health.bundleIsLoaded()
-        meters.bundleVersion.set(Int64(next.policy.version))
-        meters.bundleLoadedAt.set(next.policy.loadedAt)
-        Log.info("another bundle is in force") { $0.field("version", Int64(next.policy.version)) }
     }
 
     // MARK: Parts
@@ -259,7 +239,7 @@ public final class Runtime {
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, shadow: shadow, isHub: isHub, now: clock.wallMilliseconds()
+                    watch: watch, shadow: shadow, health: health, isHub: isHub, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -359,13 +339,8 @@ public final class Runtime {
     }
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
-        var trust = TLSClientConfiguration()
-        if let path = configuration.certificateAuthority { trust.authorities = .file(path) }
-        if let certificate = configuration.certificate, let key = configuration.privateKey {
-            trust.identity = TLSIdentity(chain: .file(certificate), key: .file(key))
-        }
-        return HTTPSClient(
-            url: destination.url, token: destination.token, authorities: trust, version: Runtime.version,
+        HTTPSClient(
+            url: destination.url, token: destination.token, authorities: configuration.trust, version: Runtime.version,
             cancellation: cancellation, clock: clock)
     }
 
@@ -377,6 +352,18 @@ public final class Runtime {
         signal.wake()
         for entry in delivering { entry.thread.join() }
         delivering = []
+    }
+}
+
+extension Configuration {
+    /// Whom this device trusts, and who it is, wherever it is a client.
+    var trust: TLSClientConfiguration {
+        var trust = TLSClientConfiguration()
+        if let path = certificateAuthority { trust.authorities = .file(path) }
+        if let certificate, let privateKey {
+            trust.identity = TLSIdentity(chain: .file(certificate), key: .file(privateKey))
+        }
+        return trust
     }
 }
 

@@ -31,6 +31,7 @@ final class Simulation {
     private var pipeline: Pipeline<Chance>
     private var preparer: EventPreparer
     private var decider: Decider
+    let meters = Meters()
     private let serves = ServeCounts()
     /// Numbers of the decisions that are asked for.
     private(set) var asked: [Int] = []
@@ -71,7 +72,6 @@ final class Simulation {
         // The files are open: without names they are gone with the process, however it ends.
         for file in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, file)) }
         Files.removeDirectory(folder)
-        let meters = Meters()
         preparer = EventPreparer(PlanHolder(plans), pepper: pepper)
         let device = Array("simulation".utf8)
         decider = Decider(device: device, pepper: pepper, meters: meters, serves: serves)

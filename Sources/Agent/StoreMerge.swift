@@ -146,8 +146,6 @@ extension Upkeep {
     }
 
     private static func bundle(of configuration: Configuration) throws(UpkeepError) -> Bundle {
-        let now = SystemClock().wallMilliseconds()
-        guard let path = configuration.bundle else { return .builtIn(loadedAt: now) }
-        do throws(StartError) { return try Runtime.loadBundle(path, now) } catch { throw UpkeepError(error.message) }
+        do throws(StartError) { return try BundleKeeper.offline(configuration) } catch { throw UpkeepError(error.message) }
     }
 }

@@ -244,7 +244,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private func load(_ profile: ProfileID, _ reader: borrowing Reader) -> [UInt8]? {
         let policy = bundle.policy
         let key = profile.bytes
-        surroundings.bundleAge = surroundings.now - policy.loadedAt
+        surroundings.bundleAge = policy.age(at: surroundings.now)
         surroundings.profileAge = nil
         do throws(StoreError) {
             if let record = try reader.get(reader.tables.profiles, key.span) {

@@ -48,6 +48,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private var isRequestSent = false
     private var head = ResponseHead()
 
+    /// The entity tag of the answer to the last question (RFC 9110 section 8.8.3), quotes with it; empty where it had none.
+    public private(set) var entityTag: [UInt8] = []
+
     /// What it has done, for tests and metrics.
     public private(set) var connectionsOpened = 0
     public private(set) var handshakesResumed = 0
@@ -107,21 +110,24 @@ public final class HTTPSClient<Time: Clock>: Transport {
     /// - Parameters:
     ///   - target: path and query, percent-encoded.
     ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
+    ///   - fields: further lines of the head, each with its end.
     ///   - limitBytes: the longest body that is taken.
     /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
     public func ask(
-        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, limitBytes: Int
+        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, fields: [UInt8] = [], limitBytes: Int
     ) throws(TransportFailure) -> (status: UInt16, body: [UInt8]?) {
         close()
         defer { close() }
         let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
-        writeQuestion(method, target, token)
+        entityTag = []
+        writeQuestion(method, target, token, fields)
         if let failure = open(deadline) { throw failure }
         guard let connection else { throw cancelled }  // open() has made one
         var body: [UInt8]? = []
         switch exchangeHeads(connection, deadline) {
         case .failed(let failure), .lostBeforeAnswer(let failure): throw failure
         case .head(let length, let received):
+            noteEntityTag()
             switch readBody(connection, length, received, deadline, limit: limitBytes, into: &body) {
             case .failed(let failure): throw failure
             case .tooLong: return (head.status, nil)
@@ -130,7 +136,15 @@ public final class HTTPSClient<Time: Clock>: Transport {
         }
     }
 
-    private func writeQuestion(_ method: StaticString, _ target: [UInt8], _ token: [UInt8]?) {
+    private func noteEntityTag() {
+        let bytes = answer
+        let span = bytes.span
+        if let tag = head.fields.range(of: "etag", in: span) { entityTag = [UInt8](copying: span.bytes(tag)) }
+    }
+
+    private func writeQuestion(
+        _ method: StaticString, _ target: [UInt8], _ token: [UInt8]?, _ fields: [UInt8]
+    ) {
         request.removeAll()
         append(method)
         append(" ")
@@ -141,7 +155,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
             append("\r\nAuthorization: Bearer ")
             request += token
         }
-        append("\r\nConnection: close\r\n\r\n")
+        append("\r\n")
+        request += fields
+        append("Connection: close\r\n\r\n")
     }
 
     // MARK: The connection

@@ -1,6 +1,7 @@
 // What the running agent counts in memory since it started. The accounts that survive restarts (promise P7) lie in the
 // store and are only shown here.
 
+import Platform
 import Synchronization
 
 /// A number that only goes up, counted by any thread.
@@ -27,6 +28,8 @@ public final class Meters: Sendable {
     public let decisionErrors = Counter()
     /// Rules, audiences and attributes that could not be evaluated; they count as not matching.
     public let evaluationErrors = Counter()
+    /// Those of them that were asked for a decision.
+    public let ruleErrors = Counter()
     /// Requests refused before they held an event: malformed, too large, unauthorised.
     public let requestsRefused = Counter()
     /// Requests answered 503 because the intake was full.
@@ -79,9 +82,11 @@ public final class Meters: Sendable {
     public let commit = Histogram()
     /// Time from the arrival of an event to its answer.
     public let admit = Histogram()
-    /// Version of the bundle in force, and when (milliseconds since the epoch) it was loaded.
+    /// Version of the bundle in force, and when (milliseconds since the epoch) its source was last asked for another.
     public let bundleVersion = Gauge()
-    public let bundleLoadedAt = Gauge()
+    public let bundleCheckedAt = Gauge()
+    /// Bundles that were not taken, by `BundleProblem`.
+    public let bundlesRefused = CounterArray(count: BundleProblem.words.count)
     public let startedAt = Gauge()
 
     public init() {}

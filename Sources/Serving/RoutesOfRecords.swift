@@ -35,7 +35,14 @@ extension Routes {
         writer.key("status")
         writer.string(state.word)
         writer.key("bundle")
-        writer.uint(table.plans.current(&planCache).policy.version)
+        let policy = table.plans.current(&planCache).policy
+        writer.uint(policy.version)
+        writer.key("bundleAgeSeconds")
+        writer.int(policy.age(at: clock.wallMilliseconds()) / 1000)
+        if let problem = table.health.bundleProblem {
+            writer.key("bundleProblem")
+            writer.string(problem.word)
+        }
         writer.endObject()
         response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered

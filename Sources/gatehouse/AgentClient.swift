@@ -11,6 +11,8 @@ enum AgentOption: Int {
     case json, config, url, ca, tokenFile, yes, all, watch, after, out, from
     // Those of simulate, which asks no agent.
     case grantAll, bundle, against, events, decisions, pepper
+    // Those of bundle.
+    case key, signature
 }
 
 /// The arguments of such a command.
@@ -24,7 +26,8 @@ struct AgentArguments {
         """
     private static let names: [StaticString] = [
         "--json", "--config", "--url", "--ca", "--token-file", "--yes", "--all", "--watch", "--after", "--out", "--from",
-        "--grant-all", "--bundle", "--against", "--events", "--decisions", "--pepper",
+        "--grant-all", "--bundle", "--against", "--events", "--decisions", "--pepper", "--key",
+        "--signature",
     ]
 
     /// What is no option.

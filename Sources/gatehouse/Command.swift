@@ -13,6 +13,7 @@ enum Command {
           gatehouse check    F…                      validate device configurations and bundles
           gatehouse eval     EXPR [--with JSON|@F]   evaluate one CEL expression; --batch reads NDJSON
           gatehouse simulate --bundle F --events F   play recorded events through a bundle, or against another
+          gatehouse bundle   sign|verify|diff        signed bundles, and what is new in one
           gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
           gatehouse status   [--watch]               the running agent at a glance
@@ -43,6 +44,7 @@ enum Command {
         case "check": return CheckCommand.run(rest)
         case "eval": return EvalCommand.run(rest)
         case "simulate": return SimulateCommand.run(rest)
+        case "bundle": return BundleCommand.run(rest)
         case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
         case "status": return StatusCommand.run(rest)
@@ -71,7 +73,8 @@ enum Command {
         }
         let topics: [(String, String)] = [
             ("run", RunCommand.help), ("hub", RunCommand.hubHelp), ("check", CheckCommand.help), ("eval", EvalCommand.help),
-            ("simulate", SimulateCommand.help), ("validate", ValidateCommand.help), ("hash", HashCommand.help),
+            ("simulate", SimulateCommand.help), ("bundle", BundleCommand.help),
+            ("validate", ValidateCommand.help), ("hash", HashCommand.help),
             ("audit", AuditCommand.help), ("explain", ExplainCommand.help), ("store", StoreCommand.help),
             ("pepper", PepperCommand.help), ("status", StatusCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
@@ -100,7 +103,7 @@ enum RunCommand {
         gatehouse run [--config F]
 
         Starts the agent. Without a configuration it listens on 127.0.0.1:8470 and keeps its data in ./gatehouse-data.
-        SIGHUP reads the bundle anew; SIGTERM and SIGINT end it in order.
+        SIGHUP looks for another bundle; SIGTERM and SIGINT end it in order.
 
         """
     static let hubHelp = """

@@ -11,6 +11,8 @@ enum Limits {
     static let tokenBytes = 512
     /// A person's reference. Percent-encoded it is three times as long, and must fit the 8 KiB of a request target.
     static let referenceBytes = 1024
+    /// What `bundle diff` shows of a value before and after: a line of a terminal.
+    static let shownBytes = 120
     /// The pause of `status --watch`, milliseconds: each look is two requests that the agent answers.
     static let watchMilliseconds: Int64 = 2000
 }

@@ -33,9 +33,10 @@ enum StatusCommand {
         guard let (ready, isReady) = agent.ask("GET", Array("/readyz".utf8), role: "operate", other: 503) else { return false }
         var output = JSONWriter(reserving: 1024)
         output.beginObject()
-        for key in ["status", "bundle"] as [StaticString] {
+        for key in ["status", "bundle", "bundleAgeSeconds", "bundleProblem"] as [StaticString] {
+            guard let node = ready.member(ready.root, key) else { continue }
             output.key(key)
-            if let node = ready.member(ready.root, key) { output.value(ready, node) } else { output.null() }
+            output.value(ready, node)
         }
         if let (metrics, _) = agent.askForText("GET", Array("/metrics".utf8), role: "operate") {
             write(metrics.span, to: &output)

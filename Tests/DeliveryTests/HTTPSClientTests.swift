@@ -155,6 +155,24 @@ private let tenThousand = String(repeating: "x", count: 10_000)
             ])
     }
 
+    @Test("A question carries further fields, and the answer's entity tag is known until the next one")
+    func askByTag() throws {
+        let hub = TestHub([
+            .answer("HTTP/1.1 200 OK\r\neTag: \"a#1\" \r\nContent-Length: 5\r\n\r\nhello"),
+            .answer("HTTP/1.1 304 Not Modified\r\nETag: \"a#2\"\r\n\r\n"), .answer(ok()),
+        ])
+        defer { hub.stop() }
+        let client = client("http://127.0.0.1:\(hub.port)/", times: shortTimes)
+        for (status, tag) in [(200, "\"a#1\""), (304, "\"a#2\""), (200, "")] as [(UInt16, String)] {
+            let fields = Array("If-None-Match: \"a#1\"\r\n".utf8)
+            #expect(try client.ask("GET", Array("/b".utf8), token: nil, fields: fields, limitBytes: 100).status == status)
+            #expect(String(decoding: client.entityTag, as: UTF8.self) == tag)
+        }
+        #expect(
+            hub.requests[0].head
+                == "GET /b HTTP/1.1\r\nHost: 127.0.0.1:\(hub.port)\r\nIf-None-Match: \"a#1\"\r\nConnection: close\r\n\r\n")
+    }
+
     @Test("A Unix socket is asked in place of the URL's host, and its absence is said")
     func askOverUnixSocket() throws {
         let path = NSTemporaryDirectory() + "gatehouse-ask-\(getpid()).sock"

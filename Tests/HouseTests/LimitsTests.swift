@@ -31,6 +31,11 @@ import Testing
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
         Agent retriedAfterNanoseconds: how often it is looked whether there is room again
+        Agent keptHeadBytes: what stands there is bounded by the others
+        Agent defaultPollMilliseconds: what holds where the configuration says nothing
+        Agent firstFetchPauseMilliseconds firstPollMilliseconds: how soon is asked
+        Agent selfTestMilliseconds selfTestStoreBytes: what the events of a self-test come to is less
+        Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower
@@ -52,6 +57,7 @@ import Testing
         Store copiedPerCommit: steps of a compaction
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
+        gatehouse shownBytes: longer values are named and not shown
         gatehouse watchMilliseconds: how often is looked
         """
 

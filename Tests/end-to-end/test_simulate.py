@@ -212,7 +212,7 @@ def test_simulate_refuses_what_it_cannot_do(bench):
     with open(alone, "w") as file:
         file.write(f"bundle: {{ shadow: {mine} }}\n")
     done = subprocess.run(binary() + ["check", alone], capture_output=True)
-    equal((done.returncode, b"a shadow runs beside a bundle" in done.stderr), (1, True), "a shadow of nothing")
+    equal((done.returncode, b"there is no bundle" in done.stderr), (1, True), "a shadow of nothing")
     simulate("--bundle", mine + ".missing", "--events", events, expect=3)
     _, errors = simulate("--bundle", mine, "--events", events, "--decisions", "nothing", expect=1)
     check("none of the decisions" in errors, errors)

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "Signature.h"
+
 // --- SHA-256 (FIPS 180-4) -------------------------------------------------------------------------------------------
 
 // A running hash, by value: mbedTLS's own context lies in it. Trivially copyable; holds no pointer.
