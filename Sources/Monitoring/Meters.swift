@@ -1,6 +1,7 @@
 // What the running agent counts in memory since it started. The accounts that survive restarts (promise P7) lie in the
 // store and are only shown here.
 
+import Platform
 import Synchronization
 
 /// A number that only goes up, counted by any thread.
@@ -54,6 +55,8 @@ public final class Meters: Sendable {
     public let recomputeMissing = Counter()
     /// Entries of the log that are yet to be counted once more.
     public let recomputePending = Gauge()
+    /// Events that made room for others on a full disk, by priority.
+    public let shedEvents = CounterArray(count: 10)
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
     /// Triggers that fired, that an event or a condition called off, that were due too long ago, whose person did not or no
