@@ -401,8 +401,10 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.clear()
         let tracking = bundle.plans.tracking
         // What the device has made of an event may hold fields that are restricted in that one.
-        let ofEvent = entry.header.isGenerated ? nil : tracking.rule(ofKept: event.root, event)?.restricted
-        withheld = ofEvent ?? tracking.keeping.restricted
+        withheld = tracking.keeping.restricted
+        if !withheld.isEmpty, !entry.header.isGenerated, let rule = tracking.rule(ofKept: event.root, event) {
+            withheld = rule.restricted
+        }
         if target.destination.format == .webhook {
             composeMessage(entry, number)
             // A template is about what it was written for: that somebody was erased, receivers hear in the same words.
