@@ -5,7 +5,7 @@ import CEL
 import Formats
 
 /// The settings `from`, `until`, `days`, `hours` and `zone`, as the source of a condition.
-struct Schedule {
+public struct Schedule {
     static let members: [StaticString] = ["from", "until", "days", "hours", "zone"]
 
     /// Empty: always.
@@ -29,6 +29,22 @@ struct Schedule {
         // What was not understood has been reported, and is no condition.
         if reader.problems.count > problems { source = [] }
     }
+
+    /// Hours of the day by themselves, as the source of a condition; empty: always, or they are wrong.
+    /// - Parameter name: the setting; its zone is `zone`.
+    public static func hours(
+        _ document: borrowing JSONDocument, _ settings: JSONNode, _ name: StaticString, _ reader: inout PlanReader
+    ) -> [UInt8] {
+        var schedule = Schedule()
+        let problems = reader.problems.count
+        let zone = readZone(document, settings, &reader)
+        guard let node = document.member(settings, name) else { return [] }
+        let first = document.kind(node) == .array ? document.firstChild(node) : node
+        schedule.readHours(document, first, node, zone, &reader)
+        return reader.problems.count > problems ? [] : schedule.source
+    }
+
+    private init() {}
 
     /// The condition of a rule that holds by the schedule only.
     /// - Parameter condition: the rule's own; empty for none.
@@ -132,7 +148,7 @@ struct Schedule {
             count += 1
         }
         source.appendText(")")
-        if count == 0 { reader.report(document, list, "hours must be a span such as 09:00-18:00, or a list of them") }
+        if count == 0 { reader.report(document, list, "hours are a span such as 09:00-18:00, or a list of them") }
     }
 
     private mutating func appendMinutes(_ zone: [UInt8]) {

@@ -12,6 +12,8 @@ public struct BundledDestination: Sendable {
     public let destination: Destination
     /// Expression of the policy's program; nil: every event.
     let filter: Expression?
+    /// Whether the lane `batch` may send at this time; nil: always.
+    let window: Expression?
     /// Of a webhook whose body the bundle gives.
     let body: WebhookBody?
     /// Kinds of identifiers that may leave: stable tag, name, and whether as a plain SHA-256.
@@ -40,6 +42,13 @@ public struct BundledDestination: Sendable {
                     reader.report(document, condition.node, "in this condition, " + error.description)
                 }
             }
+            var window: Expression?
+            let hours = Schedule.hours(document, destination.settings, "send", &reader)
+            if !hours.isEmpty {
+                do throws(CompileError) { window = try compiler.add(hours, in: environment, expecting: .condition) } catch {
+                    reader.report(document, destination.settings, "in send, " + error.description)
+                }
+            }
             var allowed: [(tag: UInt32, name: [UInt8], isPlain: Bool)] = []
             for name in destination.identifiers {
                 let index = identifiers.kindIndex(named: name.span)
@@ -47,7 +56,8 @@ public struct BundledDestination: Sendable {
             }
             let body = destination.webhook.body.flatMap { WebhookBody(document, $0, environment, &compiler, &reader) }
             result.append(
-                BundledDestination(destination: destination, filter: filter, body: body, identifiers: allowed))
+                BundledDestination(
+                    destination: destination, filter: filter, window: window, body: body, identifiers: allowed))
         }
         return result
     }

@@ -45,6 +45,9 @@ struct DiskRoom {
     /// Events and calls that one transaction takes.
     var budget: Int { takesEvents ? events : Limits.callsPerFullCommit }
 
+    /// Whether events make room for others: what is left is hardly more than the reserve, and events shall still fit.
+    var isTight: Bool { pages <= reserve + (few - reserve) / 2 }
+
     /// How many entries one transaction may change, each a page or a few.
     func changes(atMost most: Int) -> Int {
         pages >= enough ? most : max(2, min(most, (pages - reserve) / 4))

@@ -220,13 +220,20 @@ extension Pipeline {
     }
 
     /// Ends an erasure once every destination has heard of it.
-    /// - Parameter lowest: the lowest cursor of all destinations.
+    /// - Parameters:
+    ///   - lowest: the lowest cursor of all destinations.
+    ///   - told: the lowest cursor of their lanes `realtime`, in which the notice is.
     mutating func finishErasure(
-        _ erasure: inout Erasure, lowest: UInt64, now: Int64, _ transaction: inout WriteTransaction
+        _ erasure: inout Erasure, lowest: UInt64, told: UInt64, now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        guard erasure.state == .telling, lowest > erasure.notice else { return }
+        guard erasure.state == .telling, told > erasure.notice else { return }
         // The notice itself names the person to the destinations: it goes with the last of them.
-        try transaction.delete(transaction.tables.log, NumberKey(erasure.notice).bytes.span)
+        let key = NumberKey(erasure.notice)
+        if lowest > erasure.notice {
+            try transaction.delete(transaction.tables.log, key.bytes.span)
+        } else {
+            try transaction.put(transaction.tables.log, key.bytes.span, LogRemoval.erased.bytes.span)
+        }
         erasure.forget(at: now)
         try transaction.put(transaction.tables.erasures, erasure.receipt.span, erasure.record.span)
     }

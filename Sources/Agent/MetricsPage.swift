@@ -67,6 +67,12 @@ struct MetricsPage {
         page.counter(
             "gatehouse_profiles_evicted_total",
             "Profiles that made room for others (limits.profiles, limits.profile_bytes).", meters.evictedProfiles.current)
+        page.family("gatehouse_events_shed_total", "Events that made room for others on a full disk, since the start.", "counter")
+        for priority in 0..<meters.shedEvents.count where meters.shedEvents.value(at: priority) > 0 {
+            var labels: [UInt8] = []
+            MetricsWriter.appendLabel("priority", [UInt8(ascii: "0") + UInt8(priority)], to: &labels)
+            page.sample("gatehouse_events_shed_total", labels: labels, meters.shedEvents.value(at: priority))
+        }
         page.counter(
             "gatehouse_quarantine_dropped_total", "Events that made room for others in quarantine.",
             meters.droppedQuarantined.current)
@@ -153,6 +159,52 @@ struct MetricsPage {
         }
     }
 
+    /// What crosses the wire, by destination and purpose, and whether it waits for hours or another day's budget.
+    private func writeWire(_ running: [(name: [UInt8], meters: SenderMeters)], _ page: inout MetricsWriter) {
+        let held: StaticString = "gatehouse_destination_held"
+        page.family(held, "1 while events of tier batch wait for their hours or for another day's budget.", "gauge")
+        for entry in running {
+            page.sample(held, "destination", entry.name, "state", "held", UInt64(entry.meters.isHeld.current))
+        }
+        let latency: StaticString = "gatehouse_destination_realtime_seconds"
+        page.family(latency, "From the arrival of an event of tier realtime until its destination has it.", "histogram")
+        for entry in running {
+            var labels: [UInt8] = []
+            MetricsWriter.appendLabel("destination", entry.name, to: &labels)
+            page.samples(latency, labels: labels, entry.meters.realtime)
+        }
+        let families: [(StaticString, StaticString, StaticString)] = [
+            ("gatehouse_destination_purpose_events_total", "Events delivered since the start, by purpose.", "counter"),
+            ("gatehouse_destination_purpose_bytes_total", "Their share of the bytes of bodies as sent.", "counter"),
+            ("gatehouse_destination_bytes_per_1000_events", "Bytes as sent for each 1,000 events.", "gauge"),
+            (
+                "gatehouse_destination_cost_per_1000_events",
+                "What each 1,000 events cost on the way, in millionths of the currency of cost.", "gauge"
+            ),
+        ]
+        let (names, destinations) = (bundles.current.policy.purposes.names, bundles.current.destinations)
+        for (number, (name, help, type)) in families.enumerated() {
+            page.family(name, help, type)
+            for entry in running {
+                let cost = destinations.first { $0.destination.name == entry.name }?.destination.cost
+                if number == 3, cost == nil { continue }
+                for purpose in 0..<entry.meters.purposeEvents.count {
+                    let events = entry.meters.purposeEvents.value(at: purpose)
+                    if events == 0 { continue }
+                    let bytes = entry.meters.purposeBytes.value(at: purpose)
+                    let each = Double(bytes) * 1000 / Double(events)
+                    let price = each / Double(1 << 30) * (cost ?? 0) * 1_000_000
+                    var labels: [UInt8] = []
+                    MetricsWriter.appendLabel("destination", entry.name, to: &labels)
+                    MetricsWriter.appendLabel(
+                        "purpose", purpose < names.count ? names[purpose] : Array("none".utf8), to: &labels)
+                    let values = [events, bytes, UInt64(each.rounded()), UInt64(min(price.rounded(), 1e18))]
+                    page.sample(name, labels: labels, values[number])
+                }
+            }
+        }
+    }
+
     private func writePurged(_ page: inout MetricsWriter) {
         page.family("gatehouse_purged_total", "What was taken away because its time was up, since the start.", "counter")
         let terms: [(StaticString, UInt64)] = [
@@ -197,7 +249,7 @@ struct MetricsPage {
             guard let account = try DestinationLedger(reader, name: name) else { continue }
             let terms: [(StaticString, UInt64)] = [
                 ("admitted", ledger.nextSequence - account.since), ("delivered", account.delivered),
-                ("queued", ledger.nextSequence - account.cursor), ("filtered", account.filtered),
+                ("queued", account.queued(next: ledger.nextSequence)), ("filtered", account.filtered),
                 ("expired", account.expired), ("evicted", account.evicted), ("erased", account.erased),
                 ("rejected", account.rejected),
             ]
@@ -214,6 +266,7 @@ struct MetricsPage {
         for entry in running {
             page.sample("gatehouse_destination_bytes_total", "destination", entry.name, "state", "sent", entry.meters.bytesSent.current)
         }
+        writeWire(running, &page)
         page.family("gatehouse_destination_retries_total", "Requests that will be repeated.", "counter")
         for entry in running {
             page.sample("gatehouse_destination_retries_total", "destination", entry.name, "state", "sent", entry.meters.retries.current)

@@ -91,6 +91,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var isTimerHeld = false
     /// Number of the newest event of tier `realtime`; 0 for none yet.
     var newestUrgent: UInt64 = 0
+    var stretches: LogStretches
 
     // Of the event under way.
     /// What is kept of the event under way: its root, see `EventPreparer`.
@@ -116,9 +117,11 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         let (accounts, window) = (try Ledger(transaction), try RecentMessages(transaction))
         let chain = try AuditLog(transaction, root: root)
         let firstTimer = try Timers.first(transaction) ?? .max
+        let last = try LogStretches(next: accounts.nextSequence, transaction)
         observed = try Observed(plans, watch, transaction)
         nextTimer = firstTimer
         ledger = accounts
+        stretches = last
         recent = window
         audit = chain
         suppression = SuppressionList(transaction, root: root)
@@ -285,9 +288,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             purposeTag: policy.purposes.tags[rule.purpose], bundleVersion: policy.version, profile: person)
         let document = kept
         encode(header, document.source(document.root), anchor: anchor)
-        let number = NumberKey(ledger.nextSequence)
         do {
-            try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
+            try put(header, &transaction)
             _ = try recent.remember(messageKey, in: &transaction)
             try renew(&transaction)
             try People.noteVisits(
@@ -295,9 +297,21 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         } catch {
             throw .store(error)
         }
-        if rule.isRealtime { newestUrgent = ledger.nextSequence }
-        ledger.nextSequence += 1
         do { try follow(rule, person, at: time, now: envelope.receivedAt, &transaction) } catch { throw .store(error) }
+    }
+
+    /// Puts `entry` at the log's end.
+    mutating func put(_ header: LogEntryHeader, _ transaction: inout WriteTransaction) throws(StoreError) {
+        let number = NumberKey(ledger.nextSequence)
+        let tables = transaction.tables
+        try transaction.put(tables.log, number.bytes.span, entry.span, appending: true)
+        if header.tier == .realtime {
+            try transaction.put(tables.urgent, number.bytes.span, Span<UInt8>(), appending: true)
+            newestUrgent = ledger.nextSequence
+        }
+        // What must be said whatever happens is not counted among what can be shed.
+        if !header.isErasureNotice { try stretches.note(ledger.nextSequence, header.priority, &transaction) }
+        ledger.nextSequence += 1
     }
 
     /// Makes an entry of the log or of the quarantine of the event under way: leaves it in `entry`.

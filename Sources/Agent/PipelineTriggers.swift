@@ -379,11 +379,8 @@ extension Pipeline {
         _ header: LogEntryHeader, _ identifiers: [LoggedIdentifier], messageID: [UInt8], _ body: [UInt8],
         _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let number = NumberKey(ledger.nextSequence)
         LogEntry.encode(header, identifiers: identifiers.span, messageID: messageID.span, body: body.span, into: &entry)
-        try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
-        if header.tier == .realtime { newestUrgent = ledger.nextSequence }
-        ledger.nextSequence += 1
+        try put(header, &transaction)
         ledger.generated += 1
     }
 

@@ -73,7 +73,8 @@ public final class Runtime {
                 folder: configuration.data, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
             identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
             let transaction = try database.beginWrite()
-            signal = LogSignal(next: try Ledger(transaction).nextSequence)
+            signal = LogSignal(
+                next: try Ledger(transaction).nextSequence, urgent: try transaction.lastNumber(database.tables.urgent) ?? 0)
         } catch {
             throw StartError("\(configuration.data): \(error.message)")
         }
@@ -295,8 +296,7 @@ public final class Runtime {
                 let name = entry.destination.name
                 if try transaction.get(database.tables.cursors, name.span) != nil { continue }
                 var ledger = DestinationLedger()
-                ledger.cursor = next
-                ledger.since = next
+                (ledger.cursor, ledger.urgent, ledger.since) = (next, next, next)
                 try ledger.write(to: &transaction, name: name)
             }
             try transaction.commit()

@@ -1,5 +1,6 @@
-// A destination's view of the log: reads from its cursor on, applies consent, filter and denied fields anew at each
-// sending, and makes the messages that leave. One for each destination, used by its thread alone.
+// A destination's view of the log: reads from its cursors on, applies consent, filter and denied fields anew at each
+// sending, and makes the messages that leave. One for each destination, used by its thread alone. The urgent events are those
+// that the table `urgent` names: their lane reads only them, and the other goes over them.
 
 import Activation
 import CEL
@@ -29,8 +30,12 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var reader: Reader
     /// Whose the entry under way is today.
     private var person = ProfileID.nobody
-    /// Number of the next event to send, as committed.
-    private var cursor: UInt64
+    /// The cursors and accounts as committed.
+    private var ledger: DestinationLedger
+    /// Up to here the lane `realtime` has nothing, whatever the signal says.
+    private var nothingUrgent: UInt64 = 0
+    /// What has gone over the wire and is not in the accounts yet.
+    private var unsaved: UInt64 = 0
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
 
     private var event = JSONDocument()
@@ -43,6 +48,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var composed = JSONDocument()
     private var message = JSONWriter(reserving: 4096)
     private var path: [JSONNode] = []
+    private var digits: [UInt8] = []
     /// Fields of the event under way that this destination does not get: restricted, and not named by it.
     private var withheld: [[[UInt8]]] = []
 
@@ -66,49 +72,114 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         surroundings = Surroundings(now: 0, audienceCount: bundle.policy.decisions.audiences.count)
         surroundings.device = [identity.device]
         surroundings.scores = Scorer.make(for: bundle.policy)
+        let name = target.destination.name
         neededAudiences = bundle.policy.audiences(of: (target.filter?.slots ?? []) + (target.body?.slots ?? []))
         reader = try database.makeReader()
         try reader.begin()
-        cursor = try DestinationLedger(reader, name: target.destination.name)?.cursor ?? 1
+        ledger = try DestinationLedger(reader, name: name) ?? DestinationLedger()
         reader.end()
     }
 
     // MARK: What waits
 
     func outlook() -> OutboxOutlook {
+        // Before the number of the next: what is urgent by then is counted there.
+        let newest = signal.newestUrgent
+        let isUrgent = newest >= urgentFrom
+        // Those that wait in the other lane may be among them; then that one goes first.
         let next = signal.nextSequence
-        let count = next > cursor ? next - cursor : 0
-        if count == 0 { return OutboxOutlook(count: 0, oldestAt: 0, isUrgent: false) }
-        if oldestAt.cursor != cursor {
+        let count = next > settledTo ? next - settledTo : 0
+        if count == 0 { return OutboxOutlook(count: 0, oldestAt: 0, isUrgent: isUrgent) }
+        if oldestAt.cursor != ledger.cursor {
             var time = clock.wallMilliseconds()
-            _ = scan { _, entry in
+            _ = scan { number, entry in
+                if self.isSettled(number, entry.header.tier == .realtime) { return true }
                 time = entry.header.receivedAt
                 return false
             }
-            oldestAt = (cursor, time)
+            oldestAt = (ledger.cursor, time)
         }
-        return OutboxOutlook(count: count, oldestAt: oldestAt.time, isUrgent: signal.isUrgent(from: cursor))
+        return OutboxOutlook(
+            count: count, oldestAt: oldestAt.time, isUrgent: isUrgent, budgetBytes: isInWindow ? budgetBytes : 0)
     }
 
+    /// As if all that is settled lay before the rest.
+    private var settledTo: UInt64 { ledger.cursor + ledger.ahead }
+    private var urgentFrom: UInt64 { max(ledger.urgent, nothingUrgent + 1) }
+
+    /// What is left of the day's budget; 0 for less than a request is worth.
+    private var budgetBytes: Int {
+        guard let budget = target.destination.budgetBytes else { return .max }
+        let left = budget - Int64(clamping: ledger.spent(on: today) + unsaved)
+        return left < Delivery.Limits.leastBudgetBytes ? 0 : Int(clamping: left)
+    }
+
+    private var today: UInt64 { UInt64(max(0, clock.wallMilliseconds()) / 86_400_000) }
+
+    /// Whether the lane `batch` may send at this time of the day. Where its zone is not known on this device, it may: what
+    /// never left would be worse.
+    private var isInWindow: Bool {
+        guard let window = target.window else { return true }
+        surroundings.now = clock.wallMilliseconds()
+        let none: [UInt8] = []
+        index.clear(bundle.policy.attributes)
+        var failures = 0
+        let isTrue = isTrue(window, none.span, audiences: 0, &failures)
+        return isTrue || failures > 0
+    }
+
+    func spend(bytes: Int64) { unsaved += UInt64(bytes) }
+
     func wait(forCount count: UInt64?, milliseconds: Int64) {
-        signal.wait(until: count.map { cursor + $0 }, urgentFrom: cursor, milliseconds: milliseconds, stop)
+        signal.wait(until: count.map { settledTo &+ $0 }, urgentFrom: urgentFrom, milliseconds: milliseconds, stop)
     }
 
     var isStopRequested: Bool { stop.isSet }
 
     /// Calls `body` with each entry from the cursor on until it returns false.
-    /// - Parameter gone: called with the number of an entry that is no longer there, or (nil) cannot be read.
+    /// - Parameter gone: called with the number of an entry that is no longer there or cannot be read, and what is instead.
     private func scan(
-        gone: (UInt64, LogRemoval?) -> Bool = { _, _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
+        gone: (UInt64, Span<UInt8>) -> Bool = { _, _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
     ) -> Bool {
-        do throws(StoreError) {
-            try reader.begin()
-            let start = NumberKey(cursor)
+        look { () throws(StoreError) in
+            let start = NumberKey(ledger.cursor)
             try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
                 guard let number = NumberKey.decode(key) else { return false }
-                guard let entry = LogEntryView(value) else { return gone(number, LogRemoval(value)) }
+                guard let entry = LogEntryView(value) else { return gone(number, value) }
                 return body(number, entry)
             }
+        }
+    }
+
+    /// The same with the entries that the table `urgent` names.
+    private func scanUrgent(
+        gone: (UInt64, Span<UInt8>) -> Bool, _ body: (UInt64, borrowing LogEntryView) -> Bool
+    ) -> Bool {
+        look { () throws(StoreError) in try StoreOutbox.scanUrgent(from: ledger.urgent, reader, gone, body) }
+    }
+
+    private static func scanUrgent(
+        from first: UInt64, _ reader: borrowing Reader, _ gone: (UInt64, Span<UInt8>) -> Bool,
+        _ body: (UInt64, borrowing LogEntryView) -> Bool
+    ) throws(StoreError) {
+        let start = NumberKey(first)
+        try reader.scan(reader.tables.urgent, from: start.bytes.span) { key, _ in
+            guard let number = NumberKey.decode(key) else { return false }
+            do throws(StoreError) {
+                guard let value = try reader.get(reader.tables.log, key) else { return gone(number, Span<UInt8>()) }
+                guard let entry = LogEntryView(value) else { return gone(number, value) }
+                return body(number, entry)
+            } catch {
+                return false
+            }
+        }
+    }
+
+    /// Reads from a snapshot of the store.
+    private func look(_ body: () throws(StoreError) -> Void) -> Bool {
+        do throws(StoreError) {
+            try reader.begin()
+            try body()
             reader.end()
             return true
         } catch {
@@ -118,37 +189,77 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
     }
 
+    /// Whether the lane `batch` goes over an entry because the other has settled it.
+    /// - Parameter maybe: whether it may be one of that lane's.
+    private func isSettled(_ number: UInt64, _ maybe: Bool) -> Bool {
+        maybe && number < ledger.urgent && isUrgent(number)
+    }
+
+    private func isUrgent(_ number: UInt64) -> Bool { StoreOutbox.isUrgent(number, reader) }
+
+    private static func isUrgent(_ number: UInt64, _ reader: borrowing Reader) -> Bool {
+        let key = NumberKey(number)
+        do throws(StoreError) { return try reader.get(reader.tables.urgent, key.bytes.span) != nil } catch { return false }
+    }
+
     // MARK: What leaves
 
     func fill(_ batch: inout Batch) {
         surroundings.now = clock.wallMilliseconds()
         var filling = Batch()
         swap(&filling, &batch)
-        _ = scan(
-            gone: { number, removal in
-                switch removal {
-                case .erased: return filling.pass(sequence: number, as: .erased)
-                case .expired: return filling.pass(sequence: number, as: .expired)
-                case .evicted: return filling.pass(sequence: number, as: .evicted)
-                case nil:
-                    meters.badRecords.add()
-                    return filling.pass(sequence: number)
-                }
-            },
-            { number, entry in
-                if self.bundle.plans.isOver(entry, &self.event, now: self.surroundings.now) {
-                    return filling.pass(sequence: number, as: .expired)
-                }
-                if self.mayLeave(entry) {
-                    self.compose(entry, number)
-                    let text = self.message.bytes
-                    if filling.count == 0 { filling.id = self.webhookID(entry) }
-                    // What does not fit any more is not made in vain.
-                    return filling.append(sequence: number, text.span) && !filling.isFull
-                }
-                return filling.pass(sequence: number)
-            })
+        if filling.lane == .realtime {
+            // As of before the look: what comes meanwhile is looked for anew.
+            let last = min(signal.newestUrgent, signal.nextSequence - 1)
+            let isRead = scanUrgent(gone: { number, mark in self.pass(number, mark, &filling) }) { number, entry in
+                self.add(entry, number, to: &filling)
+            }
+            if isRead, filling.lastSequence == nil { nothingUrgent = max(nothingUrgent, last) }
+        } else {
+            _ = scan(
+                gone: { number, mark in
+                    if self.isUrgent(number) { return number < self.ledger.urgent && filling.skip(sequence: number) }
+                    return self.pass(number, mark, &filling)
+                },
+                { number, entry in
+                    if entry.header.tier == .realtime, self.isUrgent(number) {
+                        return number < self.ledger.urgent && filling.skip(sequence: number)
+                    }
+                    return self.add(entry, number, to: &filling)
+                })
+        }
         swap(&filling, &batch)
+    }
+
+    /// Goes over an entry that is no longer in the log.
+    /// - Parameter mark: what is in its place.
+    private func pass(_ number: UInt64, _ mark: Span<UInt8>, _ filling: inout Batch) -> Bool {
+        switch LogRemoval(mark) {
+        case .erased: return filling.pass(sequence: number, as: .erased)
+        case .expired: return filling.pass(sequence: number, as: .expired)
+        case .evicted:
+            // Of a run, what lies behind those that were looked at.
+            let before = max(filling.lastSequence ?? 0, ledger.cursor - 1)
+            let count = min(LogRemoval.count(mark), filling.lane == .realtime ? 1 : number - before)
+            return filling.pass(sequence: number, as: .evicted, count: Int(count))
+        case nil:
+            if !mark.isEmpty { meters.badRecords.add() }
+            return filling.pass(sequence: number, as: mark.isEmpty ? .erased : .filtered)
+        }
+    }
+
+    /// Adds an event's message if it may leave.
+    private func add(_ entry: borrowing LogEntryView, _ number: UInt64, to filling: inout Batch) -> Bool {
+        if bundle.plans.isOver(entry, &event, now: surroundings.now) {
+            return filling.pass(sequence: number, as: .expired)
+        }
+        guard mayLeave(entry) else { return filling.pass(sequence: number) }
+        compose(entry, number)
+        let text = message.bytes
+        if filling.count == 0 { filling.id = webhookID(entry) }
+        let purpose = bundle.policy.purposes.index(ofTag: entry.header.purposeTag)
+        // What does not fit any more is not made in vain.
+        return filling.append(sequence: number, text.span, purpose: purpose, at: entry.header.receivedAt) && !filling.isFull
     }
 
     /// Consent for the event's own purpose and the destination's, as it is now; then the filter.
@@ -226,10 +337,11 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private static func person(
         of entry: borrowing LogEntryView, _ plan: IdentifierPlan, _ reader: borrowing Reader
     ) throws(StoreError) -> ProfileID? {
-        if entry.identifierCount > 0, plan.isSomebodys(entry.identifier(0), in: reader),
-            let profile = try IdentityGraph.profile(of: entry.identifier(0), in: reader)
-        {
-            return profile
+        if entry.identifierCount > 0 {
+            let first = entry.identifier(0)
+            // A shared one leads to nobody for long.
+            let isShared = plan.kindIndex(tag: first.kindTag).map { plan.kinds[$0].isShared } ?? false
+            if !isShared, let profile = try IdentityGraph.profile(of: first, in: reader) { return profile }
         }
         return reader.has(reader.tables.consent, entry.header.profile) ? entry.header.profile : nil
     }
@@ -237,7 +349,10 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     /// Whether the filter lets the event go to the destination, in the light of the person's profile.
     private func matches(_ filter: Expression, _ profile: ProfileID, _ reader: borrowing Reader) -> Bool {
         guard let record = load(profile, reader) else { return false }
-        return evaluate(filter, record.span)
+        var failures = 0
+        let isTrue = isTrue(filter, record.span, audiences: neededAudiences, &failures)
+        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
+        return isTrue
     }
 
     /// A person's record, empty for one without, and the index filled from it; nil where the store cannot be read.
@@ -264,18 +379,19 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return []
     }
 
-    private func evaluate(_ filter: Expression, _ record: Span<UInt8>) -> Bool {
+    private func isTrue(
+        _ condition: Expression, _ record: Span<UInt8>, audiences: UInt64, _ failures: inout Int
+    ) -> Bool {
         let policy = bundle.policy
         evaluator.begin()
-        var failures = policy.findAudiences(neededAudiences, record, index, surroundings, &evaluator)
+        failures += policy.findAudiences(audiences, record, index, surroundings, &evaluator)
         let isTrue = evaluator.isTrue(
-            policy.program, filter.number,
+            policy.program, condition.number,
             DecisionBindings(
                 record: record, index: index, plan: policy.attributes, slots: policy.slots, surroundings: surroundings),
             failures: &failures)
         evaluator.end()
         failures += surroundings.scores?.finish() ?? 0
-        if failures > 0 { meters.evaluationErrors.add(UInt64(failures)) }
         return isTrue
     }
 
@@ -285,8 +401,10 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.clear()
         let tracking = bundle.plans.tracking
         // What the device has made of an event may hold fields that are restricted in that one.
-        let ofEvent = entry.header.isGenerated ? nil : tracking.rule(ofKept: event.root, event)?.restricted
-        withheld = ofEvent ?? tracking.keeping.restricted
+        withheld = tracking.keeping.restricted
+        if !withheld.isEmpty, !entry.header.isGenerated, let rule = tracking.rule(ofKept: event.root, event) {
+            withheld = rule.restricted
+        }
         if target.destination.format == .webhook {
             composeMessage(entry, number)
             // A template is about what it was written for: that somebody was erased, receivers hear in the same words.
@@ -322,19 +440,22 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let id = person.bytes
         message.string(pseudonym(of: id.span))
         path.removeAll(keepingCapacity: true)
-        var context: JSONNode?
-        var key = event.firstChild(event.root)
-        while let name = key, let value = event.next(name) {
-            key = event.next(value)
-            if event.equals(name, "context") {
-                context = value
-                continue
-            }
-            writeMember(name, value)
+        let isWhole = target.destination.denied.isEmpty && withheld.isEmpty
+        let context = StoreOutbox.member(event, "context")
+        if isWhole {
+            StoreOutbox.copyMembers(event, of: event.root, without: ["context"], into: &message)
+        } else {
+            writeMembers(of: event.root, without: ["context"])
         }
         message.key("context")
         message.beginObject()
-        if let context, let name = contextName { writeMembers(of: context, named: name) }
+        if let context, isWhole {
+            StoreOutbox.copyMembers(event, of: context.value, without: StoreOutbox.own, into: &message)
+        } else if let context {
+            path.append(context.name)
+            if !isDenied { writeMembers(of: context.value, without: StoreOutbox.own) }
+            path.removeLast()
+        }
         writeIdentifiers(entry, "identifiers", areFormer: false)
         writeFormerIdentifiers(entry)
         writeOrigin(entry, number)
@@ -397,13 +518,34 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return digits
     }
 
-    private var contextName: JSONNode? {
-        var key = event.firstChild(event.root)
-        while let name = key {
-            if event.equals(name, "context") { return name }
-            key = event.next(name).flatMap { event.next($0) }
+    /// Members of `context` that are written anew.
+    private static var own: [StaticString] { ["identifiers", "formerIdentifiers", "gatehouse"] }
+
+    /// A member of the event with its name.
+    private static func member(
+        _ event: borrowing JSONDocument, _ name: StaticString
+    ) -> (name: JSONNode, value: JSONNode)? {
+        guard let value = event.member(event.root, name) else { return nil }
+        return (event.key(ofValue: value), value)
+    }
+
+    /// Copies the members of an object of which nothing is withheld, as they lie in the log: what is kept of events has been
+    /// written here, without white space and without a name twice.
+    private static func copyMembers(
+        _ event: borrowing JSONDocument, of object: JSONNode, without names: [StaticString], into message: inout JSONWriter
+    ) {
+        var key = event.firstChild(object)
+        while let name = key, let value = event.next(name) {
+            key = event.next(value)
+            if isOne(of: names, event, name) { continue }
+            message.key(event.bytes(name))
+            message.raw(event.source(value))
         }
-        return nil
+    }
+
+    private static func isOne(of names: [StaticString], _ event: borrowing JSONDocument, _ key: JSONNode) -> Bool {
+        for name in names where event.equals(key, name) { return true }
+        return false
     }
 
     private func writeMember(_ name: JSONNode, _ value: JSONNode) {
@@ -429,17 +571,12 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.endObject()
     }
 
-    /// The members of an object without its braces, and without what we write ourselves.
-    private func writeMembers(of object: JSONNode, named name: JSONNode) {
-        path.append(name)
-        defer { path.removeLast() }
-        if isDenied { return }
+    /// The members of an object without its braces.
+    private func writeMembers(of object: JSONNode, without names: [StaticString]) {
         var key = event.firstChild(object)
-        while let member = key, let value = event.next(member) {
-            let isOurs = event.equals(member, "identifiers") || event.equals(member, "formerIdentifiers")
-                || event.equals(member, "gatehouse")
-            if !isOurs { writeMember(member, value) }
+        while let name = key, let value = event.next(name) {
             key = event.next(value)
+            if !StoreOutbox.isOne(of: names, event, name) { writeMember(name, value) }
         }
     }
 
@@ -475,7 +612,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
                 let digest = kind.isPlain ? identifier.plainDigest : identifier.digest
                 guard let digest, digest != .zero else { continue }
                 message.key(kind.name)
-                message.string(digest.hexadecimal)
+                digits.removeAll(keepingCapacity: true)
+                digest.appendHexadecimal(to: &digits)
+                message.string(digits)
                 break
             }
         }
@@ -530,15 +669,28 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     }
 
     private func settle(_ batch: borrowing Batch, _ counts: CursorChange) {
-        guard let last = batch.lastSequence else { return }
+        guard let change = change(by: batch, counts),
+            cursors.commit(CursorRequest(destination: target.destination.name, change: change), intake)
+        else { return }
+        take(change)
+    }
+
+    /// Goes on from where a change that is committed leaves the accounts: the writer has done the same with what is on the disk.
+    func take(_ change: CursorChange) {
+        unsaved = 0
+        _ = ledger.apply(change)
+    }
+
+    /// What a batch that is settled means for the accounts; nil: nothing was looked at.
+    func change(by batch: borrowing Batch, _ counts: CursorChange) -> CursorChange? {
+        guard let last = batch.lastSequence else { return nil }
         var change = counts
-        change.cursor = last + 1
+        (change.lane, change.cursor) = (batch.lane, last + 1)
         change.erased = UInt64(batch.erasedCount)
         change.expired = UInt64(batch.expiredCount)
         change.evicted = UInt64(batch.evictedCount)
         change.filtered += UInt64(batch.passedCount) - change.erased - change.expired - change.evicted
-        if cursors.commit(CursorRequest(destination: target.destination.name, change: change), intake) {
-            cursor = last + 1
-        }
+        (change.day, change.spentBytes) = (today, unsaved)
+        return change
     }
 }

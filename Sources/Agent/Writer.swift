@@ -22,6 +22,10 @@ struct CursorChange {
     var evicted: UInt64 = 0
     var erased: UInt64 = 0
     var rejected: UInt64 = 0
+    var lane = Lane.batch
+    /// What has gone over the wire since the last change, on that day; see `DestinationLedger.day`.
+    var day: UInt64 = 0
+    var spentBytes: UInt64 = 0
 }
 
 /// A change and whoever waits for its commit.
@@ -107,12 +111,18 @@ final class LogSignal: @unchecked Sendable {
     private let lock = Lock()
     // Under `lock`.
     private var next: UInt64
-    private var urgent: UInt64 = 0
+    private var urgent: UInt64
 
-    init(next: UInt64) { self.next = next }
+    init(next: UInt64, urgent: UInt64 = 0) {
+        self.next = next
+        self.urgent = urgent
+    }
 
     /// Number of the next event: everything below is committed.
     var nextSequence: UInt64 { lock.with { next } }
+
+    /// Number of the newest event of tier `realtime`; 0 for none.
+    var newestUrgent: UInt64 { lock.with { urgent } }
 
     /// - Parameter urgent: number of the newest event of tier `realtime`; 0 for none.
     func advance(to sequence: UInt64, urgent newest: UInt64) {
@@ -123,8 +133,6 @@ final class LogSignal: @unchecked Sendable {
             lock.broadcast()
         }
     }
-
-    func isUrgent(from cursor: UInt64) -> Bool { lock.with { urgent >= cursor && urgent > 0 } }
 
     /// Wakes everybody, to look at their stop flags.
     func wake() { lock.with { lock.broadcast() } }
@@ -287,6 +295,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Where to go back to when a transaction does not happen.
     private struct Mark {
         var ledger: Ledger
+        var stretches: LogStretches
+        var newestUrgent: UInt64
         var recent: UInt64
         var waiting: WaitingRoom
         var audit: AuditLog
@@ -300,7 +310,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private var mark: Mark {
         Mark(
-            ledger: pipeline.ledger, recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
+            ledger: pipeline.ledger, stretches: pipeline.stretches, newestUrgent: pipeline.newestUrgent,
+            recent: pipeline.recent.mark, waiting: pipeline.waiting, audit: pipeline.audit,
             suppression: pipeline.suppression, retention: pipeline.retention, recomputation: pipeline.recomputation,
             nextTimer: pipeline.nextTimer, rotation: pipeline.rotation, erasures: erasures)
     }
@@ -309,6 +320,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         releaseServes()
         decider.records.removeAll(keepingCapacity: true)
         pipeline.ledger = mark.ledger
+        pipeline.stretches = mark.stretches
+        pipeline.newestUrgent = mark.newestUrgent
         pipeline.recent.restore(to: mark.recent)
         pipeline.waiting = mark.waiting
         pipeline.audit = mark.audit
@@ -375,6 +388,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                     erasures, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
+                try pipeline.stretches.keep(in: &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
                 try transaction.commit()
@@ -945,15 +959,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func apply(_ request: CursorRequest, _ transaction: inout WriteTransaction) throws(StoreError) {
         var ledger = try DestinationLedger(transaction, name: request.destination)
-        let change = request.change
-        guard change.cursor > ledger.cursor else { return }
-        ledger.cursor = change.cursor
-        ledger.delivered += change.delivered
-        ledger.filtered += change.filtered
-        ledger.expired += change.expired
-        ledger.evicted += change.evicted
-        ledger.erased += change.erased
-        ledger.rejected += change.rejected
+        guard ledger.apply(request.change) else { return }
         try ledger.write(to: &transaction, name: request.destination)
         needsTrim = true
     }
@@ -967,12 +973,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         var lowest = pipeline.ledger.nextSequence
+        var lowestUrgent = lowest
         for name in destinations {
-            lowest = min(lowest, try DestinationLedger(transaction, name: name).cursor)
+            let ledger = try DestinationLedger(transaction, name: name)
+            lowest = min(lowest, ledger.cursor)
+            lowestUrgent = min(lowestUrgent, ledger.urgent)
         }
         for index in erasures.indices {
             var erasure = erasures[index]
-            try pipeline.finishErasure(&erasure, lowest: lowest, now: clock.wallMilliseconds(), &transaction)
+            try pipeline.finishErasure(
+                &erasure, lowest: lowest, told: lowestUrgent, now: clock.wallMilliseconds(), &transaction)
             erasures[index] = erasure
         }
         erasures.removeAll { $0.state == .done }
@@ -983,6 +993,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
             removed += Limits.trimmedAtOnce
         }
         needsTrim = isThere && removed == Limits.trimmedPerCommit
+        if !needsTrim, room.isTight {
+            needsTrim = try pipeline.shed(
+                from: lowest, atMost: room.changes(atMost: Limits.trimmedPerCommit), &transaction) > 0
+        }
+        try pipeline.forgetPassed(below: lowest, &transaction)
         if try forgetPlainDigests(below: lowest, &transaction) { needsTrim = true }
     }
 

@@ -11,6 +11,13 @@ public enum PassReason: Sendable {
     case erased, expired, evicted
 }
 
+/// The two ways of a destination's events, each in log order.
+public enum Lane: UInt8, Sendable {
+    /// Of tier `realtime`: ahead of whatever waits in the other.
+    case realtime
+    case batch
+}
+
 /// Events of one request, in log order. Filled by the outbox, written out by the sender; keeps its memory.
 public struct Batch {
     /// The messages one after another, with commas between them.
@@ -29,6 +36,13 @@ public struct Batch {
     public private(set) var erasedCount = 0
     public private(set) var expiredCount = 0
     public private(set) var evictedCount = 0
+    /// Whose events it holds.
+    public private(set) var lane = Lane.batch
+    /// Of each purpose, by its number in the bundle: messages, and bytes of them. The last is for those without.
+    private(set) var purposes = [(events: Int, bytes: Int)](repeating: (0, 0), count: Limits.purposes + 1)
+    private var skippedCount = 0
+    /// When the oldest of the messages was received, milliseconds since the epoch.
+    private(set) var oldestAt = Int64.max
     /// Of the one message of a webhook: by what its receiver knows it when it comes again. Set by the source.
     public var id: [UInt8] = []
 
@@ -44,7 +58,11 @@ public struct Batch {
     public var isFull: Bool { entries.count >= maximumEvents || messages.count >= maximumBytes }
 
     /// Empties it and sets its bounds.
-    mutating func begin(maximumEvents: Int, maximumBytes: Int) {
+    mutating func begin(_ lane: Lane = .batch, maximumEvents: Int, maximumBytes: Int) {
+        self.lane = lane
+        skippedCount = 0
+        oldestAt = .max
+        for index in purposes.indices { purposes[index] = (0, 0) }
         messages.removeAll(keepingCapacity: true)
         entries.removeAll(keepingCapacity: true)
         self.maximumEvents = maximumEvents
@@ -60,31 +78,46 @@ public struct Batch {
     /// - Parameters:
     ///   - sequence: its number in the log, above all before it.
     ///   - message: the JSON text.
+    ///   - purpose: the event's purpose by its number in the bundle; nil: it has none.
+    ///   - time: when the event was received, milliseconds since the epoch.
     /// - Returns: false when it does not fit: stop, it will come with the next batch. The first always fits.
-    public mutating func append(sequence: UInt64, _ message: Span<UInt8>) -> Bool {
+    public mutating func append(sequence: UInt64, _ message: Span<UInt8>, purpose: Int? = nil, at time: Int64 = .max) -> Bool {
         if !entries.isEmpty {
             guard entries.count < maximumEvents, messages.count + 1 + message.count <= maximumBytes else { return false }
             messages.append(UInt8(ascii: ","))
         }
         messages.append(contentsOf: message)
         entries.append((messages.count, sequence))
+        oldestAt = min(oldestAt, time)
+        let place = min(purpose ?? Limits.purposes, Limits.purposes)
+        purposes[place].events += 1
+        purposes[place].bytes += message.count
         lastSequence = sequence
         return true
     }
 
+    /// Goes over an entry that the other lane has settled.
+    /// - Returns: as `pass`.
+    public mutating func skip(sequence: UInt64) -> Bool {
+        lastSequence = sequence
+        skippedCount += 1
+        return passedCount + skippedCount < Limits.entriesPassed
+    }
+
     /// Notes that an entry of the log is not sent here: filtered, erased, expired, without consent.
+    /// - Parameter count: so many entries, of which `sequence` is the last.
     /// - Returns: false when the batch has looked at enough: stop. (Otherwise a filter that matches nothing would keep
     ///   the sender from its clock and its stop request for as long as the log is.)
-    public mutating func pass(sequence: UInt64, as reason: PassReason = .filtered) -> Bool {
+    public mutating func pass(sequence: UInt64, as reason: PassReason = .filtered, count: Int = 1) -> Bool {
         lastSequence = sequence
-        passedCount += 1
+        passedCount += count
         switch reason {
         case .filtered: break
-        case .erased: erasedCount += 1
-        case .expired: expiredCount += 1
-        case .evicted: evictedCount += 1
+        case .erased: erasedCount += count
+        case .expired: expiredCount += count
+        case .evicted: evictedCount += count
         }
-        return passedCount < 10_000
+        return passedCount + skippedCount < Limits.entriesPassed
     }
 
     /// Writes the request's body.

@@ -165,6 +165,8 @@ public struct Destination: Sendable {
     /// Its name in the bundle: 1 to 64 bytes.
     public let name: [UInt8]
     public internal(set) var url: DestinationURL
+    /// Where its settings stand in the bundle.
+    public let settings: JSONNode
     /// The purpose that an event and its person's consent must cover.
     public internal(set) var purpose: [UInt8] = []
     /// FNV-1a of the purpose's name, as the log has it.
@@ -184,6 +186,10 @@ public struct Destination: Sendable {
     public internal(set) var maximumBytes = Int(Limits.defaultBatchBytes)
     /// How long the first event of a batch waits for others; one of tier `realtime` does not wait.
     public internal(set) var delayMilliseconds = Limits.defaultDelayMilliseconds
+    /// What the lane `batch` may take of a day, bytes on the wire; nil: no bound.
+    public internal(set) var budgetBytes: Int64?
+    /// What a GiB on the way there costs, in whatever currency; nil: nobody has said.
+    public internal(set) var cost: Double?
     public internal(set) var format = WireFormat.segment
     /// Of the format `webhook`.
     public internal(set) var webhook = Webhook()
@@ -242,7 +248,7 @@ public struct DestinationPlan: Sendable {
             document, settings,
             [
                 "url", "purpose", "when", "identifiers", "deny", "restricted", "batch", "fallback", "format", "token", "body",
-                "headers", "sign",
+                "headers", "sign", "send", "zone", "cost",
             ], of: "a destination")
         let nameBytes = copy(document, name)
         guard !nameBytes.isEmpty, nameBytes.count <= 64 else {
@@ -264,7 +270,7 @@ public struct DestinationPlan: Sendable {
             return nil
         }
         guard let purposeNode = reader.text(document, settings, "purpose") else { return nil }
-        var destination = Destination(name: nameBytes, url: url)
+        var destination = Destination(name: nameBytes, url: url, settings: settings)
         destination.purpose = copy(document, purposeNode)
         destination.purposeTag = NameTag.of(document.bytes(purposeNode))
         guard purposes.contains(destination.purpose) else {
@@ -295,13 +301,20 @@ public struct DestinationPlan: Sendable {
         destination.restrictedNode = document.member(settings, "restricted")
         destination.restricted = reader.fieldPaths(document, settings, "restricted", atMost: Limits.deniedFields)
         if let batch = reader.object(document, settings, "batch") {
-            reader.refuseOthers(document, batch, ["events", "bytes", "delay"], of: "a batch")
+            reader.refuseOthers(document, batch, ["events", "bytes", "delay", "budget"], of: "a batch")
             if let events = reader.integer(document, batch, "events", Limits.batchEvents) {
                 destination.maximumEvents = Int(events)
             }
             if let bytes = reader.size(document, batch, "bytes", Limits.batchBytes) { destination.maximumBytes = Int(bytes) }
             if let delay = reader.duration(document, batch, "delay", atMost: Limits.delayMilliseconds) {
                 destination.delayMilliseconds = delay
+            }
+            destination.budgetBytes = reader.size(document, batch, "budget", Limits.budgetBytes)
+        }
+        if let node = document.member(settings, "cost") {
+            destination.cost = document.double(node)
+            if !((destination.cost ?? -1) >= 0) {
+                reader.report(document, node, "cost must be a number: what a GiB on the way there costs")
             }
         }
         if let node = reader.text(document, settings, "format") {

@@ -17,6 +17,18 @@ public enum Limits {
     public static let defaultDelayMilliseconds: Int64 = 5_000
     /// The longest delay, milliseconds: a day, for links that are dear.
     public static let delayMilliseconds: Int64 = 86_400_000
+    /// `budget` of a destination, bytes a day: from a few real batches to more than any link carries.
+    public static let budgetBytes: ClosedRange<Int64> = (64 << 10)...(1 << 40)
+    /// With less than this left of the day's budget it counts as spent, bytes: a request for less is mostly its head.
+    public static let leastBudgetBytes: Int64 = 4 << 10
+    /// What a request is reckoned with beyond its body, bytes: its head, the answer, and what TLS, TCP and IP put around them.
+    public static let requestOverheadBytes: Int64 = 600
+    /// Requests of the lane `realtime` in a row while a batch is due: a steady stream must not hold the others up for ever.
+    public static let realtimeInARow = 4
+    /// Entries that one look at the log passes over at most: between two looks a stop request is noticed.
+    public static let entriesPassed = 10_000
+    /// Purposes that are counted apart: all that a bundle may have.
+    public static let purposes = 32
     /// Fields that never leave: each is looked for in every event.
     public static let deniedFields = 64
     /// Identifiers that may leave with an event.

@@ -1,6 +1,7 @@
-// One destination's loop: wait for enough events, send them, and go on in log order, whatever the network does. It need
-// not know the store, HTTP or TLS: those come in as `OutboxSource` and `Transport`, time and chance as `Clock` and
-// `RandomSource`, so that a test can be all of them.
+// One destination's loop: wait for enough events, send them, and go on in log order, whatever the network does. It has two
+// lanes, each in order: what is of tier `realtime` goes at once, ahead of whatever waits in the other. It need not know the
+// store, HTTP or TLS: those come in as `OutboxSource` and `Transport`, time and chance as `Clock` and `RandomSource`, so that a
+// test can be all of them.
 
 import Formats
 import Monitoring
@@ -8,17 +9,20 @@ import Platform
 
 /// What a destination's part of the log looks like, without reading the events.
 public struct OutboxOutlook {
-    /// Entries from the cursor to the log's end (filtered ones included).
+    /// Entries of the lane `batch` from the cursor to the log's end (filtered ones included).
     public var count: UInt64
     /// When the first of them was received, milliseconds since the epoch.
     public var oldestAt: Int64
-    /// Whether one of tier `realtime` is among them.
+    /// Whether something waits in the lane `realtime`.
     public var isUrgent: Bool
+    /// What the lane `batch` may still send, bytes; 0: nothing now, its hours or its budget are over.
+    public var budgetBytes: Int
 
-    public init(count: UInt64, oldestAt: Int64, isUrgent: Bool) {
+    public init(count: UInt64, oldestAt: Int64, isUrgent: Bool, budgetBytes: Int = .max) {
         self.count = count
         self.oldestAt = oldestAt
         self.isUrgent = isUrgent
+        self.budgetBytes = budgetBytes
     }
 }
 
@@ -34,16 +38,19 @@ public enum QuarantineReason: Equatable, Sendable {
 public protocol OutboxSource: AnyObject {
     /// What waits. Cheap: called before each batch.
     func outlook() -> OutboxOutlook
-    /// Adds events from the cursor on, in order, by `batch.append` or `batch.pass`, until one of them says false or the
-    /// log ends. Consent, filters and denied fields are applied here, each time anew: a revocation stops what was queued.
+    /// Adds events of `batch.lane` from its cursor on, in order, by `batch.append` or `batch.pass`, until one of them says
+    /// false or the log ends. Consent, filters and denied fields are applied here, each time anew: a revocation stops what was queued.
+    /// The lane `batch` ends before an event of the other that is not settled.
     func fill(_ batch: inout Batch)
-    /// Moves the cursor behind `batch.lastSequence`, durably, and counts: the batch's messages are delivered, its passed
+    /// Notes that so many bytes have gone over the wire, whatever came of them: what the day's budget counts.
+    func spend(bytes: Int64)
+    /// Moves the lane's cursor behind `batch.lastSequence`, durably, and counts: the batch's messages are delivered, its passed
     /// entries are settled.
     func acknowledge(_ batch: borrowing Batch)
-    /// Sets one event aside and moves the cursor behind `batch.lastSequence` (the batch holds just this event).
+    /// Sets one event aside and moves the lane's cursor behind `batch.lastSequence` (the batch holds just this event).
     func quarantine(_ batch: borrowing Batch, reason: QuarantineReason)
-    /// Rests until there are at least `count` entries or an urgent one, or the time is up, or a stop is requested. May
-    /// return early for no reason. `count` nil: events do not wake it (a pause).
+    /// Rests until there are at least `count` entries in the lane `batch` or one in the other, or the time is up, or a stop
+    /// is requested. May return early for no reason. `count` nil: events do not wake it (a pause).
     func wait(forCount count: UInt64?, milliseconds: Int64)
     /// Whether the sender should return as soon as it can.
     var isStopRequested: Bool { get }
@@ -125,6 +132,13 @@ public final class SenderMeters: Sendable {
     public let isBreakerOpen = Gauge()
     /// When something was last delivered, milliseconds since the epoch.
     public let lastDeliveryAt = Gauge()
+    /// 1 while the lane `batch` waits for its hours or for another day's budget.
+    public let isHeld = Gauge()
+    /// From an event's arrival here until its destination has it, of the lane `realtime`: the oldest of each request.
+    public let realtime = Histogram()
+    /// Events that were delivered and their share of the bodies' bytes as sent, by purpose; see `Batch.purposes`.
+    public let purposeEvents = CounterArray(count: Limits.purposes + 1)
+    public let purposeBytes = CounterArray(count: Limits.purposes + 1)
 
     public init() {}
 }
@@ -139,7 +153,7 @@ struct Route<Way: Transport> {
     var isWell = true
 }
 
-/// Sends one destination's events in log order, at least once each.
+/// Sends one destination's events in log order by lane, at least once each.
 public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: RandomSource> {
     /// What the step came to; for tests.
     public enum Step: Equatable {
@@ -159,9 +173,11 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     private let maximumEvents: Int
     private let delayMilliseconds: Int64
 
-    private var sizer: BatchSizer
+    private var sizers: (realtime: BatchSizer, batch: BatchSizer)
+    /// Requests of the lane `realtime` since the last of the other.
+    private var realtimeInARow = 0
     private var batch = Batch()
-    private let encoder = BodyEncoder()
+    private let encoder: BodyEncoder
     private var averageBytes = 512
     /// Since when nothing has been sent, milliseconds of the monotonic clock; nil: the transport rests already.
     private var idleSince: Int64?
@@ -182,7 +198,10 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         maximumBytes = destination.maximumBytes
         maximumEvents = destination.maximumEvents
         delayMilliseconds = destination.delayMilliseconds
-        sizer = BatchSizer(maximum: destination.maximumEvents)
+        let sizer = BatchSizer(maximum: destination.maximumEvents)
+        sizers = (sizer, sizer)
+        // Where bytes are counted, a seventh fewer of them is worth twice the time.
+        encoder = BodyEncoder(level: destination.budgetBytes == nil ? 3 : 5)
     }
 
     /// Sends until a stop is requested. What is on its way then is finished or will be repeated after the next start.
@@ -193,26 +212,33 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     /// One turn of the loop.
     public mutating func step() -> Step {
         if source.isStopRequested { return .stopped }
-        if !sizer.isSearching, let rest = restUntilReady() {
+        let outlook = source.outlook()
+        meters.isHeld.set(outlook.budgetBytes == 0 && outlook.count > 0 ? 1 : 0)
+        let rest = restUntilReady(outlook)
+        guard let lane = chooseLane(outlook, isBatchDue: rest == nil) else {
+            let (count, milliseconds) = rest ?? (1, Limits.idleMilliseconds)
             restWhenIdle()
-            source.wait(forCount: rest.count, milliseconds: rest.milliseconds)
+            source.wait(forCount: count, milliseconds: milliseconds)
             return .waited
         }
         guard let isPrimary = chooseRoute() else { return .paused }
-        batch.begin(maximumEvents: sizer.next, maximumBytes: maximumBytes)
+        let most = lane == .realtime ? maximumBytes : min(maximumBytes, outlook.budgetBytes)
+        batch.begin(lane, maximumEvents: sizer.next, maximumBytes: most)
         source.fill(&batch)
         if batch.count == 0 {
             forgive(isPrimary)
             guard batch.lastSequence != nil else {
-                // The outlook promised something that is gone (erased); look again, but not in a tight loop.
+                // The outlook promised something that is gone (erased), or an event of the other lane came just now and goes
+                // first; look again, but not in a tight loop.
                 sizer.forget()
-                source.wait(forCount: nil, milliseconds: 10)
+                realtimeInARow = 0
+                if !outlook.isUrgent { source.wait(forCount: nil, milliseconds: 1) }
                 return .waited
             }
             source.acknowledge(batch)
             return .passed
         }
-        averageBytes = max(1, batch.messages.count / batch.count)
+        if lane == .batch { averageBytes = max(1, batch.messages.count / batch.count) }
         let result = transmit(isPrimary)
         idleSince = monotonicMilliseconds
         return settle(result, isPrimary)
@@ -225,12 +251,29 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     /// So many entries fill a batch, as far as one can tell before reading them.
     private var readyCount: UInt64 { UInt64(max(1, min(maximumEvents, maximumBytes / averageBytes))) }
 
+    /// Of the lane that goes next.
+    private var sizer: BatchSizer {
+        get { realtimeInARow > 0 ? sizers.realtime : sizers.batch }
+        set { if realtimeInARow > 0 { sizers.realtime = newValue } else { sizers.batch = newValue } }
+    }
+
+    /// What is urgent goes first, but now and then a batch that is due; nil: nothing goes now.
+    private mutating func chooseLane(_ outlook: OutboxOutlook, isBatchDue: Bool) -> Lane? {
+        if outlook.isUrgent, !isBatchDue || realtimeInARow < Limits.realtimeInARow {
+            realtimeInARow += 1
+            return .realtime
+        }
+        realtimeInARow = 0
+        return isBatchDue ? .batch : nil
+    }
+
     /// How long to wait for the batch to fill, and for how many events; nil: it should go now. An empty queue is left
     /// with the first event, because the delay counts from there.
-    private func restUntilReady() -> (count: UInt64, milliseconds: Int64)? {
-        let outlook = source.outlook()
+    private func restUntilReady(_ outlook: OutboxOutlook) -> (count: UInt64, milliseconds: Int64)? {
         if outlook.count == 0 { return (1, Limits.idleMilliseconds) }
-        if outlook.isUrgent || outlook.count >= readyCount { return nil }
+        // No number of events opens it; the hours are looked at again after a while.
+        if outlook.budgetBytes == 0 { return (.max >> 1, Limits.idleMilliseconds) }
+        if sizers.batch.isSearching || outlook.count >= readyCount { return nil }
         // The wall clock may have been set meanwhile: an age below zero or beyond the delay sends at once.
         let age = clock.wallMilliseconds() - outlook.oldestAt
         if age < 0 || age >= delayMilliseconds { return nil }
@@ -288,6 +331,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         let way = isPrimary ? primary.transport : (fallback ?? primary).transport
         let bytes = encoder.packed
         let head = format == .webhook ? webhook.head(id: batch.id, bytes.span, now: now) : []
+        source.spend(bytes: Int64(bytes.count) + Limits.requestOverheadBytes)
         return way.post(bytes.span, format: format, head: head)
     }
 
@@ -299,6 +343,10 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             meters.lastStatus.set(Int64(status))
             source.acknowledge(batch)
             sizer.succeeded(batch.count)
+            countPurposes()
+            if batch.lane == .realtime {
+                meters.realtime.record(nanoseconds: (clock.wallMilliseconds() - batch.oldestAt) &* 1_000_000)
+            }
             meters.batches.add()
             meters.events.add(UInt64(batch.count))
             if !isPrimary { meters.eventsByFallback.add(UInt64(batch.count)) }
@@ -320,6 +368,14 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             meters.lastStatus.set(0)
             postpone(isPrimary, nil)
             return .paused
+        }
+    }
+
+    /// Each purpose's share of what was sent: a body is packed as a whole.
+    private func countPurposes() {
+        for (index, (events, bytes)) in batch.purposes.enumerated() where events > 0 {
+            meters.purposeEvents.add(UInt64(events), at: index)
+            meters.purposeBytes.add(UInt64(bytes * encoder.packed.count / max(1, batch.messages.count)), at: index)
         }
     }
 
@@ -390,11 +446,13 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
 /// Makes a request's body out of a batch; keeps its buffers. A class, since the compressor cannot be copied and a
 /// sender's other parts can.
 private final class BodyEncoder {
-    private var deflater = Deflater()
+    private var deflater: Deflater
     private var body: [UInt8] = []
     /// The body as it is sent.
     private(set) var packed: [UInt8] = []
     var bodyBytes: Int { body.count }
+
+    init(level: Int32) { deflater = Deflater(level: level) }
 
     /// - Returns: false when there is no memory for it.
     func encode(_ batch: borrowing Batch, _ format: WireFormat, now: Int64) -> Bool {
@@ -416,5 +474,6 @@ private final class BodyEncoder {
     func shrink() {
         if body.capacity > Limits.idleBufferBytes { body = [] }
         if packed.capacity > Limits.idleBufferBytes { packed = [] }
+        deflater.rest()
     }
 }

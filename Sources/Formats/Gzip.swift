@@ -118,8 +118,8 @@ public struct Inflater: ~Copyable {
     }
 }
 
-/// Packs gzip with a window of 8 KiB (about 80 KiB of memory and a 16 KiB chunk, kept from one call to the next): the
-/// repetitions of event batches lie within a few events.
+/// Packs gzip with a window of 16 KiB (about 130 KiB of memory and a 16 KiB chunk, kept from one call to the next until
+/// `rest`): the repetitions of event batches lie within some dozen events.
 public struct Deflater: ~Copyable {
     private var stream: UnsafeMutablePointer<z_stream>?
     private var chunk: [UInt8] = []
@@ -128,7 +128,16 @@ public struct Deflater: ~Copyable {
     /// - Parameter level: 1 (fast) … 9 (small).
     public init(level: Int32 = 5) { self.level = level }
 
-    deinit {
+    deinit { release() }
+
+    /// Gives the memory back; the next call takes it anew.
+    public mutating func rest() {
+        release()
+        unsafe stream = nil
+        chunk = []
+    }
+
+    private func release() {
         if let stream = unsafe stream {
             unsafe deflateEnd(stream)
             unsafe stream.deallocate()
@@ -161,9 +170,9 @@ public struct Deflater: ~Copyable {
         }
         let fresh = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
         unsafe fresh.initialize(to: z_stream())
-        // A window of 2^13 and tables of 2^(6 + 9) bytes.
+        // A window of 2^14 and tables of 2^(7 + 9) bytes.
         let code = unsafe deflateInit2_(
-            fresh, level, Z_DEFLATED, 13 + 16, 6, Z_DEFAULT_STRATEGY, zlibVersion(), Int32(MemoryLayout<z_stream>.size))
+            fresh, level, Z_DEFLATED, 14 + 16, 7, Z_DEFAULT_STRATEGY, zlibVersion(), Int32(MemoryLayout<z_stream>.size))
         guard code == Z_OK else {
             unsafe fresh.deallocate()
             throw .noMemory

@@ -57,6 +57,8 @@ public final class Meters: Sendable {
     public let recomputeMissing = Counter()
     /// Entries of the log that are yet to be counted once more.
     public let recomputePending = Gauge()
+    /// Events that made room for others on a full disk, by priority.
+    public let shedEvents = CounterArray(count: 10)
     /// Profiles that went because there were too many.
     public let evictedProfiles = Counter()
     /// Triggers that fired, that an event or a condition called off, that were due too long ago, whose person did not or no

@@ -79,10 +79,18 @@ public struct MetricsWriter {
     /// A histogram in seconds.
     public mutating func histogram(_ name: StaticString, _ help: StaticString, _ histogram: Histogram) {
         describe(name, help, "histogram")
+        samples(name, histogram)
+    }
+
+    /// The samples of one histogram of a family.
+    /// - Parameter labels: written by `appendLabel`.
+    public mutating func samples(_ name: StaticString, labels: [UInt8] = [], _ histogram: Histogram) {
         var total: UInt64 = 0
         for index in 0..<Histogram.bucketCount {
             total += histogram.count(index)
-            append(name); append("_bucket{le=\"")
+            append(name); append("_bucket{")
+            text += labels
+            append(labels.isEmpty ? "le=\"" : ",le=\"")
             if index == Histogram.bucketCount - 1 {
                 append("+Inf")
             } else {
@@ -92,11 +100,22 @@ public struct MetricsWriter {
             appendInteger(total, to: &text)
             append("\n")
         }
-        append(name); append("_sum ")
+        append(name); append("_sum")
+        appendBraces(labels)
         appendDouble(Double(histogram.sumNanoseconds) / 1_000_000_000, to: &text)
         append("\n")
-        append(name); append("_count ")
+        append(name); append("_count")
+        appendBraces(labels)
         appendInteger(total, to: &text)
         append("\n")
+    }
+
+    private mutating func appendBraces(_ labels: [UInt8]) {
+        if !labels.isEmpty {
+            append("{")
+            text += labels
+            append("}")
+        }
+        append(" ")
     }
 }

@@ -7,7 +7,7 @@
 //   …  message id       …  body (a JSON object)
 //
 // What was taken out of the log leaves its number and the reason behind, four bytes (`LogRemoval`), so that every
-// destination's accounts can tell what became of it.
+// destination's accounts can tell what became of it. A run of evicted entries leaves its last number and its length.
 
 import Cryptography
 import Formats
@@ -158,9 +158,21 @@ public enum LogRemoval: UInt8, Sendable {
         return bytes
     }
 
+    /// What stands for a run of entries, at the number of its last.
+    public func bytes(count: UInt32) -> [UInt8] {
+        var bytes = self.bytes
+        if count > 1 { LogEntry.append(count, to: &bytes) }
+        return bytes
+    }
+
+    /// How many entries a mark stands for: those that end with the number at which it stands.
+    public static func count(_ bytes: Span<UInt8>) -> UInt64 {
+        bytes.count == 8 ? UInt64(UInt32(littleEndianAt: 4, of: bytes)) : 1
+    }
+
     /// - Returns: nil for bytes that are no such mark.
     public init?(_ bytes: Span<UInt8>) {
-        guard bytes.count == 4, bytes[0] == 0, bytes[2] == 0x47, bytes[3] == 0x48 else { return nil }
+        guard bytes.count == 4 || bytes.count == 8, bytes[0] == 0, bytes[2] == 0x47, bytes[3] == 0x48 else { return nil }
         self.init(rawValue: bytes[1])
     }
 }

@@ -25,7 +25,11 @@ public struct Tables: Sendable {
     public let consentParts: Table
     /// Sequence number → event. The outbox of every destination is this log from its cursor on.
     public let log: Table
-    /// Destination name → sequence number of the next event to send.
+    /// Sequence numbers of the log's events of tier `realtime` → nothing: the lane that goes ahead of the rest.
+    public let urgent: Table
+    /// Number of a stretch of the log → how many events it has of each priority, at most.
+    public let stretches: Table
+    /// Destination name → sequence numbers of the next events to send, and its accounts.
     public let cursors: Table
     /// Hash of a message id → its place in `messageOrder`.
     public let messages: Table
@@ -51,8 +55,8 @@ public struct Tables: Sendable {
     /// Each of them, always in the same order.
     var all: [Table] {
         [
-            meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
-            audit, suppressed, erasures, timers, pending,
+            meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, urgent, stretches,
+            cursors, messages, messageOrder, accounts, quarantine, arrivals, audit, suppressed, erasures, timers, pending,
         ]
     }
 
@@ -68,6 +72,8 @@ public struct Tables: Sendable {
         consent = open("consent")
         consentParts = open("consent_parts")
         log = open("log")
+        urgent = open("urgent")
+        stretches = open("stretches")
         cursors = open("cursors")
         messages = open("messages")
         messageOrder = open("message_order")

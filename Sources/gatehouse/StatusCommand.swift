@@ -57,6 +57,8 @@ enum StatusCommand {
         ("gatehouse_store_limit_bytes ", "limitBytes"), ("gatehouse_decisions_matched_total ", "decisionsMatched"),
         ("gatehouse_decisions_default_total ", "decisionsDefault"), ("gatehouse_decision_errors_total ", "decisionErrors"),
         ("gatehouse_events_total{", "events"), ("gatehouse_destination_events{", "destinations"),
+        ("gatehouse_destination_held{", "held"), ("gatehouse_destination_bytes_per_1000_events{", "bytesPer1000Events"),
+        ("gatehouse_destination_cost_per_1000_events{", "millionthsPer1000Events"), ("gatehouse_events_shed_total{", "shed"),
         ("gatehouse_shadow_decisions_total{", "shadow"), ("gatehouse_shadow_changes_total{", "shadowChanges"),
     ]
 

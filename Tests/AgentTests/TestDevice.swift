@@ -222,6 +222,7 @@ final class Device {
                 _ = try self.pipeline.process(
                     submission, event, Envelope(receivedAt: submission.receivedAt), in: &transaction)
             }
+            try self.pipeline.stretches.keep(in: &transaction)
             try self.pipeline.ledger.write(to: &transaction)
         }
     }
@@ -281,18 +282,29 @@ final class Device {
 
     /// What a destination would be given: texts of messages, and how many events are over.
     func delivery(_ number: Int, cursor: UInt64 = 1) -> (text: String, count: Int, expired: Int, passed: Int) {
+        let outbox = outbox(number)
+        var (texts, count, expired, passed) = ([String](), 0, 0, 0)
+        for lane in [Lane.realtime, .batch] {
+            var batch = Batch()
+            batch.begin(lane, maximumEvents: 1000, maximumBytes: 1 << 20)
+            outbox.fill(&batch)
+            if batch.count > 0 { texts.append(String(decoding: batch.messages, as: UTF8.self)) }
+            count += batch.count
+            expired += batch.expiredCount
+            passed += batch.passedCount
+            if let change = outbox.change(by: batch, CursorChange(delivered: UInt64(batch.count))) { outbox.take(change) }
+        }
+        return (texts.joined(separator: ","), count, expired, passed)
+    }
+
+    /// A destination's outbox as after a start of the agent.
+    func outbox(_ number: Int) -> StoreOutbox<MovedClock> {
         do {
             let identity = DeviceIdentity(device: Array("till-1".utf8), epoch: 1)
-            let next = pipeline.ledger.nextSequence
-            let outbox = try StoreOutbox(
+            return try StoreOutbox(
                 bundle: bundle, target: bundle.destinations[number], identity: identity, root: pepper.root, database: database,
-                signal: LogSignal(next: next), cursors: CursorBox(), intake: Intake(), meters: meters,
-                clock: MovedClock(now: now), stop: StopFlag())
-            var batch = Batch()
-            batch.begin(maximumEvents: 1000, maximumBytes: 1 << 20)
-            outbox.fill(&batch)
-            return (
-                String(decoding: batch.messages, as: UTF8.self), batch.count, batch.expiredCount, batch.passedCount)
+                signal: LogSignal(next: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent), cursors: CursorBox(),
+                intake: Intake(), meters: meters, clock: MovedClock(now: now), stop: StopFlag())
         } catch { fatalError("the outbox cannot be made") }
     }
 

@@ -64,7 +64,7 @@ private func bundle(_ settings: String) -> String {
         device.take("ada", "Looked")
         device.take("ada", "Other")
         device.take("ada", "Order Completed")
-        #expect(device.delivery(0).text == #"{"e":"Looked","at":"2026-01-31T12:00:00Z"},{"e":"Trigger Fired","at":"2026-01-31T12:00:00Z"}"#)
+        #expect(device.delivery(0).text == #"{"e":"Trigger Fired","at":"2026-01-31T12:00:00Z"},{"e":"Looked","at":"2026-01-31T12:00:00Z"}"#)
     }
 
     @Test(arguments: [

@@ -90,6 +90,15 @@ private func problem(_ text: String) -> DestinationURL.Problem? {
             "hub: { url: 'https://x/', purpose: analytics, batch: { bytes: 1KiB } }",
             "2:65 bytes must be a size such as 512, 400KiB, 64MiB or 2GB, from 49152 to 1048576 bytes"
         ),
+        // limit: Delivery.budgetBytes
+        (
+            "hub: { url: 'https://x/', purpose: analytics, batch: { budget: 65535 } }",
+            "2:66 budget must be a size such as 512, 400KiB, 64MiB or 2GB, from 65536 to 1099511627776 bytes"
+        ),
+        (
+            "hub: { url: 'https://x/', purpose: analytics, cost: cheap }",
+            "2:55 cost must be a number: what a GiB on the way there costs"
+        ),
         (
             "hub: { url: 'https://x/', purpose: analytics, fallback: nobody }",
             "2:59 fallback must name another destination of this bundle"

@@ -421,6 +421,7 @@ private final class CountingOutbox: OutboxSource {
             if !batch.append(sequence: UInt64(number), Array("{\"seq\":\(number + 1)}".utf8).span) { return }
         }
     }
+    func spend(bytes: Int64) {}
     func acknowledge(_ batch: borrowing Batch) { cursor = Int(batch.lastSequence!) + 1 }
     func quarantine(_ batch: borrowing Batch, reason: QuarantineReason) { cursor = Int(batch.lastSequence!) + 1 }
     func wait(forCount count: UInt64?, milliseconds: Int64) {}

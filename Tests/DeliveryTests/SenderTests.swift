@@ -1,7 +1,7 @@
 // Shows that the sender keeps order, loses nothing, finds the bad event, pauses, falls back and returns, and stops when
 // asked: over an outbox in memory, a scripted server and a clock that the test owns.
 
-import Delivery
+@testable import Delivery
 import Formats
 import Platform
 import Testing
@@ -12,12 +12,16 @@ final class TestClock: Clock {
     func monotonicNanoseconds() -> Int64 { (milliseconds - 1_700_000_000_000) * 1_000_000 }
 }
 
-/// A log in memory: `{"seq":n}` each. Waiting moves the clock.
+/// A log in memory with two lanes: `{"seq":n}` each. Waiting moves the clock.
 private final class TestOutbox: OutboxSource {
     struct Entry { var receivedAt: Int64; var isUrgent = false; var isFiltered = false; var bytes = 0 }
     let clock: TestClock
     var log: [Entry] = []
+    /// Of the lane `batch`, and of the other.
     var cursor = 0
+    var urgent = 0
+    var budgetBytes = Int.max
+    var spent: Int64 = 0
     var delivered: [UInt64] = []
     var passed = 0
     var quarantined: [(sequence: UInt64, reason: QuarantineReason)] = []
@@ -35,15 +39,22 @@ private final class TestOutbox: OutboxSource {
     }
 
     func outlook() -> OutboxOutlook {
-        OutboxOutlook(
-            count: UInt64(log.count - cursor), oldestAt: cursor < log.count ? log[cursor].receivedAt : 0,
-            isUrgent: log[cursor...].contains { $0.isUrgent })
+        let waiting = log[cursor...].enumerated().filter { !$1.isUrgent || $0 + cursor >= urgent }
+        return OutboxOutlook(
+            count: UInt64(waiting.count), oldestAt: waiting.first?.element.receivedAt ?? 0,
+            isUrgent: log[max(cursor, urgent)...].contains { $0.isUrgent }, budgetBytes: budgetBytes)
     }
 
+    func spend(bytes: Int64) { spent += bytes }
+
     func fill(_ batch: inout Batch) {
-        for index in cursor..<log.count {
+        let isRealtime = batch.lane == .realtime
+        for index in (isRealtime ? max(cursor, urgent) : cursor)..<log.count {
             let sequence = UInt64(index + 1)
-            if log[index].isFiltered {
+            if isRealtime, !log[index].isUrgent { continue }
+            if !isRealtime, log[index].isUrgent {
+                if index >= urgent || !batch.skip(sequence: sequence) { return }
+            } else if log[index].isFiltered {
                 if !batch.pass(sequence: sequence) { return }
             } else {
                 let text = "{\"seq\":\(sequence),\"x\":\"" + String(repeating: "x", count: log[index].bytes) + "\"}"
@@ -54,15 +65,19 @@ private final class TestOutbox: OutboxSource {
 
     func acknowledge(_ batch: borrowing Batch) {
         for index in 0..<batch.count { delivered.append(batch.sequence(index)) }
+        settle(batch)
+    }
+
+    private func settle(_ batch: borrowing Batch) {
         passed += batch.passedCount
-        cursor = Int(batch.lastSequence!)
+        if batch.lane == .realtime { urgent = Int(batch.lastSequence!) } else { cursor = Int(batch.lastSequence!) }
+        while cursor < urgent, log[cursor].isUrgent { cursor += 1 }
     }
 
     func quarantine(_ batch: borrowing Batch, reason: QuarantineReason) {
         precondition(batch.count == 1)
         quarantined.append((batch.sequence(0), reason))
-        passed += batch.passedCount
-        cursor = Int(batch.lastSequence!)
+        settle(batch)
     }
 
     func wait(forCount count: UInt64?, milliseconds: Int64) {
@@ -219,9 +234,9 @@ private struct Bench {
         bench.outbox.add()
         bench.outbox.add(isUrgent: true)
         check(bench.sender.step() == .delivered)
-        #expect(bench.hub.requests.last == [4, 5], "the urgent one takes what is before it along")
+        #expect(bench.hub.requests.last == [5], "the urgent one goes by itself")
 
-        for _ in 0..<500 { bench.outbox.add() }
+        for _ in 0..<499 { bench.outbox.add() }
         check(bench.sender.step() == .delivered)
         #expect(bench.clock.milliseconds == start + 5_000, "neither has waited")
 
@@ -289,6 +304,7 @@ private struct Bench {
         #expect(bench.hub.requests.count > 500)
     }
 
+    // limit: Delivery.entriesPassed
     @Test("Entries that are not for this destination move the cursor without a request")
     func filtered() {
         var bench = Bench(events: 0)
@@ -316,6 +332,76 @@ private struct Bench {
         bench.sender.run()
         #expect(waits == 4)
         #expect(outbox.delivered.isEmpty && outbox.cursor == 0)
+    }
+
+    @Test("What is urgent goes ahead of a backlog, and each lane keeps its order; poison and cuts of one do not touch the other")
+    func lanes() {
+        for seed in UInt64(1)...5 {
+            var bench = Bench(events: 0, "batch: { events: 50 }")
+            var chance = SeededRandom(seed: seed)
+            for _ in 0..<3_000 { bench.outbox.add(isUrgent: chance.next(below: 3) == 0, isFiltered: chance.next(below: 9) == 0) }
+            let bad: Set<UInt64> = [7, 800, 801, 2_999]
+            bench.hub.script = { events in
+                if events.contains(where: bad.contains) { return .rejected(400) }
+                return chance.next(below: 8) == 0 ? .retry(status: 503, afterMilliseconds: nil) : .delivered(200)
+            }
+            var loss = SeededRandom(seed: seed + 100)
+            bench.hub.losesAnswer = { loss.next(below: 10) == 0 }
+            bench.drain()
+            let (log, hub) = (bench.outbox.log, bench.hub)
+            for isUrgent in [true, false] {
+                let own = (1...3_000).filter { log[$0 - 1].isUrgent == isUrgent && !log[$0 - 1].isFiltered }.map(UInt64.init)
+                var seen = Set<UInt64>()
+                let first = hub.arrived.filter { log[Int($0) - 1].isUrgent == isUrgent && seen.insert($0).inserted }
+                #expect(first == own.filter { !bad.contains($0) })
+            }
+            #expect(
+                Set(bench.outbox.quarantined.map(\.sequence)) == bad.filter { !log[Int($0) - 1].isFiltered })
+            #expect(hub.requests.allSatisfy { Set($0.map { log[Int($0) - 1].isUrgent }).count == 1 }, "no request mixes them")
+        }
+    }
+
+    // limit: Delivery.realtimeInARow
+    @Test("A steady stream of urgent events does not hold a backlog up for ever, and waits for one request of it at most")
+    func fairness() {
+        var bench = Bench(events: 2_000, "batch: { events: 100 }")
+        for _ in 0..<125 {
+            bench.outbox.add(isUrgent: true)
+            _ = bench.sender.step()
+        }
+        let isUrgent = bench.hub.requests.map { bench.outbox.log[Int($0[0]) - 1].isUrgent }
+        #expect(isUrgent.filter { !$0 }.count == 20, "the backlog has gone out")
+        for index in 1..<isUrgent.count { #expect(isUrgent[index] || isUrgent[index - 1], "never two batches in a row") }
+    }
+
+    @Test("With its hours or budget over a backlog stays, and urgent events go on; what is left bounds a request")
+    func held() {
+        var bench = Bench(events: 1_000)
+        bench.outbox.budgetBytes = 0
+        check(bench.sender.step() == .waited)
+        #expect(bench.meters.isHeld.current == 1)
+        bench.outbox.add(isUrgent: true)
+        check(bench.sender.step() == .delivered)
+        check(bench.sender.step() == .waited)
+        #expect(bench.hub.arrived == [1_001])
+        #expect(bench.outbox.spent > 600, "the request's head counts, too")
+        bench.outbox.budgetBytes = 2_000
+        check(bench.sender.step() == .delivered)
+        #expect(bench.hub.bodies.last!.count <= 2_064)
+        #expect(bench.meters.isHeld.current == 0)
+    }
+
+    @Test("Bytes are told by purpose, and come to what was sent")
+    func purposes() {
+        var batch = Batch()
+        batch.begin(maximumEvents: 10, maximumBytes: 1_000)
+        for (sequence, purpose) in [(1, 0), (2, 3), (3, 3), (4, nil)] as [(UInt64, Int?)] {
+            let text = Array("{\"n\":\(sequence)}".utf8)
+            check(batch.append(sequence: sequence, text.span, purpose: purpose))
+        }
+        #expect(batch.purposes[0] == (1, 7) && batch.purposes[3] == (2, 14) && batch.purposes[32] == (1, 7))
+        batch.begin(maximumEvents: 10, maximumBytes: 1_000)
+        #expect(batch.purposes.allSatisfy { $0 == (0, 0) })
     }
 
     // limit: Delivery.keepAliveMilliseconds

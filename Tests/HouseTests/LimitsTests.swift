@@ -44,6 +44,8 @@ import Testing
         Collection freshnessMilliseconds driftMilliseconds driftRecordsPerCommit: how often what was observed is written
         Collection driftSampling driftLearningEvents driftMissingEvents: when something counts as usual
         Delivery defaultBatchEvents defaultBatchBytes defaultDelayMilliseconds: what holds where the bundle says nothing
+        Delivery requestOverheadBytes: with what a request is reckoned
+        Delivery purposes: all that a bundle may have
         Delivery readBytes idleBufferBytes idleMilliseconds: buffers, and how often the sender looks around
         Formats jsonChildren jsonValues: a text that may be read has no room for so many
         Formats pairwiseKeys: from where on another way is quicker

@@ -12,7 +12,7 @@ import sys
 import time
 
 from harness import CONSENT, TOP, Skip, check, equal, track
-from test_delivery import arrivals, wait_for_delivery
+from test_delivery import arrivals, in_log_order, wait_for_delivery
 
 ALL_EVENTS = [("    when: 'event.type != \"page\"'\n", "")]
 MOMENT = datetime.datetime(2026, 1, 31, 9, 15, 0, 250000, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
@@ -86,7 +86,7 @@ def check_everything(bench, module_name, **options):
     agent.profile("email:office@example.com", expect=404)
 
     wait_for_delivery(agent)
-    messages = arrivals(hub)
+    messages = in_log_order(arrivals(hub))
     check_messages(messages, count)
 
 
@@ -293,7 +293,7 @@ def test_cloudevents_client_in_both_modes(bench):
     equal(agent.profile("user_id:jo")["attributes"]["lifetime_value"], 2001.0, "lifetime_value")
     equal(agent.decide("checkout_offer", "jo")["variant"], "ten", "decision")
     wait_for_delivery(agent)
-    order = arrivals(hub)[1]
+    order = in_log_order(arrivals(hub))[1]
     equal((order["type"], order["event"]), ("track", "Order Completed"), "kind")
     equal((order["messageId"], seconds(order["timestamp"])), ("/shop/till-1 order-0", moment.timestamp()), "id and time")
     equal(order["context"]["cloudevents"],
