@@ -35,6 +35,7 @@ struct MetricsPage {
         page.counter("gatehouse_decisions_matched_total", "Decisions that a rule made.", meters.decisionsMatched.current)
         page.counter("gatehouse_decisions_default_total", "Decisions answered by the default.", meters.decisionsDefault.current)
         page.counter("gatehouse_decision_errors_total", "Questions without an answer.", meters.decisionErrors.current)
+        bundles.current.policy.decisions.writeCounts(to: &page)
         page.counter(
             "gatehouse_evaluation_errors_total", "Rules that could not be evaluated and did not match.",
             meters.evaluationErrors.current)
@@ -63,6 +64,7 @@ struct MetricsPage {
         page.counter(
             "gatehouse_profiles_evicted_total",
             "Profiles that made room for others (limits.profiles, limits.profile_bytes).", meters.evictedProfiles.current)
+        page.gauge("gatehouse_quarantine_events", "Events in quarantine.", reader.count(reader.tables.quarantine))
         page.counter(
             "gatehouse_quarantine_dropped_total", "Events that made room for others in quarantine.",
             meters.droppedQuarantined.current)
