@@ -61,8 +61,9 @@ let package = Package(
         .target(name: "CYAML"),
         .target(name: "CMbedTLS"),
         .target(name: "CPlatform"),
+        .target(name: "CConsole", exclude: ["console.css", "console.html", "console.js"]),
 
-        room("Platform", ["CPlatform"]),
+        room("Platform", ["CConsole", "CPlatform"]),
         room("Formats", ["CYAML", "CZlib"]),
         room("HTTP", []),
         room("Cryptography", ["CMbedTLS", "Platform"]),

@@ -747,6 +747,7 @@ public struct Decider: ~Copyable {
             return false
         }
         if choice.rule >= 0 { meters.decisionsMatched.add() } else { meters.decisionsDefault.add() }
+        policy.decisions.counts.add(choice)
         if isShort {
             writeShort(decision, choice, policy, &writer)
         } else {

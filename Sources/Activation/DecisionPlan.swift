@@ -122,11 +122,13 @@ public struct DecisionPlan: Sendable {
     private(set) var rivals: [[Int]] = []
     /// Audiences that announce who joins and leaves them, a bit each.
     public internal(set) var announced: UInt64 = 0
+    private(set) var counts = DecisionCounts()
 
     public init() {}
 
-    /// Finds out who competes with whom.
+    /// Finds out who competes with whom, and makes room to count what is answered.
     mutating func rank() {
+        counts = DecisionCounts(decisions)
         if !decisions.contains(where: { $0.slot != nil }) { return }
         for number in decisions.indices {
             var before: [Int] = []

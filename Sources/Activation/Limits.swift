@@ -5,6 +5,9 @@ public enum Limits {
     public static let audiences = 64
     /// Decisions of a bundle.
     public static let decisions = 1000
+    /// Variants, of all decisions together, that are counted one by one in `/metrics`: 64 KiB of counters, and more lines than
+    /// anybody reads.
+    static let countedVariants = 1024
     /// Rules of one decision.
     public static let rules = 10_000
     /// Variants of one decision: a split's weights are looked through one by one.

@@ -36,6 +36,7 @@ struct MetricsPage {
         page.counter("gatehouse_decisions_matched_total", "Decisions that a rule made.", meters.decisionsMatched.current)
         page.counter("gatehouse_decisions_default_total", "Decisions answered by the default.", meters.decisionsDefault.current)
         page.counter("gatehouse_decision_errors_total", "Questions without an answer.", meters.decisionErrors.current)
+        bundles.current.policy.decisions.writeCounts(to: &page)
         page.counter(
             "gatehouse_evaluation_errors_total", "Rules that could not be evaluated and did not match.",
             meters.evaluationErrors.current)
@@ -73,6 +74,7 @@ struct MetricsPage {
             MetricsWriter.appendLabel("priority", [UInt8(ascii: "0") + UInt8(priority)], to: &labels)
             page.sample("gatehouse_events_shed_total", labels: labels, meters.shedEvents.value(at: priority))
         }
+        page.gauge("gatehouse_quarantine_events", "Events in quarantine.", reader.count(reader.tables.quarantine))
         page.counter(
             "gatehouse_quarantine_dropped_total", "Events that made room for others in quarantine.",
             meters.droppedQuarantined.current)

@@ -65,7 +65,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private var isReading = false
     var decider: Decider
     private let shadow: ShadowQuestion?
-    private var inflater = Inflater()
+    var inflater = Inflater()
     private var unpacked: [UInt8] = []
     var cloudEvents = CloudEvents()
     var scratch: [UInt8] = []
@@ -109,6 +109,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.equals("/healthz") { return answerHealth(request, &response) }
         if path.equals("/readyz") { return answerReadiness(request, &response) }
         if path.equals("/metrics") { return answerMetrics(request, &response) }
+        if path.equals("/") { return answerConsole(.page, request, &response) }
+        if path.equals("/console.css") { return answerConsole(.style, request, &response) }
+        if path.equals("/console.js") { return answerConsole(.script, request, &response) }
         if table.isHub && path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)

@@ -60,7 +60,7 @@ extension Routes {
         return .answered
     }
 
-    private func isRead(_ request: borrowing Request, _ response: inout Response) -> Bool {
+    func isRead(_ request: borrowing Request, _ response: inout Response) -> Bool {
         if request.method == .get || request.method == .head { return true }
         response.header("Allow", "GET, HEAD")
         response.sendProblem(405, "This route is only read.")
