@@ -388,7 +388,7 @@ private let grants = ["analytics", "personalization"]
         #expect(steps == 3 && erasure.state == .telling)
         #expect(device.delivery(0).text.contains(plain.hexadecimal))
         device.write { transaction throws(StoreError) in
-            try device.pipeline.finishErasure(&erasure, lowest: .max, now: now, &transaction)
+            try device.pipeline.finishErasure(&erasure, lowest: .max, told: .max, now: now, &transaction)
         }
         #expect(!device.holds(plain) && device.count { $0.pending } == 601)
         device.pass(30 * minute)
