@@ -179,3 +179,17 @@ def test_stores_that_are_merged_count_everybody_once(bench):
     # user-0 to user-14 bought at one, user-10 to user-24 at the other.
     equal(sum(arm["conversions"] for arm in offer["arms"]), 25, "conversions")
     equal(sum(arm["value"] for arm in offer["arms"]), 7.0 * 30, "what they have paid: each order once")
+
+
+def test_a_report_goes_over_more_people_than_one_snapshot_holds(bench):
+    agent = agent_with(bench)
+    names = [f"user-{number}" for number in range(17_000)]
+    for start in range(0, len(names), 1000):
+        people(agent, names[start:start + 1000])
+    # Ids are random: of 600 people some twenty are among the last 616.
+    connection = agent.connection()
+    for name in names[:600]:
+        question = {"context": {"targetingKey": name}}
+        equal(agent.call("POST", "/ofrep/v1/evaluate/flags/offer", question, connection=connection).status, 200, "a question")
+    connection.close()
+    wait_until(lambda: sum(arm["people"] for arm in report(agent)["offer"]["arms"]) == 600, 10, "everybody is counted once")
