@@ -17,6 +17,7 @@ struct MetricsPage {
     let watch: PlanWatch
     let shadow: Shadow?
     let isHub: Bool
+    let floor: ClockFloor
     /// Milliseconds since the epoch.
     let now: Int64
 
@@ -86,6 +87,9 @@ struct MetricsPage {
         page.counter(
             "gatehouse_requests_timed_out_total", "Requests answered 408: they came too slowly.",
             UInt64(statistics.timedOutRequests.load(ordering: .relaxed)))
+        page.gauge(
+            "gatehouse_clock_behind_seconds", "How far the device's clock is behind the last time known; 0: it is not.",
+            max(0, floor.seconds - now / 1000))
         page.gauge("gatehouse_bundle_version", "Version of the bundle in force.", meters.bundleVersion.current)
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)

@@ -48,6 +48,7 @@ public final class Runtime {
     private let intake = Intake()
     private let cursors = CursorBox()
     private let signal: LogSignal
+    private let floor: ClockFloor
     private let meters = Meters()
     private let health = Health()
     private let statistics = ServerStatistics()
@@ -73,11 +74,13 @@ public final class Runtime {
             identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
             let transaction = try database.beginWrite()
             signal = LogSignal(next: try Ledger(transaction).nextSequence)
+            floor = try ClockFloor.read(transaction)
         } catch {
             throw StartError("\(configuration.data): \(error.message)")
         }
         let now = clock.wallMilliseconds()
         (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
+        floor.warn(now / 1000)
         meters.startedAt.set(now)
         var bundle = Bundle.builtIn(loadedAt: now)
         if let path = configuration.bundle {
@@ -239,7 +242,10 @@ public final class Runtime {
         var tls: TLSServerConfiguration?
         if let certificate = configuration.certificate, let key = configuration.privateKey {
             do throws(TLSError) {
-                tls = try TLSServerConfiguration(identity: TLSIdentity(chain: .file(certificate), key: .file(key)))
+                tls = try TLSServerConfiguration(
+                    identity: TLSIdentity(chain: .file(certificate), key: .file(key)),
+                    clientAuthorities: configuration.clientAuthority.map { .file($0) },
+                    revoked: configuration.revoked.map { .file($0) }, earliest: floor.seconds)
             } catch {
                 Log.error("the certificate cannot be used") { $0.field("reason", error.message) }
                 throw SystemError("tls", code: 22)
@@ -259,7 +265,7 @@ public final class Runtime {
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, shadow: shadow, isHub: isHub, now: clock.wallMilliseconds()
+                    watch: watch, shadow: shadow, isHub: isHub, floor: floor, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -292,7 +298,7 @@ public final class Runtime {
             historyBytes: configuration.historyBytes, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
-            formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
+            floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
         return try Thread.spawn { writer.run() }
     }
 
@@ -359,14 +365,10 @@ public final class Runtime {
     }
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
-        var trust = TLSClientConfiguration()
-        if let path = configuration.certificateAuthority { trust.authorities = .file(path) }
-        if let certificate = configuration.certificate, let key = configuration.privateKey {
-            trust.identity = TLSIdentity(chain: .file(certificate), key: .file(key))
-        }
+        let pins = destination.pins.isEmpty ? configuration.pins : destination.pins
         return HTTPSClient(
-            url: destination.url, token: destination.token, authorities: trust, version: Runtime.version,
-            cancellation: cancellation, clock: clock)
+            url: destination.url, token: destination.token, authorities: configuration.trust(pins), version: Runtime.version,
+            cancellation: cancellation, clock: clock, floor: floor)
     }
 
     private func stopDelivering() {
