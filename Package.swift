@@ -121,7 +121,7 @@ let package = Package(
                 tests(
                     "Activation",
                     ["Activation", "Store", "Cryptography", "Monitoring", "Formats", "Platform", "Unification"]),
-                tests("Delivery", ["Delivery", "Formats", "Cryptography", "Platform"]),
+                tests("Delivery", ["Delivery", "Formats", "Cryptography", "HTTP", "Platform"]),
                 tests("Serving", ["Serving", "HTTP", "Formats", "Platform"]),
                 tests(
                     "Agent",

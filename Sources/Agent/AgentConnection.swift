@@ -28,8 +28,8 @@ public final class AgentConnection {
         place = socket ?? String(decoding: name, as: UTF8.self)
         var times = RequestTimes()
         times.firstByte = Limits.askMilliseconds
-        var trust = TLSClientConfiguration()
-        if let path = authority ?? configuration.certificateAuthority { trust.authorities = .file(path) }
+        var trust = configuration.trust()
+        if let path = authority { trust.authorities = .file(path) }
         client = HTTPSClient(
             url: url, token: nil, authorities: trust, version: Runtime.version, socket: socket, times: times,
             cancellation: Cancellation(), clock: SystemClock())

@@ -42,14 +42,15 @@ final class BundleKeeper: @unchecked Sendable {
     /// Loads the bundle to start with.
     /// - Parameter fallback: what is in force where no bundle was ever loaded.
     init(
-        _ configuration: Configuration, _ database: Database, _ meters: Meters, _ health: Health, fallback: Bundle
+        _ configuration: Configuration, _ database: Database, _ meters: Meters, _ health: Health,
+        floor: ClockFloor? = nil, fallback: Bundle
     ) throws(StartError) {
         self.configuration = configuration
         self.database = database
         self.meters = meters
         self.health = health
         current = fallback
-        source = try BundleSource(configuration, cancellation)
+        source = try BundleSource(configuration, floor: floor, cancellation)
         if configuration.bundle == nil, configuration.bundleURL == nil { return }
         do throws(StoreError) { memory = try BundleMemory(database) } catch {
             throw StartError(joined(configuration.data, ": ", error.message))

@@ -26,7 +26,7 @@ final class BundleSource {
 
     var isSigned: Bool { keys != nil }
 
-    init(_ configuration: Configuration, _ cancellation: Cancellation) throws(StartError) {
+    init(_ configuration: Configuration, floor: ClockFloor? = nil, _ cancellation: Cancellation) throws(StartError) {
         path = configuration.bundle
         url = configuration.bundleURL
         keys = try BundleSource.readKeys(configuration)
@@ -38,8 +38,8 @@ final class BundleSource {
             let host = String(decoding: name, as: UTF8.self)
             place = joined(url.isSecure ? "https://" : "http://", host, BundleSource.withoutQuery(url.target))
             client = HTTPSClient(
-                url: url, token: nil, authorities: configuration.trust, version: Runtime.version,
-                cancellation: cancellation, clock: SystemClock())
+                url: url, token: nil, authorities: configuration.trust(), version: Runtime.version,
+                cancellation: cancellation, clock: SystemClock(), floor: floor)
         }
         self.place = place
         self.client = client

@@ -65,6 +65,15 @@ public struct Configuration {
     public var certificateAuthority: String?
     public var certificate: String?
     public var privateKey: String?
+    /// What is shown to destinations in place of those.
+    public var clientCertificate: String?
+    public var clientKey: String?
+    /// The authorities of those who may connect; anybody when nil.
+    public var clientAuthority: String?
+    /// The file of certificates that were revoked.
+    public var revoked: String?
+    /// SHA-256 of the public keys that destinations may have which say nothing of it themselves.
+    public var pins: [Digest256] = []
     public var tokens: [Token] = []
     public var logLevel = Log.Level.info
 
@@ -72,6 +81,18 @@ public struct Configuration {
 
     /// Where the HMAC secret is.
     public var pepperPath: String { pepper ?? data + "/pepper" }
+
+    /// Whom a client of this device trusts, and who it is.
+    func trust(_ pins: [Digest256] = []) -> TLSClientConfiguration {
+        var trust = TLSClientConfiguration()
+        trust.authorities = certificateAuthority.map { .file($0) }
+        trust.revoked = revoked.map { .file($0) }
+        trust.pins = pins
+        if let chain = clientCertificate ?? certificate, let key = clientKey ?? privateKey {
+            trust.identity = TLSIdentity(chain: .file(chain), key: .file(key))
+        }
+        return trust
+    }
 
     /// Reads a configuration file.
     /// - Returns: the configuration, fit for use only if no problem but warnings came with it.
@@ -122,13 +143,25 @@ public struct Configuration {
         readDurability(document, &reader)
         readLimits(document, &reader)
         if let node = reader.object(document, root, "tls") {
-            reader.refuseOthers(document, node, ["ca", "cert", "key"], of: "tls")
+            reader.refuseOthers(
+                document, node, ["ca", "cert", "key", "client_cert", "client_key", "client_ca", "crl", "pins"], of: "tls")
             certificateAuthority = reader.string(document, node, "ca")
             certificate = reader.string(document, node, "cert")
             privateKey = reader.string(document, node, "key")
             if (certificate == nil) != (privateKey == nil) {
                 reader.report(document, node, "cert and key go together: give both or neither")
             }
+            clientCertificate = reader.string(document, node, "client_cert")
+            clientKey = reader.string(document, node, "client_key")
+            if (clientCertificate == nil) != (clientKey == nil) {
+                reader.report(document, node, "client_cert and client_key go together: give both or neither")
+            }
+            clientAuthority = reader.string(document, node, "client_ca")
+            if certificate == nil, let member = document.member(node, "client_ca") {
+                reader.report(document, member, "client_ca is for those who connect here by TLS, which needs cert and key")
+            }
+            revoked = reader.string(document, node, "crl")
+            pins = reader.pins(document, node)
         }
         readTokens(document, &reader)
         if let node = reader.text(document, root, "log") {

@@ -141,6 +141,9 @@ public enum Limits {
     public static let rotationMilliseconds: Int64 = 90 * 86_400_000
     /// 2020-01-01, milliseconds since the epoch: what is earlier is the time of a clock that nobody has set.
     static let clockIsSetMilliseconds: Int64 = 1_577_836_800_000
+    /// How much later the last time known must be than the one in the store to be written, seconds: once an hour costs no
+    /// flash, and certificates last for days.
+    static let knownTimeSeconds: Int64 = 3600
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
 

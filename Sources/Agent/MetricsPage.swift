@@ -18,6 +18,7 @@ struct MetricsPage {
     let shadow: Shadow?
     let health: Health
     let isHub: Bool
+    let floor: ClockFloor
     /// Milliseconds since the epoch.
     let now: Int64
 
@@ -96,6 +97,9 @@ struct MetricsPage {
             "gatehouse_requests_timed_out_total", "Requests answered 408: they came too slowly.",
             UInt64(statistics.timedOutRequests.load(ordering: .relaxed)))
         writeBundle(&page)
+        page.gauge(
+            "gatehouse_clock_behind_seconds", "How far the device's clock is behind the last time known; 0: it is not.",
+            max(0, floor.seconds - now / 1000))
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))

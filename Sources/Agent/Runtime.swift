@@ -48,6 +48,7 @@ public final class Runtime {
     private let intake = Intake()
     private let cursors = CursorBox()
     private let signal: LogSignal
+    private let floor: ClockFloor
     private let meters = Meters()
     private let health = Health()
     private let statistics = ServerStatistics()
@@ -75,13 +76,16 @@ public final class Runtime {
             let transaction = try database.beginWrite()
             signal = LogSignal(
                 next: try Ledger(transaction).nextSequence, urgent: try transaction.lastNumber(database.tables.urgent) ?? 0)
+            floor = try ClockFloor.read(transaction)
         } catch {
             throw StartError("\(configuration.data): \(error.message)")
         }
         let now = clock.wallMilliseconds()
         (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
+        floor.warn(now / 1000)
         meters.startedAt.set(now)
-        keeper = try BundleKeeper(configuration, database, meters, health, fallback: Bundle.builtIn(loadedAt: now))
+        keeper = try BundleKeeper(
+            configuration, database, meters, health, floor: floor, fallback: Bundle.builtIn(loadedAt: now))
         bundles = BundleHolder(keeper.bundle)
         shadow = configuration.shadow == nil || isHub ? nil : Shadow()
         records = DecisionBox(meters: meters)
@@ -220,7 +224,10 @@ public final class Runtime {
         var tls: TLSServerConfiguration?
         if let certificate = configuration.certificate, let key = configuration.privateKey {
             do throws(TLSError) {
-                tls = try TLSServerConfiguration(identity: TLSIdentity(chain: .file(certificate), key: .file(key)))
+                tls = try TLSServerConfiguration(
+                    identity: TLSIdentity(chain: .file(certificate), key: .file(key)),
+                    clientAuthorities: configuration.clientAuthority.map { .file($0) },
+                    revoked: configuration.revoked.map { .file($0) }, earliest: floor.seconds)
             } catch {
                 Log.error("the certificate cannot be used") { $0.field("reason", error.message) }
                 throw SystemError("tls", code: 22)
@@ -240,7 +247,7 @@ public final class Runtime {
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, shadow: shadow, health: health, isHub: isHub, now: clock.wallMilliseconds()
+                    watch: watch, shadow: shadow, health: health, isHub: isHub, floor: floor, now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -273,7 +280,7 @@ public final class Runtime {
             historyBytes: configuration.historyBytes, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
-            formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
+            floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
         return try Thread.spawn { writer.run() }
     }
 
@@ -339,9 +346,10 @@ public final class Runtime {
     }
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
-        HTTPSClient(
-            url: destination.url, token: destination.token, authorities: configuration.trust, version: Runtime.version,
-            cancellation: cancellation, clock: clock)
+        let pins = destination.pins.isEmpty ? configuration.pins : destination.pins
+        return HTTPSClient(
+            url: destination.url, token: destination.token, authorities: configuration.trust(pins), version: Runtime.version,
+            cancellation: cancellation, clock: clock, floor: floor)
     }
 
     private func stopDelivering() {
@@ -352,18 +360,6 @@ public final class Runtime {
         signal.wake()
         for entry in delivering { entry.thread.join() }
         delivering = []
-    }
-}
-
-extension Configuration {
-    /// Whom this device trusts, and who it is, wherever it is a client.
-    var trust: TLSClientConfiguration {
-        var trust = TLSClientConfiguration()
-        if let path = certificateAuthority { trust.authorities = .file(path) }
-        if let certificate, let privateKey {
-            trust.identity = TLSIdentity(chain: .file(certificate), key: .file(privateKey))
-        }
-        return trust
     }
 }
 

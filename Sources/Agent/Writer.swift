@@ -187,6 +187,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var room = DiskRoom.none
     /// The file that has the former pepper, while a rotation lasts.
     private var formerPepper: String?
+    /// The time as destinations confirm it, and what the store has of it.
+    private let floor: ClockFloor
+    private var keptTime: Int64 = 0
     /// Decides for those who send an event and wait for its commit.
     private var decider: Decider
     /// Erasures that are not done, oldest first.
@@ -196,8 +199,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
         historyBytes: Int64, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
-        formerPepper: String? = nil
+        floor: ClockFloor, formerPepper: String? = nil
     ) {
+        self.floor = floor
         self.formerPepper = formerPepper
         self.database = database
         self.intake = intake
@@ -389,6 +393,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try trim(&transaction)
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 try pipeline.stretches.keep(in: &transaction)
+                try floor.keep(&keptTime, &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
                 try transaction.commit()

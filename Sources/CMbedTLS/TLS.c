@@ -2,7 +2,7 @@
 // the policy, which no caller can weaken. Swift sees only CMbedTLS.h.
 //
 // Policy: TLS 1.2; ephemeral ECDH with AES-GCM or ChaCha20-Poly1305; SHA-256 or better; RSA from 2048 bits; no
-// renegotiation; a client always verifies chain, validity, usage and name, and what mbedTLS leaves open is closed in
+// renegotiation; a client always verifies chain, validity, usage, name and pins, and what mbedTLS leaves open is closed in
 // verify_certificate below.
 #include "CMbedTLS.h"
 
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __GLIBC__
@@ -35,6 +36,7 @@
 #include <mbedtls/sha256.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ticket.h>
+#include <mbedtls/x509_crl.h>
 #include <mbedtls/x509_crt.h>
 
 #ifndef MBEDTLS_THREADING_C
@@ -48,8 +50,18 @@ _Static_assert(sizeof(mbedtls_md_type_t) == sizeof(int), "this ABI has short enu
 // is noticed the same day.
 #define RESUMPTION_SECONDS (6 * 60 * 60)
 #define HOST_CAPACITY 256 // RFC 1035: 253 characters and a dot; one zero byte
+// A list of revoked certificates takes up to four times its size in memory while it is held: 4 MiB, for some 20,000.
+#define REVOCATION_LIST_BYTES (1 << 20)
+
+// What a certificate is held against besides its issuers.
+struct judgement {
+    mbedtls_x509_crl revoked;
+    int64_t now; // seconds since 1970: of a client's handshake the time; of a server the least that it can be
+    int is_server;
+};
 
 struct gatehouse_tls_server {
+    struct judgement judgement; // first: verify_certificate gets its address
     mbedtls_ssl_config config;
     mbedtls_x509_crt chain;
     mbedtls_x509_crt client_authorities;
@@ -59,12 +71,16 @@ struct gatehouse_tls_server {
 
 // What only a client has.
 struct client_part {
+    struct judgement judgement; // first: verify_certificate gets its address. Its list is held as long as trust
     mbedtls_ssl_config config;
     mbedtls_x509_crt trust; // held while a full handshake lasts, and no longer: the system's bundle is 450 KB
     mbedtls_x509_crt chain;
     mbedtls_pk_context key;
     int has_trust;
-    time_t verified_at; // when the peer's certificate was last seen and checked, through resumptions
+    int is_pinned; // a key of the chain is one of pins
+    size_t pin_count;
+    unsigned char pins[GATEHOUSE_TLS_PINS][32];
+    int64_t verified_at; // when the peer's certificate was last seen and checked, through resumptions
     unsigned char address[16];
     size_t address_count; // 0: the host is a name
     char host[HOST_CAPACITY];
@@ -77,12 +93,15 @@ struct gatehouse_tls_session {
     int system_error;
     int is_established;
     int is_full; // the handshake was not a resumed one
+    int is_reading; // as a client, after the handshake
+    int step; // of the handshake that is under way
+    int is_asked; // for a certificate, as a client
     gatehouse_tls_failure failure; // reason not NONE: the session is dead
 };
 
 struct gatehouse_tls_resumption {
     mbedtls_ssl_session session;
-    time_t verified_at;
+    int64_t verified_at;
     char host[HOST_CAPACITY];
 };
 
@@ -224,19 +243,77 @@ static int is_certificate_for_host(const mbedtls_x509_crt *certificate, const st
     return 0;
 }
 
-// Called for each certificate of the chain, the peer's own (depth 0) last. context: the client part; null in a server.
+// A time of a certificate, or a moment, as a number that is larger the later it is.
+static int64_t order_of(const mbedtls_x509_time *time) {
+    int64_t days = ((int64_t)time->year * 12 + time->mon) * 31 + time->day;
+    return ((days * 24 + time->hour) * 60 + time->min) * 60 + time->sec;
+}
+static int64_t order_of_moment(int64_t seconds) {
+    time_t moment = (time_t)seconds;
+    struct tm parts;
+    if (gmtime_r(&moment, &parts) == NULL) return 0;
+    mbedtls_x509_time time = {parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+                              parts.tm_hour,        parts.tm_min,     parts.tm_sec};
+    return order_of(&time);
+}
+
+static int is_same(const mbedtls_x509_buf *left, const mbedtls_x509_buf *right) {
+    return left->len == right->len && memcmp(left->p, right->p, left->len) == 0;
+}
+
+// Whether a certificate may issue one that has so many below it. mbedTLS takes a trusted version 1 certificate for an
+// authority, and counts path lengths its own way. Here each issuer must say that it is one (RFC 5280 section 6.1.4 k) and
+// for how many below it (m; stored plus one).
+static int may_issue(const mbedtls_x509_crt *issuer, int below) {
+    int path_limit = issuer->MBEDTLS_PRIVATE(max_pathlen);
+    return issuer->version >= 3 && issuer->MBEDTLS_PRIVATE(ca_istrue) && !(path_limit > 0 && path_limit <= below) &&
+           mbedtls_x509_crt_check_key_usage(issuer, MBEDTLS_X509_KU_KEY_CERT_SIGN) == 0;
+}
+
+// mbedTLS holds the times of certificates and lists against the device's clock. Here they are held against a moment that
+// may be later: such a clock begins in 1970 again.
+static void judge_times(const struct judgement *judgement, const mbedtls_x509_crt *certificate, uint32_t *flags) {
+    int64_t clock = time(NULL);
+    int64_t now = order_of_moment(judgement->is_server && clock > judgement->now ? clock : judgement->now);
+    // A list from the future is one that a slow clock has not come to: what it revokes is revoked.
+    *flags &= ~(uint32_t)(MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_EXPIRED |
+                          MBEDTLS_X509_BADCRL_FUTURE);
+    if (order_of(&certificate->valid_to) < now) *flags |= MBEDTLS_X509_BADCERT_EXPIRED;
+    if (order_of(&certificate->valid_from) > now) *flags |= MBEDTLS_X509_BADCERT_FUTURE;
+    for (const mbedtls_x509_crl *list = &judgement->revoked; list != NULL && list->version != 0; list = list->next)
+        if (is_same(&list->issuer_raw, &certificate->issuer_raw) && order_of(&list->next_update) < now)
+            *flags |= MBEDTLS_X509_BADCRL_EXPIRED;
+}
+
+static void note_pin(struct client_part *client, const mbedtls_x509_crt *certificate) {
+    unsigned char digest[32];
+    gatehouse_sha256_state state;
+    gatehouse_sha256_start(&state);
+    gatehouse_sha256_update(&state, certificate->pk_raw.p, certificate->pk_raw.len);
+    gatehouse_sha256_finish(&state, digest);
+    for (size_t index = 0; index < client->pin_count; index++)
+        if (memcmp(client->pins[index], digest, sizeof digest) == 0) client->is_pinned = 1;
+}
+
+// A flag of our own: mbedTLS's end at bit 19.
+#define BADCERT_NOT_PINNED 0x40000000
+
+// Called for each certificate of the chain, the peer's own (depth 0) last. context: a client part's or a server's judgement.
 static int verify_certificate(void *context, mbedtls_x509_crt *certificate, int depth, uint32_t *flags) {
-    const struct client_part *client = context;
-    if (depth > 0) {
-        // mbedTLS takes a trusted version 1 certificate for an authority, and counts path lengths its own way. Here each
-        // issuer must say that it is one (RFC 5280 section 6.1.4 k) and for how many below it (m; stored plus one).
-        int path_limit = certificate->MBEDTLS_PRIVATE(max_pathlen);
-        if (certificate->version < 3 || !certificate->MBEDTLS_PRIVATE(ca_istrue) ||
-            (path_limit > 0 && path_limit < depth))
-            *flags |= MBEDTLS_X509_BADCERT_OTHER;
-    } else if (client != NULL && !is_certificate_for_host(certificate, client)) {
-        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
-    }
+    const struct judgement *judgement = context;
+    judge_times(judgement, certificate, flags);
+    if (depth > 0 && !may_issue(certificate, depth - 1)) *flags |= MBEDTLS_X509_BADCERT_OTHER;
+    // The chain ends here for mbedTLS. Was there an issuer that is none?
+    if (*flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED && !is_same(&certificate->subject_raw, &certificate->issuer_raw))
+        for (const mbedtls_x509_crt *issuer = certificate->next; issuer != NULL; issuer = issuer->next)
+            if (is_same(&issuer->subject_raw, &certificate->issuer_raw) && !may_issue(issuer, depth))
+                *flags |= MBEDTLS_X509_BADCERT_OTHER;
+    if (judgement->is_server) return 0;
+    struct client_part *client = context;
+    note_pin(client, certificate);
+    if (depth > 0) return 0;
+    if (!is_certificate_for_host(certificate, client)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    if (client->pin_count > 0 && !client->is_pinned) *flags |= BADCERT_NOT_PINNED;
     return 0;
 }
 
@@ -254,6 +331,11 @@ static int reason_of_flags(uint32_t flags) {
     if (flags & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE | MBEDTLS_X509_BADCERT_NS_CERT_TYPE))
         return GATEHOUSE_TLS_WRONG_USAGE;
     if (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) return GATEHOUSE_TLS_WRONG_NAME;
+    if (flags & (MBEDTLS_X509_BADCRL_NOT_TRUSTED | MBEDTLS_X509_BADCRL_BAD_MD | MBEDTLS_X509_BADCRL_BAD_PK |
+                 MBEDTLS_X509_BADCRL_BAD_KEY))
+        return GATEHOUSE_TLS_LIST_NOT_TRUSTED;
+    if (flags & MBEDTLS_X509_BADCRL_EXPIRED) return GATEHOUSE_TLS_LIST_EXPIRED;
+    if (flags & BADCERT_NOT_PINNED) return GATEHOUSE_TLS_NOT_PINNED;
     return GATEHOUSE_TLS_NOT_VERIFIED;
 }
 
@@ -284,6 +366,28 @@ static int read_certificates(mbedtls_x509_crt *chain, gatehouse_pem pem) {
     int result = mbedtls_x509_crt_parse(chain, text, pem.count + 1);
     free(text);
     return result;
+}
+
+// As mbedTLS: 0 done; else what the lists say is not known.
+static int read_revocations(mbedtls_x509_crl *list, gatehouse_pem pem) {
+    int result;
+    errno = 0;
+    if (is_none(pem)) return 0;
+    if (pem.path != NULL) {
+        struct stat status;
+        if (stat(pem.path, &status) == 0 && status.st_size > REVOCATION_LIST_BYTES) {
+            errno = EFBIG;
+            return MBEDTLS_ERR_X509_FILE_IO_ERROR;
+        }
+        result = mbedtls_x509_crl_parse_file(list, pem.path);
+    } else {
+        unsigned char *text = terminated(pem);
+        if (text == NULL) return MBEDTLS_ERR_X509_ALLOC_FAILED;
+        result = mbedtls_x509_crl_parse(list, text, pem.count + 1);
+        free(text);
+    }
+    // Blank lines behind the last list.
+    return result == MBEDTLS_ERR_PEM_NO_HEADER_FOOTER_PRESENT && list->version != 0 ? 0 : result;
 }
 
 static int read_key(mbedtls_pk_context *key, gatehouse_pem pem) {
@@ -335,8 +439,16 @@ static int read_identity(mbedtls_ssl_config *config, mbedtls_x509_crt *chain, mb
 
 // --- The socket -----------------------------------------------------------------------------------------------------
 
+// Not one of mbedTLS's own.
+#define ERROR_RENEGOTIATION (-0x7ffe)
+
 static int send_bytes(void *context, const unsigned char *bytes, size_t count) {
     gatehouse_tls_session *session = context;
+    // What mbedTLS would send while it reads is that it declines to negotiate anew, and it would go on; but nobody who means
+    // well asks (RFC 9325 section 3.5). Or it is the last word of a session that has failed.
+    if (session->is_reading) return ERROR_RENEGOTIATION;
+    // In this step a client sends something, if only an empty list, when it is asked for it.
+    if (session->client != NULL && session->step == MBEDTLS_SSL_CLIENT_CERTIFICATE) session->is_asked = 1;
     for (;;) {
         ssize_t sent = send(session->descriptor, bytes, count, MSG_NOSIGNAL);
         if (sent >= 0) return (int)sent;
@@ -372,6 +484,12 @@ static int receive_bytes(void *context, unsigned char *bytes, size_t count) {
 #endif
 
 static int reason_of_code(const gatehouse_tls_session *session, int code) {
+    // RFC 5246 section 7.4.6: a server may answer an empty list of certificates with handshake_failure. Some have closed the
+    // connection by the time at which that could be read.
+    if (session->is_asked && !session->is_established && mbedtls_pk_get_type(&session->client->key) == MBEDTLS_PK_NONE &&
+        (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || code == MBEDTLS_ERR_NET_CONN_RESET ||
+         code == MBEDTLS_ERR_SSL_CONN_EOF))
+        return GATEHOUSE_TLS_CERTIFICATE_WANTED;
     switch (code) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return reason_of_flags(mbedtls_ssl_get_verify_result(&session->ssl));
@@ -393,6 +511,7 @@ static int reason_of_code(const gatehouse_tls_session *session, int code) {
     case MBEDTLS_ERR_SSL_INVALID_RECORD:
         return session->is_established ? GATEHOUSE_TLS_TAMPERED : GATEHOUSE_TLS_NOT_TLS;
     case MBEDTLS_ERR_SSL_INVALID_MAC: return GATEHOUSE_TLS_TAMPERED;
+    case ERROR_RENEGOTIATION: return GATEHOUSE_TLS_RENEGOTIATION;
     case MBEDTLS_ERR_SSL_ALLOC_FAILED:
     case MBEDTLS_ERR_X509_ALLOC_FAILED:
     case MBEDTLS_ERR_PK_ALLOC_FAILED:
@@ -402,6 +521,10 @@ static int reason_of_code(const gatehouse_tls_session *session, int code) {
     case MBEDTLS_ERR_SSL_BAD_INPUT_DATA: return GATEHOUSE_TLS_INTERNAL;
     }
     int high = -code & 0xff80; // X.509 errors carry an ASN.1 error in their low bits
+    // A kind of key or signature that this mbedTLS is built without.
+    if (high == -MBEDTLS_ERR_PK_UNKNOWN_NAMED_CURVE || high == -MBEDTLS_ERR_PK_UNKNOWN_PK_ALG ||
+        high == -MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG)
+        return GATEHOUSE_TLS_WEAK;
     if (high >= -MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE && high <= -MBEDTLS_ERR_X509_FILE_IO_ERROR)
         return GATEHOUSE_TLS_MALFORMED_CERTIFICATE;
     return GATEHOUSE_TLS_PROTOCOL;
@@ -431,6 +554,7 @@ static int is_dead(const gatehouse_tls_session *session) { return session->failu
 // --- Servers --------------------------------------------------------------------------------------------------------
 
 gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pem key, gatehouse_pem client_authorities,
+                                               gatehouse_pem revoked, int64_t earliest,
                                                gatehouse_tls_failure *failure) {
     gatehouse_tls_server *server = calloc(1, sizeof *server);
     if (server == NULL) {
@@ -442,6 +566,9 @@ gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pe
     mbedtls_x509_crt_init(&server->client_authorities);
     mbedtls_pk_init(&server->key);
     mbedtls_ssl_ticket_init(&server->tickets);
+    mbedtls_x509_crl_init(&server->judgement.revoked);
+    server->judgement.now = earliest;
+    server->judgement.is_server = 1;
 
     int result = set_policy(&server->config, MBEDTLS_SSL_IS_SERVER);
     if (result == 0)
@@ -454,7 +581,7 @@ gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pe
     mbedtls_ssl_conf_session_tickets_cb(&server->config, mbedtls_ssl_ticket_write, mbedtls_ssl_ticket_parse,
                                         &server->tickets);
     if (read_identity(&server->config, &server->chain, &server->key, chain, key, failure) != 0) goto failed;
-    mbedtls_ssl_conf_verify(&server->config, verify_certificate, NULL);
+    mbedtls_ssl_conf_verify(&server->config, verify_certificate, &server->judgement);
     if (is_none(client_authorities)) {
         mbedtls_ssl_conf_authmode(&server->config, MBEDTLS_SSL_VERIFY_NONE);
     } else {
@@ -463,7 +590,11 @@ gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pe
             *failure = failure_of(GATEHOUSE_TLS_TRUST_UNREADABLE, result, errno);
             goto failed;
         }
-        mbedtls_ssl_conf_ca_chain(&server->config, &server->client_authorities, NULL);
+        if ((result = read_revocations(&server->judgement.revoked, revoked)) != 0) {
+            *failure = failure_of(GATEHOUSE_TLS_LIST_UNREADABLE, result, errno);
+            goto failed;
+        }
+        mbedtls_ssl_conf_ca_chain(&server->config, &server->client_authorities, &server->judgement.revoked);
         mbedtls_ssl_conf_authmode(&server->config, MBEDTLS_SSL_VERIFY_REQUIRED);
     }
     return server;
@@ -479,6 +610,7 @@ void gatehouse_tls_server_free(gatehouse_tls_server *server) {
     mbedtls_x509_crt_free(&server->client_authorities);
     mbedtls_pk_free(&server->key);
     mbedtls_ssl_ticket_free(&server->tickets);
+    mbedtls_x509_crl_free(&server->judgement.revoked);
     free(server);
 }
 
@@ -532,6 +664,7 @@ static struct client_part *client_new(void) {
     mbedtls_x509_crt_init(&client->trust);
     mbedtls_x509_crt_init(&client->chain);
     mbedtls_pk_init(&client->key);
+    mbedtls_x509_crl_init(&client->judgement.revoked);
     return client;
 }
 
@@ -540,6 +673,7 @@ static void forget_trust(struct client_part *client) {
     mbedtls_ssl_conf_ca_chain(&client->config, NULL, NULL);
     mbedtls_x509_crt_free(&client->trust);
     mbedtls_x509_crt_init(&client->trust);
+    mbedtls_x509_crl_free(&client->judgement.revoked);
     client->has_trust = 0;
 #ifdef __GLIBC__
     malloc_trim(0); // half a megabyte in small pieces: give the pages back
@@ -548,22 +682,26 @@ static void forget_trust(struct client_part *client) {
 
 static int is_resumption_usable(const gatehouse_tls_resumption *resumption, const struct client_part *client) {
     if (resumption == NULL || strcmp(resumption->host, client->host) != 0) return 0;
-    time_t age = time(NULL) - resumption->verified_at;
+    int64_t age = client->judgement.now - resumption->verified_at;
     if (age < 0 || age > RESUMPTION_SECONDS) return 0;
 #ifdef MBEDTLS_SSL_KEEP_PEER_CERTIFICATE
     const mbedtls_x509_crt *certificate = resumption->session.MBEDTLS_PRIVATE(peer_cert);
-    if (certificate == NULL || mbedtls_x509_time_is_past(&certificate->valid_to)) return 0;
+    if (certificate == NULL || order_of(&certificate->valid_to) < order_of_moment(client->judgement.now)) return 0;
 #endif
     return 1;
 }
 
 gatehouse_tls_session *gatehouse_tls_connect(const char *host, int descriptor, gatehouse_pem chain, gatehouse_pem key,
+                                             const void *pins, size_t pin_count, int64_t now,
                                              const gatehouse_tls_resumption *resumption,
                                              gatehouse_tls_failure *failure) {
     int result = MBEDTLS_ERR_SSL_ALLOC_FAILED;
     gatehouse_tls_session *session = session_new(descriptor);
     struct client_part *client = session == NULL ? NULL : (session->client = client_new());
     if (client == NULL) goto failed;
+    client->judgement.now = now;
+    client->pin_count = pin_count < GATEHOUSE_TLS_PINS ? pin_count : GATEHOUSE_TLS_PINS;
+    if (pin_count > 0) memcpy(client->pins, pins, client->pin_count * sizeof client->pins[0]);
     if (set_host(client, host) != 0) {
         *failure = failure_of(GATEHOUSE_TLS_HOST_INVALID, 0, 0);
         gatehouse_tls_session_free(session);
@@ -571,7 +709,7 @@ gatehouse_tls_session *gatehouse_tls_connect(const char *host, int descriptor, g
     }
     if ((result = set_policy(&client->config, MBEDTLS_SSL_IS_CLIENT)) != 0) goto failed;
     mbedtls_ssl_conf_authmode(&client->config, MBEDTLS_SSL_VERIFY_REQUIRED);
-    mbedtls_ssl_conf_verify(&client->config, verify_certificate, client);
+    mbedtls_ssl_conf_verify(&client->config, verify_certificate, &client->judgement);
     if (!is_none(chain) && read_identity(&client->config, &client->chain, &client->key, chain, key, failure) != 0) {
         gatehouse_tls_session_free(session);
         return NULL;
@@ -607,6 +745,16 @@ void gatehouse_tls_session_free(gatehouse_tls_session *session) {
     free(session);
 }
 
+// The day before the compiler's date, "Nov 27 2026" (of SOURCE_DATE_EPOCH, where that is set), whose time zone may be ahead.
+int64_t gatehouse_tls_built_at(void) {
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec", date[] = __DATE__;
+    int64_t year = atoi(date + 7), month = 1, day = atoi(date + 4);
+    while (month < 12 && memcmp(months + 3 * (month - 1), date, 3) != 0) month++;
+    // The year is taken to begin in March, so that the leap day ends it.
+    if (month < 3) year--, month += 12;
+    return (365 * year + year / 4 - year / 100 + year / 400 + (153 * (month - 3) + 2) / 5 + day - 2 - 719468) * 86400;
+}
+
 const char *gatehouse_tls_system_authorities(void) {
     static const char *const paths[] = {
         "/etc/ssl/certs/ca-certificates.crt", // Debian, Alpine, OpenWrt, Buildroot
@@ -619,7 +767,8 @@ const char *gatehouse_tls_system_authorities(void) {
     return NULL;
 }
 
-int gatehouse_tls_trust(gatehouse_tls_session *session, gatehouse_pem authorities, int is_partial_allowed) {
+int gatehouse_tls_trust(gatehouse_tls_session *session, gatehouse_pem authorities, int is_partial_allowed,
+                        gatehouse_pem revoked) {
     struct client_part *client = session->client;
     if (client == NULL || is_dead(session)) return GATEHOUSE_TLS_FAILED;
     int result = read_certificates(&client->trust, authorities);
@@ -629,7 +778,12 @@ int gatehouse_tls_trust(gatehouse_tls_session *session, gatehouse_pem authoritie
         forget_trust(client);
         return GATEHOUSE_TLS_FAILED;
     }
-    mbedtls_ssl_conf_ca_chain(&client->config, &client->trust, NULL);
+    if ((result = read_revocations(&client->judgement.revoked, revoked)) != 0) {
+        session->failure = failure_of(GATEHOUSE_TLS_LIST_UNREADABLE, result, errno);
+        forget_trust(client);
+        return GATEHOUSE_TLS_FAILED;
+    }
+    mbedtls_ssl_conf_ca_chain(&client->config, &client->trust, &client->judgement.revoked);
     return 0;
 }
 
@@ -637,7 +791,7 @@ int gatehouse_tls_handshake(gatehouse_tls_session *session) {
     if (is_dead(session)) return GATEHOUSE_TLS_FAILED;
     struct client_part *client = session->client;
     while (session->ssl.MBEDTLS_PRIVATE(state) != MBEDTLS_SSL_HANDSHAKE_OVER) {
-        int state = session->ssl.MBEDTLS_PRIVATE(state);
+        int state = session->step = session->ssl.MBEDTLS_PRIVATE(state);
         // A resumed handshake goes past this state without a certificate.
         if (state == MBEDTLS_SSL_SERVER_CERTIFICATE) {
             session->is_full = 1;
@@ -658,7 +812,7 @@ int gatehouse_tls_handshake(gatehouse_tls_session *session) {
             session->failure = failure_of(reason_of_flags(flags), 0, 0);
             return GATEHOUSE_TLS_FAILED;
         }
-        if (session->is_full) client->verified_at = time(NULL);
+        if (session->is_full) client->verified_at = client->judgement.now;
     }
     return 0;
 }
@@ -666,7 +820,9 @@ int gatehouse_tls_handshake(gatehouse_tls_session *session) {
 int gatehouse_tls_read(gatehouse_tls_session *session, void *bytes, size_t count) {
     if (is_dead(session)) return GATEHOUSE_TLS_FAILED;
     for (;;) {
+        session->is_reading = session->client != NULL;
         int result = mbedtls_ssl_read(&session->ssl, bytes, count);
+        session->is_reading = 0;
         if (result == 0) result = MBEDTLS_ERR_SSL_CONN_EOF; // the end without close_notify
 #ifdef MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET
         if (result == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) continue;

@@ -39,12 +39,23 @@ public struct TLSClientConfiguration {
     public var authorities: PEMSource?
     /// For mutual TLS.
     public var identity: TLSIdentity?
+    /// Lists of certificates that their issuers have revoked (RFC 5280 section 5), at most 1 MiB, read for each handshake
+    /// that sees certificates. Of an issuer that has none here nothing is revoked; one that is out of date is no list.
+    public var revoked: PEMSource?
+    /// SHA-256 of public keys (SubjectPublicKeyInfo in DER), at most `maximumPins`: one of the chain's must be among them,
+    /// the peer's own or an issuer's. Empty: any will do.
+    public var pins: [Digest256] = []
+
+    public static let maximumPins = GATEHOUSE_TLS_PINS
 
     public init(authorities: PEMSource? = nil, identity: TLSIdentity? = nil) {
         self.authorities = authorities
         self.identity = identity
     }
 }
+
+/// When this program was built, seconds since 1970: a clock that shows less is wrong.
+public var buildTime: Int64 { gatehouse_tls_built_at() }
 
 /// Who a server is, and whose clients it takes; read once, with the keys of its session tickets.
 public final class TLSServerConfiguration {
@@ -53,13 +64,19 @@ public final class TLSServerConfiguration {
     /// - Parameters:
     ///   - identity: what it shows to its clients.
     ///   - clientAuthorities: when given, each client must show a certificate signed by one of these.
+    ///   - revoked: lists of those certificates that are not taken any more.
+    ///   - earliest: seconds since 1970; where the clock shows less, certificates are held against this.
     /// - Throws: what cannot be read, and in which file.
-    public init(identity: TLSIdentity, clientAuthorities: PEMSource? = nil) throws(TLSError) {
+    public init(
+        identity: TLSIdentity, clientAuthorities: PEMSource? = nil, revoked: PEMSource? = nil, earliest: Int64 = 0
+    ) throws(TLSError) {
         var failure = gatehouse_tls_failure()
         let made = withPEM(identity.chain) { chain in
             withPEM(identity.key) { key in
                 withPEM(clientAuthorities) { authorities in
-                    gatehouse_tls_server_new(chain, key, authorities, &failure)
+                    withPEM(revoked) { list in
+                        gatehouse_tls_server_new(chain, key, authorities, list, earliest, &failure)
+                    }
                 }
             }
         }
@@ -69,6 +86,7 @@ public final class TLSServerConfiguration {
             switch error.reason {
             case .ownKeyUnreadable: source = identity.key
             case .authoritiesUnreadable: source = clientAuthorities
+            case .revocationsUnreadable: source = revoked
             default: source = identity.chain
             }
             throw TLSError(failure, subject: source?.name ?? "")
@@ -111,11 +129,12 @@ public struct TLSSession: ~Copyable {
 
     /// A client's session with `host`: a DNS name or an IP address (no brackets), which the server's certificate must
     /// list among its subject alternative names (RFC 9525).
-    /// - Parameter resuming: what `resumption()` of an earlier session gave; where it does not fit, the handshake is a
-    ///   full one.
+    /// - Parameters:
+    ///   - now: seconds since 1970, against which certificates and the age of what is resumed are held.
+    ///   - resuming: what `resumption()` of an earlier session gave; where it does not fit, the handshake is a full one.
     /// - Throws: `.hostInvalid`, what is unreadable, `.outOfMemory`.
     public init(
-        connectingTo host: String, descriptor: Int32, configuration: TLSClientConfiguration,
+        connectingTo host: String, descriptor: Int32, configuration: TLSClientConfiguration, now: Int64,
         resuming: borrowing TLSResumption? = nil
     ) throws(TLSError) {
         for byte in host.utf8 where byte <= 0x20 || byte >= 0x7f { throw TLSError(.hostInvalid, subject: host) }
@@ -125,10 +144,15 @@ public struct TLSSession: ~Copyable {
         case .none: resumption = nil
         }
         var failure = gatehouse_tls_failure()
-        let made = host.withCString { name in
-            withPEM(configuration.identity?.chain) { chain in
-                withPEM(configuration.identity?.key) { key in
-                    gatehouse_tls_connect(name, descriptor, chain, key, resumption, &failure)
+        // Holds because a digest is its 32 bytes and nothing else, and they are copied during the call.
+        let made = configuration.pins.withUnsafeBytes { pins in
+            host.withCString { name in
+                withPEM(configuration.identity?.chain) { chain in
+                    withPEM(configuration.identity?.key) { key in
+                        gatehouse_tls_connect(
+                            name, descriptor, chain, key, pins.baseAddress, pins.count / Digest256.byteCount, now,
+                            resumption, &failure)
+                    }
                 }
             }
         }
@@ -236,9 +260,13 @@ public struct TLSSession: ~Copyable {
             }
             source = .file(String(cString: path))
         }
-        let result = withPEM(source) { gatehouse_tls_trust(pointer, $0, isSystem ? 1 : 0) }
+        let result = withPEM(source) { authorities in
+            withPEM(client.revoked) { gatehouse_tls_trust(pointer, authorities, isSystem ? 1 : 0, $0) }
+        }
         if result == 0 { return nil }
-        return TLSError(gatehouse_tls_last_failure(pointer), subject: source?.name ?? "")
+        let failure = gatehouse_tls_last_failure(pointer)
+        if Int(failure.reason) == GATEHOUSE_TLS_LIST_UNREADABLE { source = client.revoked }
+        return TLSError(failure, subject: source?.name ?? "")
     }
 }
 

@@ -19,6 +19,9 @@ public struct TLSError: Error {
         case certificateMalformed
         case certificateMissing
         case certificateNotVerified
+        case certificateNotPinned
+        case revocationsOutOfDate
+        case revocationsNotTrusted
         // The handshake and the connection
         case protocolVersion
         case noCommonSuite
@@ -28,8 +31,11 @@ public struct TLSError: Error {
         case notTLS
         case tampered
         case protocolViolation
+        case renegotiation
+        case certificateWanted
         // Here
         case authoritiesUnreadable
+        case revocationsUnreadable
         case ownCertificateUnreadable
         case ownKeyUnreadable
         case ownKeyMismatch
@@ -69,7 +75,8 @@ public struct TLSError: Error {
         switch reason {
         case .certificateExpired, .certificateNotYetValid, .certificateForOtherHost, .certificateIssuerUnknown,
             .certificateIssuerIsNoAuthority, .certificateRevoked, .certificateForOtherUse, .certificateWeak,
-            .certificateMalformed, .certificateMissing, .certificateNotVerified:
+            .certificateMalformed, .certificateMissing, .certificateNotVerified, .certificateNotPinned,
+            .revocationsOutOfDate, .revocationsNotTrusted, .certificateWanted:
             return true
         default: return false
         }
@@ -90,23 +97,35 @@ public struct TLSError: Error {
                 + "give the right file as tls.ca, and let the server send its whole chain"
         case .certificateIssuerIsNoAuthority:
             return "an issuer in the certificate chain of \(peer) is not allowed to issue it (CA bit, path length)"
-        case .certificateRevoked: return "the certificate of \(peer) has been revoked"
+        case .certificateRevoked:
+            return "the certificate of \(peer), or of one of its issuers, has been revoked: a new one is needed there"
         case .certificateForOtherUse:
             return "the certificate of \(peer) is not for this use: check its keyUsage and extendedKeyUsage"
         case .certificateWeak:
             return "the certificate chain of \(peer) is too weak: SHA-256 or better, RSA from 2048 bits or P-256/384/521"
         case .certificateMalformed: return "the certificate chain of \(peer) cannot be read"
         case .certificateMissing: return "\(peer) sent no certificate, and one is required"
+        case .certificateNotPinned:
+            return "\(peer) shows none of the public keys in pins: if its key was changed on purpose, add the new one"
+        case .revocationsOutOfDate:
+            return "the list of revoked certificates for the issuer of \(peer) is out of date: renew the file tls.crl"
+        case .revocationsNotTrusted:
+            return "the list of revoked certificates in tls.crl is not signed as it must be by the issuer of \(peer)"
         case .certificateNotVerified: return "the certificate of \(peer) could not be verified"
         case .protocolVersion: return "\(peer) does not speak TLS 1.2"
         case .noCommonSuite:
-            return "no cipher suite in common with \(peer): ECDHE with AES-GCM or ChaCha20-Poly1305 is needed"
+            return "no cipher suite in common with \(peer): TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 is needed"
         case .peerRefused: return "\(peer) refused the connection: \(TLSError.alertName(alert))"
         case .truncated: return "\(peer) ended the connection without saying so (truncated)"
         case .connectionLost: return "the connection to \(peer) was lost (errno \(systemError))"
         case .notTLS: return "\(peer) does not answer with TLS: check the port"
         case .tampered: return "a record from \(peer) was damaged or forged on its way"
         case .protocolViolation: return "\(peer) broke the TLS protocol (mbedTLS \(detail))"
+        case .renegotiation: return "\(peer) asked to negotiate TLS anew within a connection, which is refused"
+        case .certificateWanted:
+            return "\(peer) asks for a certificate of this device: give tls.client_cert and tls.client_key"
+        case .revocationsUnreadable:
+            return "no list of revoked certificates can be read from \(file): PEM or DER, at most 1 MiB\(systemErrorText)"
         case .authoritiesUnreadable:
             return "no authorities can be read from \(file): it must be a PEM file of certificates\(systemErrorText)"
         case .ownCertificateUnreadable:
@@ -126,7 +145,9 @@ public struct TLSError: Error {
     /// The alert in words (RFC 5246 section 7.2, RFC 6066 section 9).
     private static func alertName(_ alert: Int32) -> String {
         switch alert {
-        case 40: return "no common cipher suite or parameter, or a certificate of ours that it wants (handshake_failure)"
+        case 40:
+            return "no cipher suite in common (TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 is needed), "
+                + "or it wants another certificate of ours (handshake_failure)"
         case 42: return "it found our certificate bad (bad_certificate)"
         case 43: return "it does not support our certificate (unsupported_certificate)"
         case 44: return "our certificate is revoked (certificate_revoked)"
@@ -155,6 +176,9 @@ public struct TLSError: Error {
         case GATEHOUSE_TLS_MALFORMED_CERTIFICATE: return .certificateMalformed
         case GATEHOUSE_TLS_NO_CERTIFICATE: return .certificateMissing
         case GATEHOUSE_TLS_NOT_VERIFIED: return .certificateNotVerified
+        case GATEHOUSE_TLS_NOT_PINNED: return .certificateNotPinned
+        case GATEHOUSE_TLS_LIST_EXPIRED: return .revocationsOutOfDate
+        case GATEHOUSE_TLS_LIST_NOT_TRUSTED: return .revocationsNotTrusted
         case GATEHOUSE_TLS_PROTOCOL_VERSION: return .protocolVersion
         case GATEHOUSE_TLS_NO_COMMON_SUITE: return .noCommonSuite
         case GATEHOUSE_TLS_PEER_ALERT: return .peerRefused
@@ -163,7 +187,10 @@ public struct TLSError: Error {
         case GATEHOUSE_TLS_NOT_TLS: return .notTLS
         case GATEHOUSE_TLS_TAMPERED: return .tampered
         case GATEHOUSE_TLS_PROTOCOL: return .protocolViolation
+        case GATEHOUSE_TLS_RENEGOTIATION: return .renegotiation
+        case GATEHOUSE_TLS_CERTIFICATE_WANTED: return .certificateWanted
         case GATEHOUSE_TLS_TRUST_UNREADABLE: return .authoritiesUnreadable
+        case GATEHOUSE_TLS_LIST_UNREADABLE: return .revocationsUnreadable
         case GATEHOUSE_TLS_CERTIFICATE_UNREADABLE: return .ownCertificateUnreadable
         case GATEHOUSE_TLS_KEY_UNREADABLE: return .ownKeyUnreadable
         case GATEHOUSE_TLS_KEY_MISMATCH: return .ownKeyMismatch

@@ -1,6 +1,7 @@
 // The `destinations` section of a bundle: where events may go, which, in what form, and in what portions. It need not
 // know CEL (the condition is handed on as text) nor how anything is sent.
 
+import Cryptography
 import Formats
 
 /// The address of a destination. `http:` is for a hub on this very device only: nothing else may carry data in the clear.
@@ -195,6 +196,8 @@ public struct Destination: Sendable {
     public internal(set) var webhook = Webhook()
     /// Sent as the user name of Basic authentication (Segment's write key); nil: none.
     public internal(set) var token: [UInt8]?
+    /// SHA-256 of the public keys that it may have; empty: what the device says.
+    public internal(set) var pins: [Digest256] = []
     /// The index of the destination that takes over while this one does not answer.
     public internal(set) var fallback: Int?
     /// Whether it is another one's fallback: then it gets what that one cannot deliver, and nothing by itself, since
@@ -248,7 +251,7 @@ public struct DestinationPlan: Sendable {
             document, settings,
             [
                 "url", "purpose", "when", "identifiers", "deny", "restricted", "batch", "fallback", "format", "token", "body",
-                "headers", "sign", "send", "zone", "cost",
+                "headers", "sign", "send", "zone", "cost", "pins",
             ], of: "a destination")
         let nameBytes = copy(document, name)
         guard !nameBytes.isEmpty, nameBytes.count <= 64 else {
@@ -336,6 +339,7 @@ public struct DestinationPlan: Sendable {
                 document, node,
                 isWebhook ? "a webhook gets one event a request, and no batch" : "this is for format: webhook only")
         }
+        destination.pins = reader.pins(document, settings)
         if let node = reader.text(document, settings, "token") {
             let token = copy(document, node)
             // RFC 7617 section 2: a user name has no colon.

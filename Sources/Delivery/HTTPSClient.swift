@@ -35,6 +35,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private let times: RequestTimes
     private let cancellation: Cancellation
     private let clock: Time
+    private let floor: ClockFloor
     /// The request's head up to the content length, which differs.
     private let headStart: [UInt8]
     /// What the certificate must be for, and what messages call the other side.
@@ -60,10 +61,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
     ///   - authorities: whom to trust, and our own certificate.
     ///   - version: for User-Agent.
     ///   - socket: the path of a Unix socket to use in place of the URL's host.
+    ///   - floor: the least that the time can be, which this client learns besides.
     public init(
         url: DestinationURL, token: [UInt8]?, authorities: TLSClientConfiguration, version: StaticString,
-        socket: String? = nil, times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time
+        socket: String? = nil, times: RequestTimes = RequestTimes(), cancellation: Cancellation, clock: Time,
+        floor: ClockFloor = ClockFloor()
     ) {
+        self.floor = floor
         self.url = url
         socketPath = socket
         self.authorities = authorities
@@ -192,7 +196,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
     private var addresses: [String] { host == "localhost" ? ["127.0.0.1", "::1"] : [host] }
 
     private func connect(_ address: String, _ deadline: Int64) -> TransportFailure? {
-        do { return finishConnecting(try Socket.connect(host: address, port: url.port), deadline) } catch {
+        let until = min(deadline, clock.monotonicNanoseconds() + times.connect * 1_000_000)
+        do { return finishConnecting(try Socket.connect(host: address, port: url.port), until) } catch {
             switch error {
             case .unresolved(let words):
                 return TransportFailure(stage: .resolve, message: joined(host, " cannot be resolved: ", words))
@@ -211,9 +216,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
         }
     }
 
-    private func finishConnecting(_ descriptor: consuming Descriptor, _ deadline: Int64) -> TransportFailure? {
+    private func finishConnecting(_ descriptor: consuming Descriptor, _ until: Int64) -> TransportFailure? {
         let raw = descriptor.raw
-        let until = min(deadline, clock.monotonicNanoseconds() + times.connect * 1_000_000)
         switch wait(raw, toWrite: true, until: until) {
         case .ready, .answerCame: break
         case .timedOut:
@@ -243,7 +247,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
         let until = min(deadline, clock.monotonicNanoseconds() + times.handshake * 1_000_000)
         do {
             var session = try TLSSession(
-                connectingTo: host, descriptor: connection.raw, configuration: authorities, resuming: resumption)
+                connectingTo: host, descriptor: connection.raw, configuration: authorities,
+                now: clock.seconds(notBefore: floor), resuming: resumption)
             while true {
                 switch session.handshake() {
                 case .done:
@@ -350,7 +355,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
             switch receive(connection, at: received, until) {
             case .moved(let count): received += count
             case .ended, .broken:
-                let failure = TransportFailure(stage: .receive, message: joined(host, " closed the connection without an answer"))
+                let failure = lost(connection, " closed the connection without an answer")
                 return received == 0 ? .lostBeforeAnswer(failure) : .failed(failure)
             case .gaveUp(let failure): return .failed(failure)
             }
@@ -358,9 +363,23 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .incomplete: continue
             case .invalid:
                 return .failed(noHTTP)
-            case .complete(let length): return .head(length: length, received: received)
+            case .complete(let length):
+                if url.isSecure { learnTime() }
+                return .head(length: length, received: received)
             }
         }
+    }
+
+    /// What TLS found wrong says more than that the connection is gone.
+    private func lost(_ connection: Connection, _ words: String) -> TransportFailure {
+        TransportFailure(stage: .receive, message: connection.fault ?? joined(host, words))
+    }
+
+    private func learnTime() {
+        let bytes = answer
+        let span = bytes.span
+        guard let range = head.fields.range(of: "date", in: span) else { return }
+        if let date = HTTPDate.parse(span.bytes(range)) { floor.learn(clock: clock.wallMilliseconds() / 1000, server: date) }
     }
 
     private func parse(_ received: Int, _ progress: inout HeadProgress) -> HeadOutcome {
@@ -425,13 +444,32 @@ public final class HTTPSClient<Time: Clock>: Transport {
         _ connection: Connection, _ headLength: Int, _ received: Int, _ deadline: Int64
     ) -> DeliveryResult {
         let result = DeliveryResult(status: head.status, retryAfterMilliseconds: retryAfter)
-        if isRequestSent, head.keepsAlive {
-            var kept: [UInt8]?
+        // An answer without a length ends when the server likes, and what it says stands in its head.
+        if isRequestSent, head.framing != .untilClose {
+            var kept: [UInt8]? = head.status == 400 && url.isSecure ? [] : nil
             let end = readBody(connection, headLength, received, deadline, limit: Limits.answerBodyBytes, into: &kept)
-            if case .clean = end { return result }
+            if case .clean = end, head.keepsAlive { return result }
+            if case .failed(let failure) = end, case .delivered = result {
+                // Cut off, perhaps by somebody between: nothing of it counts. What arrives twice is dropped there.
+                close()
+                return .unreachable(failure)
+            }
+            if let kept, contains(kept.span, "SSL certificate") {
+                // nginx takes a client whose certificate it misses or does not accept for one that sent a bad request. With
+                // the events nothing is wrong; a resumed session would be refused again.
+                close()
+                resumption = nil
+                return .unreachable(TransportFailure(stage: .handshake, message: joined(host, noOwnCertificate)))
+            }
         }
         close()
         return result
+    }
+
+    private var noOwnCertificate: String {
+        authorities.identity == nil
+            ? " asks for a certificate of this device: give tls.client_cert and tls.client_key"
+            : " does not accept the certificate of this device"
     }
 
     private var retryAfter: Int64? {
@@ -482,12 +520,21 @@ public final class HTTPSClient<Time: Clock>: Transport {
             case .moved(let count): (start, end) = (0, count)
             case .ended where head.framing == .untilClose: return .whole
             case .ended, .broken:
-                return .failed(
-                    TransportFailure(stage: .receive, message: joined(host, " closed the connection in the middle of its answer")))
+                return .failed(lost(connection, " closed the connection in the middle of its answer"))
             case .gaveUp(let failure): return .failed(failure)
             }
         }
     }
+}
+
+private func contains(_ bytes: Span<UInt8>, _ words: StaticString) -> Bool {
+    let wanted = words.bytes
+    var start = 0
+    while start + wanted.count <= bytes.count {
+        if equal(bytes.extracting(start..<start + wanted.count), wanted) { return true }
+        start += 1
+    }
+    return false
 }
 
 /// Decodes each piece by itself: what came before it has been taken, or is not wanted.
@@ -521,6 +568,8 @@ private final class Connection {
     private let descriptor: Descriptor
     var session: TLSSession?
     let raw: Int32
+    /// What TLS found wrong, in words; nil for an end without a word, which is as it is without TLS.
+    private(set) var fault: String?
 
     enum Step {
         case moved(Int), wantRead, wantWrite, ended, failed
@@ -541,7 +590,7 @@ private final class Connection {
             case .ended, .failed: return .failed
             }
         }
-        return Connection.step(session!.write(rest))
+        return step(session!.write(rest))
     }
 
     func read(into buffer: inout [UInt8], from offset: Int) -> Step {
@@ -555,7 +604,7 @@ private final class Connection {
         }
         var whole = buffer.mutableSpan
         var rest = whole._mutatingExtracting(offset..<whole.count)
-        return Connection.step(session!.read(into: &rest))
+        return step(session!.read(into: &rest))
     }
 
     /// Says goodbye as far as that goes without waiting.
@@ -563,13 +612,18 @@ private final class Connection {
         if session != nil { _ = session!.close() }
     }
 
-    private static func step(_ progress: TLSProgress) -> Step {
+    private func step(_ progress: TLSProgress) -> Step {
         switch progress {
         case .done(let count): return .moved(count)
         case .wantRead: return .wantRead
         case .wantWrite: return .wantWrite
         case .closed: return .ended
-        case .failed: return .failed
+        case .failed(let error):
+            switch error.reason {
+            case .truncated, .connectionLost: break
+            default: fault = error.message
+            }
+            return .failed
         }
     }
 }

@@ -67,7 +67,8 @@ public enum Limits {
 
     // The network
 
-    /// Resolving and connecting, milliseconds: three SYNs on a mobile link.
+    /// Resolving and connecting, milliseconds: three SYNs on a mobile link. Resolving alone gives up by itself, after five
+    /// seconds unless resolv.conf says otherwise.
     public static let connectMilliseconds: Int64 = 10_000
     /// The TLS handshake, milliseconds: a full one takes an ARM board half a second and four flights.
     public static let handshakeMilliseconds: Int64 = 15_000
@@ -87,6 +88,9 @@ public enum Limits {
     public static let readBytes = 16 << 10
     /// Buffers that grew larger are given back while nothing is sent, bytes.
     public static let idleBufferBytes = 32 << 10
+    /// How far a device's clock and that of a verified server may be apart for both to be believed, seconds: a day, which a
+    /// wrong time zone does not reach and which is little to a certificate.
+    static let clocksAgreeSeconds: Int64 = 86_400
     /// The longest wait for events before the sender looks around, milliseconds.
     public static let idleMilliseconds: Int64 = 30_000
 }

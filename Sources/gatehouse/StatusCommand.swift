@@ -54,7 +54,8 @@ enum StatusCommand {
     /// What is shown of them: the metric, and its name here. A metric with labels is an object of what they are.
     private static let shown: [(metric: StaticString, name: StaticString)] = [
         ("gatehouse_profiles ", "profiles"), ("gatehouse_store_used_bytes ", "usedBytes"),
-        ("gatehouse_store_limit_bytes ", "limitBytes"), ("gatehouse_decisions_matched_total ", "decisionsMatched"),
+        ("gatehouse_store_limit_bytes ", "limitBytes"), ("gatehouse_clock_behind_seconds ", "clockBehindSeconds"),
+        ("gatehouse_decisions_matched_total ", "decisionsMatched"),
         ("gatehouse_decisions_default_total ", "decisionsDefault"), ("gatehouse_decision_errors_total ", "decisionErrors"),
         ("gatehouse_events_total{", "events"), ("gatehouse_destination_events{", "destinations"),
         ("gatehouse_destination_held{", "held"), ("gatehouse_destination_bytes_per_1000_events{", "bytesPer1000Events"),

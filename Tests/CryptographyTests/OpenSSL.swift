@@ -14,6 +14,21 @@ enum Certificates {
         TLSIdentity(chain: .file(path(name + ".pem")), key: .file(path(name + ".key")))
     }
 
+    /// The SHA-256 of a certificate's public key, as a person would find it.
+    static func publicKeyDigest(_ name: String) -> Digest256 {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/bash")
+        process.arguments = [
+            "-c", "openssl x509 -in $0 -noout -pubkey | openssl pkey -pubin -outform der | sha256sum", path(name + ".pem"),
+        ]
+        let output = Pipe()
+        process.standardOutput = output
+        try! process.run()
+        let digits = [UInt8](output.fileHandleForReading.readDataToEndOfFile().prefix(64))
+        process.waitUntilExit()
+        return Digest256(hexadecimal: digits.span)!
+    }
+
     /// `openssl ca` signs with any dates and extensions; each certificate has its extensions in a section of its own.
     private static func make() -> String {
         let directory = NSTemporaryDirectory() + "gatehouse-certificates-\(getpid())"
@@ -42,6 +57,9 @@ enum Certificates {
             [authority0]
             basicConstraints = critical, CA:true, pathlen:0
             keyUsage = critical, keyCertSign, cRLSign
+            [mute]
+            basicConstraints = critical, CA:true
+            keyUsage = critical, cRLSign
             [good]
             basicConstraints = CA:false
             subjectAltName = DNS:localhost, DNS:hub.example, DNS:*.wild.example, IP:127.0.0.1, IP:::1
@@ -55,7 +73,7 @@ enum Certificates {
             END
             : >index.txt
             key() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
-            root() { key $1; openssl req -x509 -new -key $1.key -subj "/CN=$1" -days 30 -config ca.cnf -extensions $2 -out $1.pem; }
+            root() { key $1; openssl req -x509 -new -key $1.key -subj "/CN=$1" -days 30000 -config ca.cnf -extensions $2 -out $1.pem; }
             # sign NAME EXTENSIONS ISSUER [options of openssl ca]
             sign() {
                 local name=$1 extensions=$2 issuer=$3; shift 3
@@ -78,14 +96,41 @@ enum Certificates {
             sign sha1 good root -md sha1
             openssl genrsa -out rsa.key 2048; sign rsa good root
             openssl genrsa -out rsa1024.key 1024; sign rsa1024 good root
+            openssl genrsa -out rsa_middle.key 2048; sign rsa_middle authority root
+            sign md5 good rsa_middle -md md5; cat rsa_middle.pem >>md5.pem
             sign middle authority root
             sign chained good middle; cp chained.pem broken.pem; cp chained.key broken.key
             cat middle.pem >>chained.pem
             sign no_authority good root
             sign under_leaf good no_authority; cat no_authority.pem >>under_leaf.pem
+            sign mute mute root
+            sign under_mute good mute; cat mute.pem >>under_mute.pem
+            cat good.pem stranger.pem >stray.pem; cp good.key stray.key
             sign short authority0 root
             sign below authority short
             sign too_long good below; cat below.pem short.pem >>too_long.pem
+            sign revoked good root
+            sign below_middle good middle
+            sign withdrawn authority root
+            sign below_revoked good withdrawn
+            for name in revoked below_middle withdrawn; do
+                openssl ca -config ca.cnf -cert root.pem -keyfile root.key -revoke $name.pem
+            done
+            cat middle.pem >>below_middle.pem; cat withdrawn.pem >>below_revoked.pem
+            # list NAME ISSUER [options of openssl ca]
+            list() {
+                local name=$1 issuer=$2; shift 2
+                openssl ca -gencrl -config ca.cnf -cert $issuer.pem -keyfile $issuer.key -out $name.crl -crldays 30 "$@"
+            }
+            list root root
+            list middle middle
+            list old root -crl_lastupdate 200101000000Z -crl_nextupdate 210101000000Z
+            list early root -crl_lastupdate 20900101000000Z -crl_nextupdate 20910101000000Z
+            mkdir forger
+            openssl ecparam -name prime256v1 -genkey -noout -out forger/root.key
+            openssl req -x509 -new -key forger/root.key -subj /CN=root -days 30 -config ca.cnf -extensions authority \
+                -out forger/root.pem
+            list forged forger/root
             """#
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/bash")

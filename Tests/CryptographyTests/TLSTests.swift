@@ -28,16 +28,20 @@ private func isDone(_ progress: TLSProgress) -> Bool {
     return false
 }
 
+private let now = Int64(time(nil))
+/// In the time of the certificate `future`.
+private let lateTime: Int64 = 3_800_000_000
+
 private let trustRoot = TLSClientConfiguration(authorities: .file(Certificates.path("root.pem")))
 
 /// A handshake with `s_server` that shows `certificate`; its outcome.
 private func handshake(
-    with certificate: String, as host: String = "localhost", trust: TLSClientConfiguration = trustRoot,
+    with certificate: String, as host: String = "localhost", trust: TLSClientConfiguration = trustRoot, now: Int64 = now,
     _ arguments: [String] = ["-rev"]
 ) throws -> TLSProgress {
     let (server, port) = OpenSSL.server(certificate, arguments)
     let socket = TestSocket.connected(to: port)
-    var session = try TLSSession(connectingTo: host, descriptor: socket.descriptor, configuration: trust)
+    var session = try TLSSession(connectingTo: host, descriptor: socket.descriptor, configuration: trust, now: now)
     let progress = drive(socket) { session.handshake() }
     withExtendedLifetime(server) {}
     return progress
@@ -81,7 +85,7 @@ struct TLSTests {
     func accepted(certificate: String, host: String) throws {
         let (server, port) = OpenSSL.server(certificate)
         let socket = TestSocket.connected(to: port)
-        var session = try TLSSession(connectingTo: host, descriptor: socket.descriptor, configuration: trustRoot)
+        var session = try TLSSession(connectingTo: host, descriptor: socket.descriptor, configuration: trustRoot, now: now)
         let outcome = drive(socket) { session.handshake() }
         #expect(isDone(outcome), "\(outcome)")
         let facts = (session.suite, session.wasResumed, session.peerFingerprint)
@@ -107,15 +111,16 @@ struct TLSTests {
         ("unknown", "localhost", .certificateIssuerUnknown),
         ("self", "localhost", .certificateIssuerUnknown),
         ("broken", "localhost", .certificateIssuerUnknown),
-        ("under_leaf", "localhost", .certificateIssuerUnknown),
-        ("too_long", "localhost", .certificateIssuerUnknown),
+        ("under_leaf", "localhost", .certificateIssuerIsNoAuthority),
+        ("under_mute", "localhost", .certificateIssuerIsNoAuthority),  // an authority whose keyUsage has no keyCertSign
+        ("too_long", "localhost", .certificateIssuerIsNoAuthority),
         ("client_only", "localhost", .certificateForOtherUse),
     ])
     func refused(certificate: String, host: String, expected: TLSError.Reason) throws {
         #expect(try reason(handshake(with: certificate, as: host)) == expected)
     }
 
-    @Test("Weak keys and hashes are refused even where the other side offers them", arguments: ["rsa1024", "sha1"])
+    @Test("Weak keys and hashes are refused even where the other side offers them", arguments: ["rsa1024", "sha1", "md5"])
     func weak(certificate: String) throws {
         let outcome = try handshake(with: certificate, ["-rev", "-cipher", "ALL:@SECLEVEL=0"])
         #expect(reason(outcome) == .certificateWeak)
@@ -152,13 +157,116 @@ struct TLSTests {
         #expect(found == .certificateIssuerUnknown || found == .authoritiesUnreadable)
     }
 
+    @Test("With pins, a key of the chain must be among them: the server's own or an issuer's")
+    func pins() throws {
+        func outcome(_ names: [String], _ certificate: String = "chained") throws -> TLSError.Reason? {
+            var trust = trustRoot
+            trust.pins = names.map { Certificates.publicKeyDigest($0) }
+            return try reason(handshake(with: certificate, trust: trust))
+        }
+        #expect(try outcome(["chained"]) == nil)
+        #expect(try outcome(["other", "middle"]) == nil)
+        #expect(try outcome(["other", "rsa", "stranger", "root"]) == nil)
+        #expect(try outcome(["other", "good", "stranger"]) == .certificateNotPinned)
+        #expect(try outcome(["expired"], "expired") == .certificateExpired, "a pin replaces no other check")
+        // Sent, but no part of the chain that was verified.
+        #expect(try outcome(["stranger"], "stray") == .certificateNotPinned)
+    }
+
+    @Test("What a list that is given revokes is refused, an issuer too; a list that is no good is no list", arguments: [
+        ("good", ["root"], nil), ("revoked", [], nil), ("revoked", ["root"], TLSError.Reason.certificateRevoked),
+        ("revoked", ["root", "middle"], .certificateRevoked), ("revoked", ["middle"], nil),
+        ("below_middle", ["middle"], .certificateRevoked), ("chained", ["root", "middle"], nil),
+        ("below_revoked", ["root"], .certificateRevoked), ("good", ["old"], .revocationsOutOfDate),
+        ("revoked", ["old"], .certificateRevoked), ("good", ["forged"], .revocationsNotTrusted),
+        ("revoked", ["early"], .certificateRevoked),
+    ] as [(String, [String], TLSError.Reason?)])
+    func revoked(certificate: String, lists: [String], expected: TLSError.Reason?) throws {
+        var trust = trustRoot
+        if !lists.isEmpty {
+            let texts = lists.map { FileManager.default.contents(atPath: Certificates.path($0 + ".crl"))! }
+            trust.revoked = .bytes(texts.flatMap { [UInt8]($0) })
+        }
+        #expect(try reason(handshake(with: certificate, trust: trust)) == expected)
+    }
+
+    @Test("A list of revoked certificates that cannot be read, or is larger than 1 MiB, fails the handshake")
+    func unreadableList() throws {
+        var trust = trustRoot
+        trust.revoked = .file(Certificates.path("root.crl"))
+        #expect(isDone(try handshake(with: "good", trust: trust)))
+        let large = Certificates.path("large.crl")
+        var text = try Data(contentsOf: URL(fileURLWithPath: Certificates.path("root.crl")))
+        text = Data(repeating: 0x0a, count: 1 << 20 - 2 - text.count) + text + Data([0x0a, 0x0a])
+        try text.write(to: URL(fileURLWithPath: large))
+        trust.revoked = .file(large)
+        #expect(isDone(try handshake(with: "good", trust: trust)))
+        text.append(0x0a)
+        try text.write(to: URL(fileURLWithPath: large))
+        for path in [large, "/nonexistent.crl", Certificates.path("root.pem")] {
+            trust.revoked = .file(path)
+            guard case .failed(let error) = try handshake(with: "good", trust: trust) else {
+                Issue.record("accepted")
+                continue
+            }
+            #expect(error.reason == .revocationsUnreadable && error.message.contains(path), "\(error)")
+        }
+    }
+
+    @Test("Certificates and lists are held against the time that is given, not the device's clock")
+    func givenTime() throws {
+        #expect(isDone(try handshake(with: "future", now: lateTime)))
+        #expect(try reason(handshake(with: "good", now: lateTime)) == .certificateExpired)
+        #expect(try reason(handshake(with: "good", now: 86_400)) == .certificateNotYetValid, "1970")
+        var trust = trustRoot
+        trust.revoked = .file(Certificates.path("root.crl"))
+        #expect(try reason(handshake(with: "future", trust: trust, now: lateTime)) == .revocationsOutOfDate)
+        #expect(buildTime > 1_767_225_600 && buildTime <= now && buildTime % 86_400 == 0, "\(buildTime)")
+    }
+
+    @Test("A session is resumed for six hours, and while its certificate is valid")
+    func ageOfResumption() throws {
+        let (server, port) = OpenSSL.server("good", ["-rev", "-tls1_2"])
+        func connect(_ now: Int64, _ earlier: borrowing TLSResumption?, _ next: inout TLSResumption?) throws -> Bool {
+            let socket = TestSocket.connected(to: port)
+            var session = try TLSSession(
+                connectingTo: "localhost", descriptor: socket.descriptor, configuration: trustRoot, now: now,
+                resuming: earlier)
+            #expect(isDone(drive(socket) { session.handshake() }))
+            let wasResumed = session.wasResumed
+            next = session.resumption()
+            _ = drive(socket) { session.close() }
+            return wasResumed
+        }
+        var first, second, other: TLSResumption?
+        var seen = [try connect(now, nil, &first)]
+        for later in [21_600, 21_601, -1] as [Int64] { seen.append(try connect(now + later, first, &other)) }
+        #expect(seen == [false, true, false, false], "new; six hours; a second more; the clock was set back")
+        // Resuming does not make it younger.
+        seen = [try connect(now + 21_000, first, &second), try connect(now + 21_601, second, &other)]
+        #expect(seen == [true, false])
+        withExtendedLifetime(server) {}
+    }
+
+    @Test("A server that wants to negotiate anew within a connection is left")
+    func serverRenegotiates() throws {
+        let (server, port) = OpenSSL.server("good", ["-tls1_2"])
+        let socket = TestSocket.connected(to: port)
+        var session = try TLSSession(
+            connectingTo: "localhost", descriptor: socket.descriptor, configuration: trustRoot, now: now)
+        #expect(isDone(drive(socket) { session.handshake() }))
+        server.input.fileHandleForWriting.write(Data("r\n".utf8))
+        let (bytes, end) = receive(1, &session, socket)
+        #expect(bytes.isEmpty && reason(end) == .renegotiation, "\(end)")
+    }
+
     @Test("A host that is none is refused before anything is sent", arguments: [
         "", "a b", "h\u{0}st", "höst", String(repeating: "a", count: 256),
     ])
     func badHosts(host: String) {
         let (one, two) = TestSocket.pair()
         do {
-            _ = try TLSSession(connectingTo: host, descriptor: one.descriptor, configuration: trustRoot)
+            _ = try TLSSession(connectingTo: host, descriptor: one.descriptor, configuration: trustRoot, now: now)
             Issue.record("accepted")
         } catch { #expect(error.reason == .hostInvalid) }
         withExtendedLifetime(two) {}
@@ -168,7 +276,8 @@ struct TLSTests {
     func resumption(arguments: [String]) throws {
         let (server, port) = OpenSSL.server("good", ["-rev", "-tls1_2"] + arguments)
         let first = TestSocket.connected(to: port)
-        var session = try TLSSession(connectingTo: "localhost", descriptor: first.descriptor, configuration: trustRoot)
+        var session = try TLSSession(
+            connectingTo: "localhost", descriptor: first.descriptor, configuration: trustRoot, now: now)
         #expect(isDone(drive(first) { session.handshake() }))
         let resumption = session.resumption()
         _ = drive(first) { session.close() }
@@ -177,7 +286,7 @@ struct TLSTests {
         let noTrust = TLSClientConfiguration(authorities: .file("/nonexistent"))
         let second = TestSocket.connected(to: port)
         var resumed = try TLSSession(
-            connectingTo: "localhost", descriptor: second.descriptor, configuration: noTrust, resuming: resumption)
+            connectingTo: "localhost", descriptor: second.descriptor, configuration: noTrust, now: now, resuming: resumption)
         #expect(isDone(drive(second) { resumed.handshake() }))
         let wasResumed = resumed.wasResumed
         #expect(wasResumed)
@@ -188,7 +297,7 @@ struct TLSTests {
 
         let third = TestSocket.connected(to: port)
         var other = try TLSSession(
-            connectingTo: "hub.example", descriptor: third.descriptor, configuration: trustRoot, resuming: again)
+            connectingTo: "hub.example", descriptor: third.descriptor, configuration: trustRoot, now: now, resuming: again)
         #expect(isDone(drive(third) { other.handshake() }))
         let wasOtherResumed = other.wasResumed
         #expect(!wasOtherResumed)
@@ -199,7 +308,8 @@ struct TLSTests {
     func forgottenSession() throws {
         let (one, firstPort) = OpenSSL.server("good", ["-rev", "-tls1_2"])
         let first = TestSocket.connected(to: firstPort)
-        var session = try TLSSession(connectingTo: "localhost", descriptor: first.descriptor, configuration: trustRoot)
+        var session = try TLSSession(
+            connectingTo: "localhost", descriptor: first.descriptor, configuration: trustRoot, now: now)
         #expect(isDone(drive(first) { session.handshake() }))
         let resumption = session.resumption()
         withExtendedLifetime(one) {}
@@ -207,7 +317,8 @@ struct TLSTests {
             let (two, port) = OpenSSL.server(certificate, ["-rev", "-tls1_2"])
             let socket = TestSocket.connected(to: port)
             var next = try TLSSession(
-                connectingTo: "localhost", descriptor: socket.descriptor, configuration: trustRoot, resuming: resumption)
+                connectingTo: "localhost", descriptor: socket.descriptor, configuration: trustRoot, now: now,
+                resuming: resumption)
             let outcome = drive(socket) { next.handshake() }
             #expect(reason(outcome) == expected)
             let wasResumed = next.wasResumed
@@ -224,10 +335,11 @@ struct TLSTests {
             let socket = TestSocket.connected(to: port)
             var trust = trustRoot
             if name != "" { trust.identity = Certificates.identity(name) }
-            var session = try TLSSession(connectingTo: "localhost", descriptor: socket.descriptor, configuration: trust)
+            var session = try TLSSession(
+                connectingTo: "localhost", descriptor: socket.descriptor, configuration: trust, now: now)
             let outcome = drive(socket) { session.handshake() }
             #expect(isDone(outcome) == isWelcome, "\(name): \(outcome)")
-            if !isWelcome { #expect(reason(outcome) == .peerRefused) }
+            if !isWelcome { #expect(reason(outcome) == (name == "" ? .certificateWanted : .peerRefused)) }
             withExtendedLifetime(server) {}
         }
         let (one, two) = TestSocket.pair()
@@ -235,7 +347,7 @@ struct TLSTests {
         do {
             _ = try TLSSession(
                 connectingTo: "x", descriptor: one.descriptor,
-                configuration: TLSClientConfiguration(authorities: nil, identity: mixed))
+                configuration: TLSClientConfiguration(authorities: nil, identity: mixed), now: now)
             Issue.record("accepted")
         } catch { #expect(error.reason == .ownKeyMismatch) }
         withExtendedLifetime(two) {}
@@ -246,7 +358,8 @@ struct TLSTests {
         let (near, far) = TestSocket.pair()
         let answer = Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8)
         _ = Glibc.write(far.descriptor, answer, answer.count)
-        var session = try TLSSession(connectingTo: "localhost", descriptor: near.descriptor, configuration: trustRoot)
+        var session = try TLSSession(
+            connectingTo: "localhost", descriptor: near.descriptor, configuration: trustRoot, now: now)
         #expect(reason(drive(near) { session.handshake() }) == .notTLS)
         #expect(reason(session.handshake()) == .notTLS, "a dead session stays dead")
     }
@@ -317,6 +430,17 @@ struct TLSTests {
         #expect(try reason(serve(configuration, ["-tls1_2"]).0) == .certificateMissing)
         #expect(try reason(serve(configuration, certificate("unknown")).0) == .certificateIssuerUnknown)
         #expect(try reason(serve(configuration, certificate("expired")).0) == .certificateExpired)
+        #expect(isDone(try serve(configuration, certificate("revoked")).0))
+        let strict = try TLSServerConfiguration(
+            identity: Certificates.identity("good"), clientAuthorities: .file(Certificates.path("root.pem")),
+            revoked: .file(Certificates.path("root.crl")))
+        #expect(try reason(serve(strict, certificate("revoked")).0) == .certificateRevoked)
+        #expect(isDone(try serve(strict, certificate("client_only")).0))
+        let late = try TLSServerConfiguration(
+            identity: Certificates.identity("good"), clientAuthorities: .file(Certificates.path("root.pem")),
+            earliest: lateTime)
+        #expect(isDone(try serve(late, certificate("future")).0))
+        #expect(try reason(serve(late, certificate("client_only")).0) == .certificateExpired)
     }
 
     @Test("As a server: renegotiation is refused")
@@ -348,6 +472,11 @@ struct TLSTests {
         #expect(reasonOf(TLSIdentity(chain: good.chain, key: good.chain)) == .ownKeyUnreadable)
         #expect(reasonOf(TLSIdentity(chain: good.chain, key: Certificates.identity("other").key)) == .ownKeyMismatch)
         #expect(reasonOf(good, .bytes([])) == .authoritiesUnreadable)
+        do {
+            _ = try TLSServerConfiguration(
+                identity: good, clientAuthorities: .file(Certificates.path("root.pem")), revoked: .file("/nonexistent.crl"))
+            Issue.record("accepted")
+        } catch { #expect(error.reason == .revocationsUnreadable && error.message.contains("/nonexistent.crl")) }
     }
 
     // MARK: Both sides our own, over a socket pair
@@ -358,7 +487,8 @@ struct TLSTests {
     ) throws {
         let configuration = try TLSServerConfiguration(identity: Certificates.identity("good"))
         let (near, far) = TestSocket.pair()
-        var client = try TLSSession(connectingTo: "localhost", descriptor: near.descriptor, configuration: trustRoot)
+        var client = try TLSSession(
+            connectingTo: "localhost", descriptor: near.descriptor, configuration: trustRoot, now: now)
         var server = try TLSSession(accepting: far.descriptor, configuration: configuration)
         var isClientDone = false
         var isServerDone = false

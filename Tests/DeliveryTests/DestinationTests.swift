@@ -127,6 +127,26 @@ private func problem(_ text: String) -> DestinationURL.Problem? {
         }
     }
 
+    @Test("Pins are read, one to eight, and what is none is refused")
+    func pins() throws {
+        func found(_ pins: String) throws -> (count: Int?, problems: [String]) {
+            let (plan, _, problems) = try read(
+                "destinations:\n  hub: { url: 'https://x/', purpose: analytics, pins: \(pins) }")
+            return (plan.destinations.first?.pins.count, problems)
+        }
+        let pin = "'" + String(repeating: "0aB", count: 21) + "c'"
+        func list(_ count: Int) -> String { "[" + Array(repeating: pin, count: count).joined(separator: ", ") + "]" }
+        #expect(try found(list(1)) == (1, []))
+        #expect(try found(list(8)) == (8, []))
+        #expect(try found("null") == (0, []))
+        let problem = "pins is a list of 1 to 8 SHA-256 of public keys, 64 hex digits each"
+        #expect(try found("[" + pin + ", 'abc']").problems == ["2:124 " + problem])
+        for wrong in [list(9), "[]", "{}", pin, "[1]"] {
+            let problems = try found(wrong).problems
+            #expect(problems.count == 1 && problems[0].hasSuffix(problem), "\(wrong): \(problems)")
+        }
+    }
+
     @Test("A bundle without the section has no destinations; an unknown setting is refused")
     func edges() throws {
         #expect(try read("version: 1").plan.destinations.isEmpty)

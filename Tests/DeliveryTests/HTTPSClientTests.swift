@@ -6,21 +6,27 @@ import Delivery
 import Formats
 import Foundation
 import Glibc
+import HTTP
 import Platform
 import Testing
 
 private func client(
     _ url: String, token: String? = nil, trust: TLSClientConfiguration = TLSClientConfiguration(),
-    times: RequestTimes = RequestTimes(), cancellation: Cancellation = Cancellation()
+    times: RequestTimes = RequestTimes(), cancellation: Cancellation = Cancellation(), floor: ClockFloor = ClockFloor()
 ) -> HTTPSClient<SystemClock> {
     HTTPSClient(
         url: try! DestinationURL(Array(url.utf8).span), token: token.map { Array($0.utf8) }, authorities: trust,
-        version: "test", times: times, cancellation: cancellation, clock: SystemClock())
+        version: "test", times: times, cancellation: cancellation, clock: SystemClock(), floor: floor)
 }
 
-private func post(
-    _ client: HTTPSClient<SystemClock>, _ body: [UInt8] = Array("body".utf8), format: WireFormat = .segment
+private func post<Time: Clock>(
+    _ client: HTTPSClient<Time>, _ body: [UInt8] = Array("body".utf8), format: WireFormat = .segment
 ) -> DeliveryResult { client.post(body.span, format: format, head: []) }
+
+/// A client of a hub of these tests.
+private func trusting(_ port: UInt16, _ floor: ClockFloor) -> HTTPSClient<SystemClock> {
+    client("https://localhost:\(port)/", trust: HubCertificate.trust, floor: floor)
+}
 
 private func stage(_ result: DeliveryResult) -> TransportFailure.Stage? {
     if case .unreachable(let failure) = result { return failure.stage }
@@ -218,6 +224,9 @@ private let tenThousand = String(repeating: "x", count: 10_000)
     @Test("What is no HTTP, cut short, or more than was asked for is no delivery", arguments: [
         HubAction.answerAndClose("HTTP/1.1 200 O"), .answerAndClose("SSH-2.0-x\r\n\r\n"),
         .answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"), .close,
+        .answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour"),
+        .answerAndClose("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nfour"),
+        .answerAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
         .answerAndClose("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
     ])
     func broken(action: HubAction) {
@@ -347,6 +356,77 @@ struct HTTPSClientTLSTests {
         #expect(client.connectionsOpened == 4 && client.handshakesResumed == 3)
     }
 
+    @Test("An hour of connections a minute takes one full handshake; after six hours there is another")
+    func hourOfReconnects() {
+        let hub = TestHub(tls: HubCertificate.server)
+        defer { hub.stop() }
+        let clock = MovedClock()
+        let client = HTTPSClient(
+            url: try! DestinationURL(Array("https://localhost:\(hub.port)/".utf8).span), token: nil,
+            authorities: HubCertificate.trust, version: "test", cancellation: Cancellation(), clock: clock)
+        for minute in 0..<60 {
+            #expect(post(client) == .delivered(200))
+            // The sender's rest after an idle minute, or the server's end of one.
+            if minute % 2 == 0 { client.rest() } else { hub.dropConnections() }
+            clock.seconds += 60
+        }
+        #expect(client.connectionsOpened == 60 && client.handshakesResumed == 59)
+        clock.seconds += 5 * 3600 + 60
+        #expect(post(client) == .delivered(200))
+        #expect(client.connectionsOpened == 61 && client.handshakesResumed == 59)
+        client.rest()
+        #expect(post(client) == .delivered(200))
+        #expect(client.handshakesResumed == 60)
+    }
+
+    @Test("A 400 that is about a certificate says nothing of the events; any other does")
+    func certificateMissed() {
+        let page = "<html><head><title>400 No required SSL certificate was sent</title></head>"
+        let hub = TestHub(
+            [
+                .answerAndClose(
+                    "HTTP/1.1 400 Bad Request\r\nContent-Length: \(page.utf8.count)\r\nConnection: close\r\n\r\n" + page),
+                .answer("HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n\r\noops"),
+            ], tls: HubCertificate.server)
+        defer { hub.stop() }
+        let client = client("https://localhost:\(hub.port)/", trust: HubCertificate.trust)
+        let missed = post(client)
+        #expect(stage(missed) == .handshake)
+        #expect(message(missed).hasPrefix("localhost asks for a certificate of this device: give tls.client_cert"))
+        #expect(post(client) == .rejected(400))
+        #expect(post(client) == .delivered(200))
+        #expect(client.connectionsOpened == 2 && client.handshakesResumed == 0)
+    }
+
+    // limit: Delivery.clocksAgreeSeconds
+    @Test("Time is not before it was last known: when a verified server and the device agreed on it")
+    func lastTimeKnown() {
+        func date(_ offset: Int64) -> HubAction {
+            var text: [UInt8] = []
+            HTTPDate.write(SystemClock().wallMilliseconds() / 1000 + offset, into: &text)
+            return .answer(ok("Date: \(String(decoding: text, as: UTF8.self))\r\n"))
+        }
+        let hub = TestHub([.answer(ok()), date(86_460), date(-86_460), date(86_340), date(0)], tls: HubCertificate.server)
+        defer { hub.stop() }
+        let floor = ClockFloor()
+        #expect(floor.seconds == buildTime)
+        let client = client("https://localhost:\(hub.port)/", trust: HubCertificate.trust, floor: floor)
+        for _ in 0..<3 {
+            #expect(post(client) == .delivered(200))
+            #expect(floor.seconds == buildTime)
+        }
+        #expect(post(client) == .delivered(200))
+        let known = floor.seconds
+        #expect(abs(known - SystemClock().wallMilliseconds() / 1000) < 60)
+        #expect(post(client) == .delivered(200))
+        #expect(floor.seconds >= known)
+        // What was learnt holds: against a time years ahead, the hub's certificate has expired.
+        let late = ClockFloor(kept: known + 10 * 365 * 86_400)
+        let other = post(trusting(hub.port, late))
+        #expect(stage(other) == .handshake && message(other).contains("has expired"), "\(other)")
+        #expect(post(trusting(hub.port, ClockFloor(kept: 0))) == .delivered(200))
+    }
+
     @Test("A hub whose certificate is not trusted gets nothing, and the message says why")
     func untrusted() {
         let hub = TestHub(tls: HubCertificate.server)
@@ -397,6 +477,13 @@ struct HTTPSClientTLSTests {
         }
         #expect(first == Array(1...3_000))
     }
+}
+
+/// Real time, moved ahead.
+private final class MovedClock: Clock {
+    var seconds: Int64 = 0
+    func wallMilliseconds() -> Int64 { SystemClock().wallMilliseconds() + seconds * 1000 }
+    func monotonicNanoseconds() -> Int64 { SystemClock().monotonicNanoseconds() + seconds * 1_000_000_000 }
 }
 
 /// Real time for the network, an hour more at each look for pauses.

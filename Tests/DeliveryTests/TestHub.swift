@@ -30,6 +30,7 @@ final class TestHub: @unchecked Sendable {
     private var script: [HubAction]
     private var seen: [(head: String, body: [UInt8])] = []
     private var connectionCount = 0
+    private var open: Set<Int32> = []
     /// Never reads a request when set: for stalls while sending.
     private let isDeaf: Bool
     /// Answers the first request's head with this and reads no more.
@@ -70,13 +71,20 @@ final class TestHub: @unchecked Sendable {
         }
     }
 
+    /// Ends all connections without a word.
+    func dropConnections() { lock.withLock { for descriptor in open { shutdown(descriptor, Int32(SHUT_RDWR)) } } }
+
     func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
 
     var requests: [(head: String, body: [UInt8])] { lock.withLock { seen } }
     var connections: Int { lock.withLock { connectionCount } }
 
     private func serve(_ descriptor: Int32) {
-        defer { Glibc.close(descriptor) }
+        lock.withLock { _ = open.insert(descriptor) }
+        defer {
+            lock.withLock { _ = open.remove(descriptor) }
+            Glibc.close(descriptor)
+        }
         if isDeaf { sleep(30); return }
         if let earlyAnswer {
             var byte: UInt8 = 0

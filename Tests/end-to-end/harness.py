@@ -79,8 +79,10 @@ class Answer:
 class Node:
     """One running gatehouse, agent or hub."""
 
-    def __init__(self, folder, command="run", arch="x86_64", bundle=SHOP_BUNDLE, settings="", tls=None, name=None):
-        self.folder, self.command, self.arch, self.tls = folder, command, arch, tls
+    def __init__(
+        self, folder, command="run", arch="x86_64", bundle=SHOP_BUNDLE, settings="", tls=None, name=None, prefix=()
+    ):
+        self.folder, self.command, self.arch, self.tls, self.prefix = folder, command, arch, tls, list(prefix)
         self.name = name or command
         self.port = free_port()
         self.data = os.path.join(folder, f"{self.name}-data")
@@ -96,7 +98,8 @@ class Node:
     def start(self, wait=True):
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            binary(self.arch) + [self.command, "--config", self.config], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.prefix + binary(self.arch) + [self.command, "--config", self.config], stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL)
         log.close()
         if wait:
             wait_until(self.is_alive, 20, f"{self.name} does not answer; its log says:\n{self.log()}")

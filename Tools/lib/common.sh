@@ -26,6 +26,18 @@ install_debian() {
         || fail "apt-get could not install: ${missing[*]}"
 }
 
+# unpack_debian PACKAGE : its files in .build/debian/PACKAGE, not installed: a server would be started. Sets $unpacked.
+unpack_debian() {
+    unpacked="$top/.build/debian/$1"
+    [ -d "$unpacked" ] && return 0
+    rm -rf "$unpacked.new"
+    mkdir -p "$unpacked.new/package"
+    chmod 777 "$unpacked.new/package" # for apt's own user
+    (cd "$unpacked.new/package" && apt-get download -qq "$1" >&2) || fail "apt-get could not fetch $1"
+    dpkg -x "$unpacked.new/package"/*.deb "$unpacked.new"
+    mv "$unpacked.new" "$unpacked"
+}
+
 need_swift() {
     command -v swiftc >/dev/null || fail "Swift 6.3 is needed: install it from swift.org and put swiftc on the PATH"
     swift_root=$(dirname "$(dirname "$(readlink -f "$(command -v swiftc)")")")

@@ -77,7 +77,6 @@
 #undef MBEDTLS_PK_RSA_ALT_SUPPORT
 #undef MBEDTLS_GENPRIME
 
-// Keys are read without a password, certificates are checked without lists of revoked ones
+// Keys are read without a password
 #undef MBEDTLS_PKCS5_C
 #undef MBEDTLS_PKCS12_C
-#undef MBEDTLS_X509_CRL_PARSE_C

@@ -47,6 +47,9 @@ enum {
     GATEHOUSE_TLS_MALFORMED_CERTIFICATE,
     GATEHOUSE_TLS_NO_CERTIFICATE,
     GATEHOUSE_TLS_NOT_VERIFIED,
+    GATEHOUSE_TLS_NOT_PINNED,
+    GATEHOUSE_TLS_LIST_EXPIRED,
+    GATEHOUSE_TLS_LIST_NOT_TRUSTED,
     // The handshake and the connection
     GATEHOUSE_TLS_PROTOCOL_VERSION,
     GATEHOUSE_TLS_NO_COMMON_SUITE,
@@ -56,8 +59,11 @@ enum {
     GATEHOUSE_TLS_NOT_TLS,
     GATEHOUSE_TLS_TAMPERED,
     GATEHOUSE_TLS_PROTOCOL,
+    GATEHOUSE_TLS_RENEGOTIATION,
+    GATEHOUSE_TLS_CERTIFICATE_WANTED, // and there is none
     // Here
     GATEHOUSE_TLS_TRUST_UNREADABLE,
+    GATEHOUSE_TLS_LIST_UNREADABLE,
     GATEHOUSE_TLS_CERTIFICATE_UNREADABLE,
     GATEHOUSE_TLS_KEY_UNREADABLE,
     GATEHOUSE_TLS_KEY_MISMATCH,
@@ -90,24 +96,33 @@ enum {
 };
 
 // Null on failure, with *failure filled. client_authorities.path and .bytes null: no client certificate is asked for;
-// else one is required.
+// else one is required. revoked: lists of those that are not taken any more (RFC 5280 section 5), or none. earliest:
+// seconds since 1970; where the clock shows less, clients' certificates are held against this.
 gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pem key, gatehouse_pem client_authorities,
-                                               gatehouse_tls_failure *failure);
+                                               gatehouse_pem revoked, int64_t earliest, gatehouse_tls_failure *failure);
 void gatehouse_tls_server_free(gatehouse_tls_server *server);
 
 // The session uses the descriptor but does not own it. The server must outlive the session.
 gatehouse_tls_session *gatehouse_tls_accept(gatehouse_tls_server *server, int descriptor, gatehouse_tls_failure *failure);
 // host: a DNS name or an IP address in text, without brackets; it is what the certificate must be for. chain and key:
-// the client's own certificate, or none. resumption: may be null; ignored when it is for another host or too old.
+// the client's own certificate, or none. pins: SHA-256 of public keys (SubjectPublicKeyInfo), 32 bytes each, at most
+// GATEHOUSE_TLS_PINS; when there are any, the chain must have one of these keys. now: seconds since 1970, against which
+// certificates are held. resumption: may be null; ignored when it is for another host or too old.
+enum { GATEHOUSE_TLS_PINS = 8 };
 gatehouse_tls_session *gatehouse_tls_connect(const char *host, int descriptor, gatehouse_pem chain, gatehouse_pem key,
+                                             const void *pins, size_t pin_count, int64_t now,
                                              const gatehouse_tls_resumption *resumption, gatehouse_tls_failure *failure);
 void gatehouse_tls_session_free(gatehouse_tls_session *session);
 
+// When this was compiled, seconds since 1970: no clock that shows less is right.
+int64_t gatehouse_tls_built_at(void);
 // The file of authorities that this system keeps, of static storage; null when there is none in the usual places.
 const char *gatehouse_tls_system_authorities(void);
 // Loads the authorities that this handshake trusts. is_partial_allowed: certificates that this mbedTLS cannot read are
-// skipped (a system bundle), as long as there is one that it can. 0 or FAILED.
-int gatehouse_tls_trust(gatehouse_tls_session *session, gatehouse_pem authorities, int is_partial_allowed);
+// skipped (a system bundle), as long as there is one that it can. revoked: lists of certificates that their issuers have
+// revoked, at most 1 MiB, or none; a list that is out of date or not signed by the issuer fails the handshake. 0 or FAILED.
+int gatehouse_tls_trust(gatehouse_tls_session *session, gatehouse_pem authorities, int is_partial_allowed,
+                        gatehouse_pem revoked);
 int gatehouse_tls_handshake(gatehouse_tls_session *session);
 int gatehouse_tls_read(gatehouse_tls_session *session, void *bytes, size_t count);
 // After WANT_*, call again with the same bytes.
