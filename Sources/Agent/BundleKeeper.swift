@@ -43,7 +43,7 @@ final class BundleKeeper: @unchecked Sendable {
     /// - Parameter fallback: what is in force where no bundle was ever loaded.
     init(
         _ configuration: Configuration, _ database: Database, _ meters: Meters, _ health: Health,
-        floor: ClockFloor? = nil, fallback: Bundle
+        floor: ClockFloor = ClockFloor(), fallback: Bundle
     ) throws(StartError) {
         self.configuration = configuration
         self.database = database

@@ -26,7 +26,7 @@ final class BundleSource {
 
     var isSigned: Bool { keys != nil }
 
-    init(_ configuration: Configuration, floor: ClockFloor? = nil, _ cancellation: Cancellation) throws(StartError) {
+    init(_ configuration: Configuration, floor: ClockFloor = ClockFloor(), _ cancellation: Cancellation) throws(StartError) {
         path = configuration.bundle
         url = configuration.bundleURL
         keys = try BundleSource.readKeys(configuration)
