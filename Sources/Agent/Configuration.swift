@@ -43,7 +43,7 @@ public struct Configuration {
     /// Bytes that the store may take.
     public var diskBytes: Int64?
     /// Bytes that the log may take for events that every destination has.
-    public var historyBytes = Limits.historyBytes
+    public var historyBytes: Int64?
     /// Bytes that the process may have in memory, pages of the store's map with them; no bound when nil.
     public var memoryBytes: Int64?
     /// How many profiles the store has at most; no bound when nil.
@@ -169,7 +169,7 @@ public struct Configuration {
         reader.refuseOthers(
             document, node, ["disk", "history", "memory", "profiles", "profile_bytes", "body", "connections"], of: "limits")
         diskBytes = reader.size(document, node, "disk", Limits.diskBytes)
-        historyBytes = reader.size(document, node, "history", 0...1 << 40) ?? historyBytes
+        historyBytes = reader.size(document, node, "history", 0...1 << 40)
         memoryBytes = reader.size(document, node, "memory", 0...1 << 40)
         if let bytes = memoryBytes, bytes < Limits.leastMemoryBytes, let member = document.member(node, "memory") {
             reader.report(document, member, "memory must be at least 16MiB: the agent needs 8 of them itself, the store the rest")

@@ -121,7 +121,12 @@ extension Pipeline {
                 try recent.forget(message, in: &transaction)
             }
             erasure.removedQuarantined = UInt64(aside.count)
-            try writeNotice(&erasure, now, &transaction)
+            if erasure.notice == 0 {
+                try writeNotice(&erasure, now, &transaction)
+            } else {
+                // Of a hub: its child's notice lies in the log already.
+                erasure.state = .telling
+            }
         }
         try transaction.put(transaction.tables.erasures, erasure.receipt.span, erasure.record.span)
     }
@@ -146,7 +151,10 @@ extension Pipeline {
             }
             seen += 1
             guard let entry = LogEntryView(value) else { return true }
-            if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) }) {
+            // A hub does not know who is who: what carries an identifier of theirs is theirs.
+            if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) })
+                || entry.header.isArrival && entry.mentions(learning.identifiers)
+            {
                 learning.learn(from: entry)
                 found.append((number, MessageKey(entry.messageID, root)))
             } else if entry.mentions(learning.identifiers) {

@@ -116,6 +116,12 @@ public enum Limits {
     /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
     /// record.
     static let answerBytes = 16 << 20
+    /// Devices that one hub hears: a row of 80 bytes each. A fleet of more has regions, or lands in an engine that is
+    /// distributed.
+    static let devices: Int64 = 10_000
+    /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages in
+    /// 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
+    static let rememberedSpans: UInt64 = 4096
     /// Records of decisions in one commit: events do not wait long for them.
     static let recordsPerCommit = 512
     /// Commits that a stopping agent makes for records of decisions: all that wait, unless they fail.

@@ -157,8 +157,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let health: Health
     private let clock: Time
     private let isHub: Bool
-    /// What the log may take of events that every destination has.
-    private let historyBytes: Int64
+    /// What the log may take of events that every destination has; nil: nobody has said.
+    private let historyBytes: Int64?
     private var pipeline: Pipeline<Random>
     /// Those in force.
     private var plans: Plans
@@ -187,7 +187,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
+        historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
         formerPepper: String? = nil
     ) {
         self.formerPepper = formerPepper
@@ -491,6 +491,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         envelope = Envelope(
             receivedAt: submission.receivedAt, source: submission.source,
             hasGlobalPrivacyControl: submission.hasGlobalPrivacyControl)
+        clockAhead = clockAhead(of: submission)
     }
 
     /// How far the writer has come in a submission.
@@ -539,10 +540,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .discard: try discard(submission, &transaction)
             // Unless the clerk has failed.
             case .report: if submission.status == 0 { submission.status = 200 }
-            case .arrivals:
-                guard let node = place.message else { break }
-                try takeArrival(submission, node, &transaction)
-                place.message = submission.isBatch ? submission.document.next(node) : nil
+            case .arrivals: try takeArrival(submission, &place, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -959,13 +957,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     /// Removes what every destination has passed where the log has no room for it, a little at a time, oldest first: of what is
-    /// delivered it keeps `historyBytes`, for attributes to come. A hub keeps what has arrived.
+    /// delivered it keeps `historyBytes`, for attributes to come. A hub without destinations is where events end: it keeps
+    /// them, unless the configuration says how much.
     private func trim(_ transaction: inout WriteTransaction) throws(StoreError) {
         let log = transaction.tables.log
-        guard needsTrim || isTooLarge(log, transaction), !isHub else {
-            needsTrim = false
-            return
-        }
+        let keepsAll = isHub && destinations.isEmpty && historyBytes == nil
+        guard needsTrim || !keepsAll && isTooLarge(log, transaction) else { return }
         var lowest = pipeline.ledger.nextSequence
         for name in destinations {
             lowest = min(lowest, try DestinationLedger(transaction, name: name).cursor)
@@ -977,17 +974,18 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         erasures.removeAll { $0.state == .done }
         var removed = 0
-        var isThere = true
+        var isThere = !keepsAll
         while isThere, removed < Limits.trimmedPerCommit, isTooLarge(log, transaction) {
             isThere = try transaction.deleteNumbers(log, below: lowest, atMost: Limits.trimmedAtOnce) == Limits.trimmedAtOnce
             removed += Limits.trimmedAtOnce
         }
         needsTrim = isThere && removed == Limits.trimmedPerCommit
-        if try forgetPlainDigests(below: lowest, &transaction) { needsTrim = true }
+        // A hub has no hashes but those that it was sent.
+        if !isHub, try forgetPlainDigests(below: lowest, &transaction) { needsTrim = true }
     }
 
     private func isTooLarge(_ log: Table, _ transaction: borrowing WriteTransaction) -> Bool {
-        room.isShort || transaction.bytes(of: log) > historyBytes
+        room.isShort || transaction.bytes(of: log) > historyBytes ?? Limits.historyBytes
     }
 
     private let plainKey = Array("plain".utf8)
@@ -1018,27 +1016,38 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     // MARK: The hub
 
-    /// Keeps a message that another Gatehouse has delivered, once by its device, epoch and sequence number.
+    /// Takes a message that another Gatehouse has delivered.
     private func takeArrival(
-        _ submission: Submission, _ message: JSONNode, _ transaction: inout WriteTransaction
+        _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
+        guard let message = place.message else { return }
         let document = submission.document
-        pipeline.ledger.received += 1
-        guard let key = ArrivalKey(document, message) else {
-            pipeline.ledger.refused += 1
-            note(
-                EventRefusal(
-                    "no_origin", "a hub takes messages of agents: context.gatehouse {device, epoch, seq} is needed",
-                    at: "/context/gatehouse"))
-            return
+        place.message = submission.isBatch ? document.next(message) : nil
+        let outcome = try pipeline.takeArrival(
+            document, message, clockAhead: clockAhead, now: envelope.receivedAt, &transaction)
+        switch outcome {
+        case .taken, .repeated: break
+        case .refused(let refusal): note(refusal)
+        case .erasing(let erasure): erasures.append(erasure)
+        case .noRoom:
+            // What came before it in the batch is known when it comes again.
+            place.message = nil
+            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+            if !hasTooManyDevices { Log.error("there are more devices than a hub takes; others are refused") }
+            hasTooManyDevices = true
         }
-        let number = NumberKey(pipeline.ledger.nextSequence)
-        guard try transaction.insert(transaction.tables.arrivals, key.bytes.span, number.bytes.span) else {
-            pipeline.ledger.duplicate += 1
-            return
-        }
-        try transaction.put(transaction.tables.log, number.bytes.span, document.source(message), appending: true)
-        pipeline.ledger.nextSequence += 1
-        pipeline.ledger.admitted += 1
+    }
+
+    /// How far the clock of whoever has sent the submission under way is ahead, milliseconds; nil where it does not say.
+    private var clockAhead: Int64?
+    private var hasTooManyDevices = false
+
+    private func clockAhead(of submission: Submission) -> Int64? {
+        let document = submission.document
+        guard submission.work == .arrivals, submission.isBatch, let sentAt = document.member(document.root, "sentAt"),
+            document.kind(sentAt) == .string, let time = Timestamp.parse(document.bytes(sentAt))
+        else { return nil }
+        let (ahead, overflowed) = time.subtractingReportingOverflow(submission.receivedAt)
+        return overflowed ? nil : ahead
     }
 }

@@ -109,7 +109,10 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.equals("/healthz") { return answerHealth(request, &response) }
         if path.equals("/readyz") { return answerReadiness(request, &response) }
         if path.equals("/metrics") { return answerMetrics(request, &response) }
-        if table.isHub && path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
+        if table.isHub {
+            if path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
+            if path.equals("/v1/devices") { return answerDevices(request, &response) }
+        }
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)
             if name.equals("events") { return takeCloudEvents(request, &response) }

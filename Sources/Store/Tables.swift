@@ -35,8 +35,10 @@ public struct Tables: Sendable {
     public let accounts: Table
     /// Arrival number → an event set aside, with its reason.
     public let quarantine: Table
-    /// Hub only: sender's device, epoch and sequence number → what arrived.
+    /// Hub only: hash of the sender's device and epoch, and of its numbers a span of 512 → which of them have arrived.
     public let arrivals: Table
+    /// Hub only: name of a device → what is known of its deliveries.
+    public let devices: Table
     /// Line number → chain of hashes and what was done.
     public let audit: Table
     /// Hash of an erased identifier's hash → when it was erased.
@@ -52,7 +54,7 @@ public struct Tables: Sendable {
     var all: [Table] {
         [
             meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, cursors, messages, messageOrder, accounts, quarantine, arrivals,
-            audit, suppressed, erasures, timers, pending,
+            devices, audit, suppressed, erasures, timers, pending,
         ]
     }
 
@@ -74,6 +76,7 @@ public struct Tables: Sendable {
         accounts = open("accounts")
         quarantine = open("quarantine")
         arrivals = open("arrivals")
+        devices = open("devices")
         audit = open("audit")
         suppressed = open("suppressed")
         erasures = open("erasures")
