@@ -102,20 +102,21 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     // MARK: A single question
 
-    /// Sends one request without a body and takes all of its answer. Each has a connection of its own, so that none is ever
+    /// Sends one request and takes all of its answer. Each has a connection of its own, so that none is ever
     /// sent twice.
     /// - Parameters:
     ///   - target: path and query, percent-encoded.
     ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
+    ///   - question: the request's body, JSON; nil for none.
     ///   - limitBytes: the longest body that is taken.
     /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
     public func ask(
-        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, limitBytes: Int
+        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, body question: [UInt8]? = nil, limitBytes: Int
     ) throws(TransportFailure) -> (status: UInt16, body: [UInt8]?) {
         close()
         defer { close() }
         let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
-        writeQuestion(method, target, token)
+        writeQuestion(method, target, token, question)
         if let failure = open(deadline) { throw failure }
         guard let connection else { throw cancelled }  // open() has made one
         var body: [UInt8]? = []
@@ -130,7 +131,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         }
     }
 
-    private func writeQuestion(_ method: StaticString, _ target: [UInt8], _ token: [UInt8]?) {
+    private func writeQuestion(_ method: StaticString, _ target: [UInt8], _ token: [UInt8]?, _ body: [UInt8]?) {
         request.removeAll()
         append(method)
         append(" ")
@@ -141,7 +142,12 @@ public final class HTTPSClient<Time: Clock>: Transport {
             append("\r\nAuthorization: Bearer ")
             request += token
         }
+        if let body {
+            append("\r\nContent-Type: application/json\r\nContent-Length: ")
+            appendInteger(UInt64(body.count), to: &request)
+        }
         append("\r\nConnection: close\r\n\r\n")
+        if let body { request += body }
     }
 
     // MARK: The connection

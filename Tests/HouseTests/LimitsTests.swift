@@ -31,6 +31,8 @@ import Testing
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
         Agent retriedAfterNanoseconds: how often it is looked whether there is room again
+        Agent pollMilliseconds: what holds where the configuration says nothing
+        Agent syncAnswerBytes: more than a hub answers
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower
