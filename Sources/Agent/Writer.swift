@@ -1117,7 +1117,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func clockAhead(of submission: Submission) -> Int64? {
         let document = submission.document
         guard submission.work == .arrivals && submission.isBatch || submission.work == .sync,
-            let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string, let time = Timestamp.parse(document.bytes(sentAt))
+            let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string,
+            let time = Timestamp.parse(document.bytes(sentAt))
         else { return nil }
         let (ahead, overflowed) = time.subtractingReportingOverflow(submission.receivedAt)
         return overflowed ? nil : ahead

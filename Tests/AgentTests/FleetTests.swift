@@ -153,7 +153,8 @@ extension Device {
         let people = ["ben", "cleo", "dan", "eve", "fay", "gus", "ada"].map { device.key("user_id", $0) }
         let person = device.person("user_id", "ada")!.bytes
         let record = device.write { transaction throws(StoreError) in
-            try transaction.get(transaction.tables.profiles, person.span).map { [UInt8](copying: $0) } ?? []
+            if let value = try transaction.get(transaction.tables.profiles, person.span) { return [UInt8](copying: value) }
+            return [UInt8]()
         }
         #expect(record.count > 30 * 1024)
         hub.write { transaction throws(StoreError) in
