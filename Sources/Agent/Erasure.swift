@@ -17,9 +17,11 @@ extension Pipeline {
     /// - Parameters:
     ///   - named: the identifier by which the call named them, if it did, in the forms that destinations may know.
     ///   - former: what that was hashed to under the former pepper.
+    ///   - erasedAt: when another device was asked to; nil: this one is.
     /// - Returns: the erasure, of which `eraseMore` does the rest.
     mutating func erase(
-        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, actor: [UInt8], now: Int64,
+        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, erasedAt: Int64? = nil,
+        actor: [UInt8], now: Int64,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Erasure {
         let tables = transaction.tables
@@ -35,7 +37,7 @@ extension Pipeline {
         var older: [LoggedIdentifier] = []
         for identifier in own {
             let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
-            try suppression.add(identifier.kindTag, identifier.digest, at: now, mark: mark, in: &transaction)
+            try suppression.add(identifier.kindTag, identifier.digest, at: erasedAt ?? now, mark: mark, in: &transaction)
             if let digest = try IdentityGraph.former(of: identifier, in: transaction) { older.append(digest) }
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)
@@ -121,7 +123,12 @@ extension Pipeline {
                 try recent.forget(message, in: &transaction)
             }
             erasure.removedQuarantined = UInt64(aside.count)
-            try writeNotice(&erasure, now, &transaction)
+            if erasure.notice == 0 {
+                try writeNotice(&erasure, now, &transaction)
+            } else {
+                // Of a hub: its child's notice lies in the log already.
+                erasure.state = .telling
+            }
         }
         try transaction.put(transaction.tables.erasures, erasure.receipt.span, erasure.record.span)
     }
@@ -146,7 +153,10 @@ extension Pipeline {
             }
             seen += 1
             guard let entry = LogEntryView(value) else { return true }
-            if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) }) {
+            // A hub does not know who is who: what carries an identifier of theirs is theirs.
+            if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) })
+                || entry.header.isArrival && entry.mentions(learning.identifiers)
+            {
                 learning.learn(from: entry)
                 found.append((number, MessageKey(entry.messageID, root)))
             } else if entry.mentions(learning.identifiers) {

@@ -46,7 +46,7 @@ struct MetricsPage {
             "gatehouse_events_invalid_total", "Events that did not fit their schema, whatever was done with them.",
             meters.eventsInvalid.current)
         // A hub takes what its agents have held against their plans.
-        if !isHub { writePlan(bundles.current.plans.tracking, &page) }
+        if isHub { writeDevices(&page, reader) } else { writePlan(bundles.current.plans.tracking, &page) }
         page.counter(
             "gatehouse_requests_refused_total", "Requests refused before they held an event.", meters.requestsRefused.current)
         page.counter(
@@ -143,6 +143,26 @@ struct MetricsPage {
     private func writeEvents(_ ledger: Ledger, _ page: inout MetricsWriter) {
         page.family("gatehouse_events_total", "Events by what became of them; received is the sum of the rest.", "counter")
         for (name, value) in ledger.terms { page.sample("gatehouse_events_total", "outcome", name, value) }
+    }
+
+    private func writeDevices(_ page: inout MetricsWriter, _ reader: borrowing Reader) {
+        var late: UInt64 = 0
+        var missing: UInt64 = 0
+        do throws(StoreError) {
+            try reader.scan(reader.tables.devices, from: Span<UInt8>()) { _, record in
+                guard let device = DeviceRecord(record) else { return true }
+                if device.isLate(at: now) { late += 1 }
+                missing += device.missing
+                return true
+            }
+        } catch {
+            return
+        }
+        page.gauge("gatehouse_devices", "Devices that deliver here.", reader.count(reader.tables.devices))
+        page.gauge("gatehouse_devices_late", "Of these, those of which nothing was heard for 15 minutes.", Int64(late))
+        page.gauge(
+            "gatehouse_device_messages_missing", "Numbers of their messages that have not come: not sent here, or lost.",
+            Int64(clamping: missing))
     }
 
     private func writeShadow(_ changes: DecisionChanges, _ page: inout MetricsWriter) {

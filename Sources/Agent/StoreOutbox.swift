@@ -269,7 +269,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let purposes = bundle.policy.purposes
         person = entry.header.profile
         var granted: PurposeSet? = []
-        if !isNotice {
+        if !isNotice && !entry.header.isArrival {
             let owner: ProfileID?
             do throws(StoreError) {
                 owner = try StoreOutbox.person(of: entry, bundle.policy.identifiers, reader)
@@ -291,6 +291,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let document = event
         surroundings.eventTimestamp = document.member(document.root, "timestamp").flatMap { Timestamp.parse(document.bytes($0)) }
         if isNotice { return true }
+        if entry.header.isArrival, !isGrantedAtOrigin(entry.header.purposeTag) { return false }
         if entry.header.isDirected { return isMeant(granted) }
         // A webhook that does not say what it wants gets what triggers send there.
         guard let filter = target.filter else { return target.destination.format != .webhook }
@@ -298,6 +299,31 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let isLeaving = matches(filter, person, reader)
         surroundings.event = nil
         return isLeaving
+    }
+
+    /// Whether the device that has admitted the arrival in `event` said with it that its person grants the event's purpose,
+    /// by this hub's bundle, and the destination's. A hub knows no more of it.
+    private func isGrantedAtOrigin(_ ofEvent: UInt32) -> Bool {
+        let document = event
+        let purposes = bundle.policy.purposes
+        var granted: PurposeSet = []
+        var child = originOfArrival.flatMap { document.member($0, "consent") }.flatMap { document.firstChild($0) }
+        while let name = child {
+            child = document.next(name)
+            if let purpose = purposes.index(of: document.bytes(name)) { granted.insert(PurposeSet(purpose: purpose)) }
+        }
+        surroundings.consent = granted
+        for tag in [ofEvent, target.destination.purposeTag] where tag != 0 {
+            guard let purpose = purposes.index(ofTag: tag), granted.contains(PurposeSet(purpose: purpose)) else {
+                return false
+            }
+        }
+        return true
+    }
+
+    /// `context.gatehouse` of the arrival in `event`.
+    private var originOfArrival: JSONNode? {
+        event.member(event.root, "context").flatMap { event.member($0, "gatehouse") }
     }
 
     /// Whether the trigger that has fired, in `event`, sends to this destination by the bundle in force, and the purpose of
@@ -440,12 +466,14 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         let id = person.bytes
         message.string(pseudonym(of: id.span))
         path.removeAll(keepingCapacity: true)
-        let isWhole = target.destination.denied.isEmpty && withheld.isEmpty
+        // What a hub keeps is as it came, with what its device knew it by.
+        let isArrival = entry.header.isArrival
+        let isWhole = target.destination.denied.isEmpty && withheld.isEmpty && !isArrival
         let context = StoreOutbox.member(event, "context")
         if isWhole {
             StoreOutbox.copyMembers(event, of: event.root, without: ["context"], into: &message)
         } else {
-            writeMembers(of: event.root, without: ["context"])
+            writeMembers(of: event.root, without: isArrival ? ["context", "messageId", "anonymousId"] : ["context"])
         }
         message.key("context")
         message.beginObject()
@@ -606,10 +634,11 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             for index in 0..<entry.identifierCount {
                 let identifier = entry.identifier(index)
                 // The plain hash is the same under each pepper.
-                let isWanted = kind.isPlain ? !areFormer : identifier.isFormer == areFormer
+                let isPlain = kind.isPlain && !entry.header.isArrival
+                let isWanted = isPlain ? !areFormer : identifier.isFormer == areFormer
                 guard identifier.kindTag == kind.tag, !identifier.isHidden, isWanted else { continue }
                 // Never the keyed hash in place of a plain one: the destination could not tell them apart.
-                let digest = kind.isPlain ? identifier.plainDigest : identifier.digest
+                let digest = isPlain ? identifier.plainDigest : identifier.digest
                 guard let digest, digest != .zero else { continue }
                 message.key(kind.name)
                 digits.removeAll(keepingCapacity: true)
@@ -633,6 +662,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private func writeOrigin(_ entry: borrowing LogEntryView, _ number: UInt64) {
         message.key("gatehouse")
         message.beginObject()
+        if entry.header.isArrival { return writeOriginOfArrival() }
         message.key("device")
         message.string(identity.device)
         message.key("epoch")
@@ -648,6 +678,21 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.endArray()
         message.key("bundle")
         message.uint(entry.header.bundleVersion)
+        message.endObject()
+    }
+
+    /// As it came, with the hub that passes it on.
+    private func writeOriginOfArrival() {
+        var child = originOfArrival.flatMap { event.firstChild($0) }
+        while let name = child, let value = event.next(name) {
+            child = event.next(value)
+            if event.equals(name, "via") { continue }
+            let document = event
+            message.key(document.bytes(name))
+            message.value(event, value)
+        }
+        message.key("via")
+        message.string(identity.device)
         message.endObject()
     }
 

@@ -83,6 +83,11 @@ public enum Limits {
     /// Bytes of events in one copy of a record; `after` in the answer says where the next goes on.
     public static let exportBytes = 1024 * 1024
 
+    /// A device of which nothing was heard for so long is late, milliseconds: several times what a batch waits for.
+    static let lateMilliseconds: Int64 = 15 * 60_000
+    /// Devices in one answer of a hub: 300 bytes each.
+    static let devicesAtOnce = 1000
+
     private static let second: Int64 = 1_000_000_000
     /// Records of decisions that wait for the writer: some milliseconds' worth of a device that does nothing else, 200 bytes each.
     static let waitingRecords = 2048

@@ -1,4 +1,4 @@
-// The routes of people's records, of the hub's arrivals, and of the agent's own state.
+// The routes of people's records, and of the agent's own state.
 
 import Activation
 import Collection
@@ -69,7 +69,7 @@ extension Routes {
 
     /// What `?after=N&limit=M` of a list asks for, with the store ready to be read; answers and returns nil when it is no
     /// number, or the store cannot be read.
-    private mutating func page(
+    mutating func page(
         _ request: borrowing Request, usually usual: UInt64, atMost most: UInt64, _ response: inout Response
     ) -> (after: UInt64, limit: UInt64)? {
         var page = (after: UInt64(0), limit: usual)
@@ -94,7 +94,7 @@ extension Routes {
     }
 
     /// Where a list goes on after a number that a caller gives.
-    private func following(_ number: UInt64) -> UInt64 { number == .max ? number : number + 1 }
+    func following(_ number: UInt64) -> UInt64 { number == .max ? number : number + 1 }
 
     // MARK: A person's record
 
@@ -569,41 +569,5 @@ extension Routes {
         submission.former = former
         submission.weight = 64
         return submit(submission, request, &response)
-    }
-
-    // MARK: The hub's arrivals
-
-    /// `GET /v1/arrivals?after=N&limit=M`: what agents have delivered, in the order of arrival: for checking a fleet.
-    mutating func answerArrivals(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard mayGoOn(request, .operate, .get, &response) else { return .answered }
-        guard let page = page(request, usually: 1000, atMost: 10_000, &response) else { return .answered }
-        let (after, limit) = page
-        writer.clear()
-        writer.beginObject()
-        writer.key("arrivals")
-        writer.beginArray()
-        var written: UInt64 = 0
-        var last = after
-        var output = writer
-        do throws(StoreError) {
-            let start = NumberKey(following(after))
-            try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
-                if written == limit { return false }
-                last = NumberKey.decode(key) ?? last
-                output.raw(value)
-                written += 1
-                return true
-            }
-        } catch {
-            response.sendProblem(500, "The store cannot be read.")
-            return .answered
-        }
-        writer = output
-        writer.endArray()
-        writer.key("last")
-        writer.uint(last)
-        writer.endObject()
-        response.send(200, "application/json", writer.bytes)
-        return .answered
     }
 }

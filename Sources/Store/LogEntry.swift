@@ -60,11 +60,15 @@ public struct LogEntryHeader {
     public var isGenerated: Bool
     /// A trigger has fired: it is for those whom the trigger names, and for nobody else.
     public var isDirected: Bool
+    /// Hub only: another Gatehouse has delivered it. The body is its message as it came, the identifiers are what that says
+    /// of them, and the profile is a hash of the device and of its name for the person.
+    public var isArrival: Bool
 
     public init(
         tier: Tier, priority: UInt8, receivedAt: Int64, purposeTag: UInt32, bundleVersion: UInt64, profile: ProfileID,
-        isErasureNotice: Bool = false, isGenerated: Bool = false, isDirected: Bool = false
+        isErasureNotice: Bool = false, isGenerated: Bool = false, isDirected: Bool = false, isArrival: Bool = false
     ) {
+        self.isArrival = isArrival
         self.isErasureNotice = isErasureNotice
         self.isGenerated = isGenerated
         self.isDirected = isDirected
@@ -87,6 +91,7 @@ enum EntryLayout {
     static let isErasureNotice: UInt16 = 1
     static let isGenerated: UInt16 = 2
     static let isDirected: UInt16 = 4
+    static let isArrival: UInt16 = 8
 
     /// Over everything but the checksum itself.
     static func checksum(_ bytes: Span<UInt8>) -> UInt32 {
@@ -114,7 +119,8 @@ public enum LogEntry {
         append(UInt16(clamping: messageID.count), to: &bytes)
         append(
             (header.isErasureNotice ? EntryLayout.isErasureNotice : 0) | (header.isGenerated ? EntryLayout.isGenerated : 0)
-                | (header.isDirected ? EntryLayout.isDirected : 0), to: &bytes)
+                | (header.isDirected ? EntryLayout.isDirected : 0) | (header.isArrival ? EntryLayout.isArrival : 0),
+            to: &bytes)
         append(header.bundleVersion, to: &bytes)
         bytes.append(contentsOf: header.profile.bytes.span)
         for index in 0..<count {
@@ -204,7 +210,8 @@ public struct LogEntryView: ~Escapable {
             purposeTag: UInt32(littleEndianAt: 16, of: bytes), bundleVersion: UInt64(littleEndianAt: 24, of: bytes),
             profile: profile,
             isErasureNotice: flags & EntryLayout.isErasureNotice != 0,
-            isGenerated: flags & EntryLayout.isGenerated != 0, isDirected: flags & EntryLayout.isDirected != 0)
+            isGenerated: flags & EntryLayout.isGenerated != 0, isDirected: flags & EntryLayout.isDirected != 0,
+            isArrival: flags & EntryLayout.isArrival != 0)
     }
 
     /// The index is below `identifierCount`.

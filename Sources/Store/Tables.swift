@@ -39,8 +39,12 @@ public struct Tables: Sendable {
     public let accounts: Table
     /// Arrival number → an event set aside, with its reason.
     public let quarantine: Table
-    /// Hub only: sender's device, epoch and sequence number → what arrived.
+    /// Hub only: hash of the sender's device and epoch, and of its numbers a span of 512 → which of them have arrived.
     public let arrivals: Table
+    /// Hub only: name of a device → what is known of its deliveries.
+    public let devices: Table
+    /// Hub only: number of a change → what is to be told to devices. See Unification/SharedChanges.swift.
+    public let changes: Table
     /// Line number → chain of hashes and what was done.
     public let audit: Table
     /// Hash of an erased identifier's hash → when it was erased.
@@ -56,7 +60,8 @@ public struct Tables: Sendable {
     var all: [Table] {
         [
             meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, urgent, stretches,
-            cursors, messages, messageOrder, accounts, quarantine, arrivals, audit, suppressed, erasures, timers, pending,
+            cursors, messages, messageOrder, accounts, quarantine, arrivals, devices, changes, audit, suppressed, erasures,
+            timers, pending,
         ]
     }
 
@@ -80,6 +85,8 @@ public struct Tables: Sendable {
         accounts = open("accounts")
         quarantine = open("quarantine")
         arrivals = open("arrivals")
+        devices = open("devices")
+        changes = open("changes")
         audit = open("audit")
         suppressed = open("suppressed")
         erasures = open("erasures")

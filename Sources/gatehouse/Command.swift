@@ -109,8 +109,9 @@ enum RunCommand {
     static let hubHelp = """
         gatehouse hub [--config F]
 
-        Starts a hub: it takes batches from agents at POST /v1/batch, keeps each message once, and lists them at
-        GET /v1/arrivals. Give it a certificate: tls: { cert: F, key: F }.
+        Starts a hub: it takes batches from agents and other hubs at POST /v1/batch, keeps each message once, and delivers
+        it to the destinations of its own bundle, if it has any. It lists what has arrived at GET /v1/arrivals and who
+        delivers at GET /v1/devices. Give it a certificate: tls: { cert: F, key: F }.
 
         """
 

@@ -8,7 +8,8 @@ enum StatusCommand {
         gatehouse status [--watch]
 
         Whether the agent is ready, and its accounts: events by what became of them, decisions, the store, and each
-        destination. --watch looks again every two seconds. The token needs the role operate for more than the first lines.
+        destination; of a hub, the devices that deliver to it. --watch looks again every two seconds. The token needs the
+        role operate for more than the first lines.
         Exit code 3 when there is no agent or it is not ready.
 
         """
@@ -40,6 +41,7 @@ enum StatusCommand {
         }
         if let (metrics, _) = agent.askForText("GET", Array("/metrics".utf8), role: "operate") {
             write(metrics.span, to: &output)
+            writeDevices(agent, metrics.span, to: &output)
         }
         output.endObject()
         if clears { Process.standardOutput("\u{1B}[H\u{1B}[2J") }
@@ -47,6 +49,23 @@ enum StatusCommand {
         do throws(JSONError) { try document.parse(output.bytes.span) } catch {}
         agent.show(document, document.root)
         return isReady
+    }
+
+    /// Of a hub: who delivers there.
+    private static func writeDevices(_ agent: AgentClient, _ metrics: Span<UInt8>, to output: inout JSONWriter) {
+        let name = ("\ngatehouse_devices " as StaticString).bytes
+        var start = 0
+        while start + name.count <= metrics.count {
+            if equal(metrics.extracting(start..<start + name.count), name) {
+                guard let (answer, _) = agent.ask("GET", Array("/v1/devices".utf8), role: "operate"),
+                    let list = answer.member(answer.root, "devices")
+                else { return }
+                output.key("devices")
+                output.value(answer, list)
+                return
+            }
+            start += 1
+        }
     }
 
     // MARK: Metrics

@@ -272,11 +272,11 @@ class Bench:
         self.nodes.append(node)
         return node.start()
 
-    def hub(self, **options):
-        """A hub with TLS; `hub.tls.authority` is what its agents must trust."""
-        tls = TLSFiles(self.folder)
-        settings = f"tls: {{ cert: {tls.certificate}, key: {tls.key} }}"
-        node = Node(self.folder, command="hub", bundle=None, settings=settings, tls=tls, **options)
+    def hub(self, tls=None, bundle=None, settings="", **options):
+        """A hub with TLS; `hub.tls.authority` is what its agents must trust. `tls` is that of another hub."""
+        tls = tls or TLSFiles(self.folder)
+        settings = f"tls: {{ cert: {tls.certificate}, key: {tls.key}, ca: {tls.authority} }}\n{settings}"
+        node = Node(self.folder, command="hub", bundle=bundle, settings=settings, tls=tls, **options)
         self.nodes.append(node)
         return node.start()
 
@@ -288,7 +288,7 @@ class Bench:
         for before, after in bundle_changes:
             check(before in text, f"the sample bundle has no {before!r}")
             text = text.replace(before, after)
-        bundle = os.path.join(self.folder, "bundle.yaml")
+        bundle = os.path.join(self.folder, f"{options['name']}-bundle.yaml" if "name" in options else "bundle.yaml")
         with open(bundle, "w") as file:
             file.write(text)
         return self.agent(bundle=bundle, settings=f"tls: {{ ca: {hub.tls.authority} }}\n{settings}", **options)
