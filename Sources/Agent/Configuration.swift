@@ -27,7 +27,7 @@ public enum Durability: Equatable, Sendable {
 public struct HubSettings: Sendable {
     public var url: DestinationURL
     public var token: [UInt8]?
-    public var pollMilliseconds = Limits.pollMilliseconds
+    public var pollMilliseconds = Limits.syncMilliseconds
     /// Of the purpose that a person must grant for what is known of them to be told; 0: it is not told.
     public var purposeTag: UInt32 = 0
 }

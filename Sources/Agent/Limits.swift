@@ -172,7 +172,7 @@ public enum Limits {
     /// And those that changed in so long, milliseconds: who was not seen for a month is a stranger wherever they come next.
     static let sharedMilliseconds: Int64 = 30 * 86_400_000
     /// How often a device asks its hub where the configuration says nothing, milliseconds.
-    static let pollMilliseconds: Int64 = 60_000
+    static let syncMilliseconds: Int64 = 60_000
     /// Records of decisions in one commit: events do not wait long for them.
     static let recordsPerCommit = 512
     /// Commits that a stopping agent makes for records of decisions: all that wait, unless they fail.

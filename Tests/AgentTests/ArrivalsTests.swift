@@ -54,7 +54,7 @@ extension Device {
                 }
                 let told = erasure.state == .telling
                 try self.pipeline.finishErasure(
-                    &erasure, lowest: self.pipeline.ledger.nextSequence, now: now, &transaction)
+                    &erasure, lowest: self.pipeline.ledger.nextSequence, told: .max, now: now, &transaction)
                 return told && erasure.state == .done ? "erased \(erasure.removedEvents)" : "not erased"
             }
         }

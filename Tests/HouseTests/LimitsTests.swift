@@ -36,7 +36,7 @@ import Testing
         Agent firstFetchPauseMilliseconds firstPollMilliseconds: how soon is asked
         Agent selfTestMilliseconds selfTestStoreBytes: what the events of a self-test come to is less
         Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
-        Agent pollMilliseconds: what holds where the configuration says nothing
+        Agent syncMilliseconds: what holds where the configuration says nothing
         Agent syncAnswerBytes: more than a hub answers
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
