@@ -1,5 +1,4 @@
 // Signing and verifying over mbedTLS 2.28 (Debian 12) or 3.6 (Debian 13). Knows nothing of what is signed.
-#define _GNU_SOURCE // memmem
 #include "CMbedTLS.h"
 
 #include <errno.h>
@@ -52,10 +51,9 @@ static int read_key(mbedtls_pk_context *key, const void *text, size_t count, int
 
 int gatehouse_signature_verify(const void *text, size_t text_count, const void *digest, const void *signature,
                                size_t count) {
-    static const char beginning[] = "-----BEGIN ";
     const char *start = text, *end = start + text_count;
     int found = GATEHOUSE_SIGNATURE_KEY_UNREADABLE;
-    while ((start = memmem(start, (size_t)(end - start), beginning, sizeof beginning - 1)) != NULL) {
+    while ((start = strstr(start, "-----BEGIN ")) != NULL) {
         mbedtls_pk_context key;
         int result = read_key(&key, start, (size_t)(end - start), 0);
         if (result == GATEHOUSE_SIGNATURE_DONE && digest != NULL &&
@@ -64,7 +62,7 @@ int gatehouse_signature_verify(const void *text, size_t text_count, const void *
         mbedtls_pk_free(&key);
         found = result;
         if ((result == GATEHOUSE_SIGNATURE_DONE) == (digest != NULL)) break;
-        start += sizeof beginning - 1;
+        start++;
     }
     return found;
 }

@@ -35,51 +35,29 @@ enum BundleCommand {
         guard action < 3, !given.has(.json), given.words.count == (isDiff ? 3 : 2), (key == nil) == isDiff else {
             return Command.misuse("bundle needs sign or verify, a bundle and --key F, or diff and two bundles", help)
         }
-        let path = String(decoding: given.words[1], as: UTF8.self)
-        guard let text = read(path, isBundle: true, &code) else { return code }
-        guard let key else { return diff(text, String(decoding: given.words[2], as: UTF8.self)) }
-        return use(key, text, given[.signature] ?? joined(path, ".sig"), isSigning: action == 0)
-    }
-
-    /// Reads a file; nil after saying what is wrong.
-    @inline(never)
-    private static func read(_ path: String, isBundle: Bool, _ code: inout Int32) -> [UInt8]? {
-        code = 3
+        var place = String(decoding: given.words[1], as: UTF8.self)
         do throws(SystemError) {
-            let text = try Files.read(path, limitBytes: Limits.fileBytes)
-            if isBundle, CheckCommand.report(Bundle.read(text.span, loadedAt: 0).1, path) {
-                code = 1
-                return nil
+            let text = try Files.read(place, limitBytes: Limits.fileBytes)
+            if isWrong(text, place) { return 1 }
+            if isDiff {
+                place = String(decoding: given.words[2], as: UTF8.self)
+                let other = try Files.read(place, limitBytes: Limits.fileBytes)
+                if isWrong(other, place) { return 1 }
+                show(text, other)
+                return 0
             }
-            return text
-        } catch {
-            Process.complain(path, ": ", error.message)
-            return nil
-        }
-    }
-
-    private static func use(_ keyPath: String, _ text: [UInt8], _ place: String, isSigning: Bool) -> Int32 {
-        var code: Int32 = 1
-        guard let key = read(keyPath, isBundle: false, &code) else { return code }
-        var signature: [UInt8] = []
-        if !isSigning {
-            guard let there = read(place, isBundle: false, &code) else { return code }
-            signature = there
-        }
-        do throws(SignatureError) {
-            if isSigning {
-                signature = try sign(text.span, key: key)
-            } else if try !VerificationKeys(key).haveSigned(text.span, signature) {
-                Process.complain(place, " is not the signature of these bytes by a key in ", keyPath)
+            let signaturePath = given[.signature] ?? joined(place, ".sig")
+            place = key ?? ""
+            let pem = try Files.read(place, limitBytes: Limits.fileBytes)
+            place = signaturePath
+            var signature: [UInt8] = []
+            if action != 0 { signature = try Files.read(place, limitBytes: Limits.fileBytes) }
+            if let problem = hold(text, &signature, pem, isSigning: action == 0) {
+                Process.complain(key ?? "", ": ", String(copying: problem.bytes))
                 return 1
             }
-        } catch {
-            Process.complain(keyPath, ": ", String(copying: error.message.bytes))
-            return 1
-        }
-        do throws(SystemError) {
-            if isSigning { try Files.replace(place, with: signature, mode: 0o644) }
-            Process.standardOutput(joined(isSigning ? "signed: " : "good: ", place, "\n"))
+            if action == 0 { try Files.replace(place, with: signature, mode: 0o644) }
+            Process.standardOutput(joined(action == 0 ? "signed: " : "good: ", place, "\n"))
             return 0
         } catch {
             Process.complain(place, ": ", error.message)
@@ -87,19 +65,38 @@ enum BundleCommand {
         }
     }
 
+    @inline(never)
+    private static func isWrong(_ text: [UInt8], _ path: String) -> Bool {
+        CheckCommand.report(Bundle.read(text.span, loadedAt: 0).1, path)
+    }
+
+    /// Signs, or looks whether it is signed.
+    /// - Returns: what is wrong with the key, or with the signature by it.
+    private static func hold(
+        _ text: [UInt8], _ signature: inout [UInt8], _ key: [UInt8], isSigning: Bool
+    ) -> StaticString? {
+        do throws(SignatureError) {
+            if isSigning {
+                signature = try sign(text.span, key: key)
+                return nil
+            }
+            let isGood = try VerificationKeys(key).haveSigned(text.span, signature)
+            return isGood ? nil : "this key did not make the signature of these bytes"
+        } catch {
+            return error.message
+        }
+    }
+
     // MARK: Two bundles
 
-    private static func diff(_ old: [UInt8], _ path: String) -> Int32 {
-        var code: Int32 = 1
-        guard let new = read(path, isBundle: true, &code) else { return code }
+    private static func show(_ old: [UInt8], _ new: [UInt8]) {
         var output: [UInt8] = []
         do throws(YAMLError) {
             let (before, after) = (try YAML.parse(old.span), try YAML.parse(new.span))
             compare(before, before.root, after, after.root, [], 0, &output)
-        } catch { return 1 }
+        } catch { return }
         if output.isEmpty { output = Array("the same\n".utf8) }
         try? writeAll(1, output.span)
-        return 0
     }
 
     /// Appends a line for each section, name and setting that is in one only, or another.
