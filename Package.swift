@@ -24,7 +24,7 @@ func settings(isSmall: Bool) -> [SwiftSetting] {
 }
 let swiftSettings = settings(isSmall: false)
 let smallRooms = [
-    "Platform", "HTTP", "Store", "Governance", "Collection", "Unification", "Activation", "Delivery",
+    "Platform", "Formats", "HTTP", "Store", "CEL", "Governance", "Collection", "Unification", "Activation", "Delivery",
     "Monitoring", "Serving", "Agent", "gatehouse",
 ]
 

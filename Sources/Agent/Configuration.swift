@@ -32,8 +32,8 @@ public struct HubSettings: Sendable {
     public var purposeTag: UInt32 = 0
 }
 
-/// A device's settings.
-public struct Configuration {
+/// A device's settings. A class, since so many values would be copied one by one.
+public final class Configuration {
     /// This device's name upstream; made at first start when it is not set.
     public var device: String?
     public var listen = ListenAddress()
@@ -107,7 +107,7 @@ public struct Configuration {
     /// Reads a configuration file.
     /// - Returns: the configuration, fit for use only if no problem but warnings came with it.
     public static func read(_ text: Span<UInt8>) -> (Configuration, [PlanProblem]) {
-        var configuration = Configuration()
+        let configuration = Configuration()
         var reader = PlanReader()
         let document: JSONDocument
         do throws(YAMLError) { document = try YAML.parse(text) } catch {
@@ -123,7 +123,7 @@ public struct Configuration {
         return (configuration, reader.problems)
     }
 
-    private mutating func read(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func read(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         let root = document.root
         reader.refuseOthers(
             document, root,
@@ -190,7 +190,7 @@ public struct Configuration {
         }
     }
 
-    private mutating func readBundle(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func readBundle(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let node = reader.object(document, document.root, "bundle") else { return }
         reader.refuseOthers(document, node, ["file", "url", "key", "poll", "shadow"], of: "bundle")
         bundle = reader.string(document, node, "file")
@@ -218,7 +218,7 @@ public struct Configuration {
     }
 
     /// The key's file, or the key itself.
-    private mutating func readKey(
+    private func readKey(
         _ document: borrowing JSONDocument, _ node: JSONNode, _ reader: inout PlanReader
     ) {
         let text = [UInt8](copying: document.bytes(node))
@@ -232,7 +232,7 @@ public struct Configuration {
         }
     }
 
-    private mutating func readDurability(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func readDurability(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let node = reader.text(document, document.root, "durability") else { return }
         if document.equals(node, "commit") { return }
         if let interval = DurationText.parse(document.bytes(node)), interval > 0, interval <= 60_000 {
@@ -243,7 +243,7 @@ public struct Configuration {
         }
     }
 
-    private mutating func readLimits(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func readLimits(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         let root = document.root
         threads = reader.integer(document, root, "threads", 1...Int64(Limits.servingThreads))
         guard let node = reader.object(document, root, "limits") else { return }
@@ -261,7 +261,7 @@ public struct Configuration {
         connections = reader.integer(document, node, "connections", Limits.connections)
     }
 
-    private mutating func readHub(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func readHub(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let node = reader.object(document, document.root, "hub") else { return }
         reader.refuseOthers(document, node, ["url", "token", "poll", "purpose"], of: "hub")
         guard let address = reader.text(document, node, "url") else {
@@ -293,7 +293,7 @@ public struct Configuration {
         }
     }
 
-    private mutating func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+    private func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let list = document.member(document.root, "tokens"), !document.isNull(list) else { return }
         guard document.kind(list) == .array else {
             reader.report(document, list, "tokens must be a list of { name: …, sha256: …, roles: […] }")

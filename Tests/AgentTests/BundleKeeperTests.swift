@@ -40,7 +40,7 @@ private final class Start {
     let database: Database
     let meters = Meters()
     let health = Health()
-    var configuration = Configuration()
+    let configuration = Configuration()
 
     init() {
         var random = SystemRandom()

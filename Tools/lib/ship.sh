@@ -8,23 +8,21 @@ source "$(dirname "${BASH_SOURCE[0]}")/foreign.sh"
 from_the_top="Agent Delivery Collection Governance Monitoring Serving Activation Unification CEL Store Cryptography HTTP
     Formats Platform CPlatform CMbedTLS CYAML CConsole"
 
-# What decisions and events pass through. In all other rooms, instructions that several functions have in a row become one
-# function: that saves 60 KB, and would cost a decision an eighth more time in these.
-hot_rooms=" Cryptography HTTP Store CEL Formats Serving Activation Unification Governance Collection Platform "
-
-# What is machine code before it is linked: inlined into other rooms, the virtual machine and the readers would be 50 KB more.
-fast_rooms=" CEL Formats "
-
-# What no decision and no event passes through in those, by the names of its symbols: the readers of plans, CEL's compiler.
-# Made weak there, it is taken from the copy of an upper room, which is compiled for size.
-rarely_called=(
-    '$e*10PlanReader*' '$e*0[A-Z]6ReaderV*' '$e*11PlanProblem*' '$e11Unification5Draft*' '$e7Formats11YAMLBuilder*'
-    '$e3CEL5Lexer*' '$e3CEL6Parser*' '$e3CEL7Checker*' '$e3CEL8Compiler*' '$e3CEL12CompileError*' '$e3CEL11Environment*'
-    '$e3CEL17PatternTranslator*' '$e3CEL13PatternParser*' '$e3CEL11PatternSets*' '$e3CEL17UnicodeCategories*'
-    '$e3CEL14BatchEvaluator*' '$e3CEL13BatchBindings*' '$e7Serving11RecordClerk*' '$e12Cryptography10TLSSession*'
-    '$e10Activation*PlanReader*' '$e10Activation15TreeModelReader*' '$e10Activation9FlatTrees*' '$e10Activation6PolicyC*'
-    '$e10Activation7DeciderV16writeConclusions*' '$e12Cryptography22TLSServerConfiguration*' '$e12Cryptography8TLSError*' '$e5Store0A5Error*' '$e8Platform11SystemError*'
-)
+# What decisions and events spend their time in, by the names of symbols: optimised for speed. All other functions are for
+# size, and instructions that several of them have in a row become one function. Found by `perf` under `Tools/bench http` and
+# `ingest`; a tenth of the code.
+hot_functions='(10Activation(7DeciderV(18writeCircumstances|4read|5match|6decide|8evaluate|6choose|4draw|4keep)'\
+'|12DecisionPlanV5index)|10Collection(10MessageKeyV|16SchemaEvaluationV|9EventRuleVWO)|10Governance13ConsentRecordO8applying'\
+'|10Monitoring9HistogramC6record|11Unification(10NormalizerV|11ProfileViewV|12ProfileIndexV|12RecordWriter|13IdentifierKeyV'\
+'|13IdentityGraphO6person|13NobodysValuesO|13appendLowered|14AttributeStateO(5merge|9insertKey)|14EventSanitizerO'\
+'|14IdentifierPathV4find|14ProfileUpdaterV|14RecordChecksumO|15AttributeReaderV|16DecisionBindingsV|16IdentifierFinderV'\
+'|20appendTrimmedLowered|6ScalarO|7trimmed|8ExactSumV|9AttributeVWO|9wipeBytes)|12Cryptography(10HMACSHA256V|9Digest256V)'\
+'|3CEL(4HeapV|4KindO|5ValueV|7MachineV(4look|6number|6resume|7compare|8listBits|6forget|5equal|12listContains|6lookup'\
+'|9nextEntry|9beginLoop|5index|6binary|4call|10arithmetic|4size|7matches|5value|4real|9addTexts)|7ProgramV|9DocumentsV|9EvaluatorV'\
+'|10HashTable|7MatcherV)|4HTTP|5Store(12ChangedPages|16WriteTransactionV3put|6ReaderV3get|8ChecksumO|8LogEntryO|9ProfileIDV)'\
+'|7Formats(10JSONWriterV|12JSONDocumentV|7NameTagO|9CivilTimeV|9TimestampO)|7Serving(12ServerThreadC|13EventPreparerV'\
+'|19ConnectionTransportV|6RoutesV(6handle|7mayGoOn)|8ResponseV)|8Platform7receive|5Agent8PipelineV(4take|6encode|7compute)'\
+'|Sa(034_make|11Unification|15replaceSubrange|36_reserve|6append|7Formats)|Sp14moveInit|s22_ContiguousArrayBufferV20|s4SpanV4HTTP)'
 
 # current_objects FOLDER PRODUCT : the objects of an executable and of the rooms in `rooms` (all, if that is not set), but
 # only of sources that exist. An earlier build may have left others, and rooms that this executable does not use may be
@@ -94,37 +92,33 @@ compile() {
     GATEHOUSE_EMBEDDED=1 swift build -c release --omit-frame-pointers --target "$product" --scratch-path ".build/$name" \
         --triple "$triple" --toolset ".build/toolset-$name.json" 2>&1 \
         | { grep --line-buffered -v "warning: libc not found" || true; } >&2
-    local object out lean=() weaker=("${rarely_called[@]/#/--weaken-symbol=}")
-    mkdir -p ".build/$name/lean"
+    local object out assembled=()
+    mkdir -p ".build/$name/assembled"
     while read -r object; do
-        out=".build/$name/lean/${#lean[@]}-$(basename "$object")"
-        assemble "$(basename "$(dirname "$object")" .build)" "$object" "$out"
-        [ ! -f "$out" ] || lean+=("$out")
+        out=".build/$name/assembled/${#assembled[@]}-$(basename "$object")"
+        assemble "$object" "$out"
+        [ ! -f "$out" ] || assembled+=("$out")
     done < <(current_objects ".build/$name/$triple/release" "$product")
     # The tables for unwinding a stack would be 50 KiB, and nothing here unwinds one.
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,-O2 -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -Wl,-T,"$top/Tools/lib/no-unwinding.ld" \
-        -Wl,--lto-O2 -Wl,--lto-CGO2 -Wl,-mllvm,-enable-machine-outliner=always -o ".build/$name/$product" \
-        "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${lean[@]}" "$@" \
+        -Wl,--lto-O2 -Wl,--lto-CGO2 -Wl,-mllvm,-inline-threshold=-20 \
+        -Wl,-mllvm,-enable-machine-outliner=always -Wl,-mllvm,-machine-outliner-reruns=3 -o ".build/$name/$product" \
+        "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${assembled[@]}" "$@" \
         -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
 }
 
-# assemble ROOM OBJECT OUT : what the linker takes of what SwiftPM made: bitcode, machine code for a fast room, or C's object as
-# it is. Nothing comes out of a source that its room's first object contains.
+# assemble OBJECT OUT : what the linker takes of what SwiftPM made: bitcode, or C's object as it is. Nothing comes out of a
+# source that its room's first object contains. Each group of attributes is there a second time, for hot functions.
 assemble() {
-    local lower=("$swift_root/bin/clang" --target="$triple" "${instructions[@]}" -x ir -O2 -Xclang -disable-llvm-passes -c)
-    rm -f "$3"
-    if ! head -c 10 "$2" | grep -q ModuleID; then
-        cp "$2" "$3"
-    elif ! grep -q -m 1 '^define' "$2"; then
-        return
-    elif [[ $fast_rooms = *" $1 "* ]]; then
-        "${lower[@]}" -ffunction-sections -fdata-sections "$2" -o "$3"
-        "$gnu-objcopy" --wildcard "${weaker[@]}" "$3"
-    elif [[ $hot_rooms = *" $1 "* ]]; then
-        sed 's/^attributes #[0-9]* = {/& "nooutline"/' "$2" | "${lower[@]}" -flto -emit-llvm - -o "$3"
-    else
-        "${lower[@]}" -flto -emit-llvm "$2" -o "$3"
+    rm -f "$2"
+    if ! head -c 10 "$1" | grep -q ModuleID; then
+        cp "$1" "$2"
+    elif grep -q -m 1 '^define' "$1"; then
+        sed -E -e "/^define .*@\"?\\\$e$hot_functions/ s/ #([0-9]+)( |\$)/ #90000\1\2/" \
+            -e '/^attributes #/ {p; s/#/#90000/; s/ (minsize|optsize)//g; s/\{/{ "nooutline"/}' "$1" \
+            | "$swift_root/bin/clang" --target="$triple" "${instructions[@]}" -x ir -O2 -Xclang -disable-llvm-passes \
+                -flto -emit-llvm -c - -o "$2"
     fi
 }
