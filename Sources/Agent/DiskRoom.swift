@@ -56,10 +56,5 @@ struct DiskRoom {
 
 extension Work {
     /// Whether it is refused when there is room for privacy work only.
-    var waitsForRoom: Bool {
-        switch self {
-        case .events, .decide, .arrivals, .release, .sync, .learn: true
-        default: false
-        }
-    }
+    var waitsForRoom: Bool { self == .events || self == .decide || self == .arrivals || self == .release }
 }
