@@ -210,13 +210,10 @@ extension Pipeline {
         } else {
             messageID = origin.name
         }
-        let number = NumberKey(ledger.nextSequence)
         let (identifiers, id) = (logged, messageID)
         LogEntry.encode(
             header, identifiers: identifiers.span, messageID: id.span, body: document.source(message), into: &entry)
-        try transaction.put(transaction.tables.log, number.bytes.span, entry.span, appending: true)
-        if isUrgent { newestUrgent = ledger.nextSequence }
-        ledger.nextSequence += 1
+        try put(header, &transaction)
         guard let receipt, try transaction.get(transaction.tables.erasures, receipt.span) == nil else { return .taken }
         return .erasing(try beginErasure(receipt, person, by: origin.device, now, &transaction))
     }

@@ -103,15 +103,19 @@ final class BundleKeeper: @unchecked Sendable {
         fingerprint = mark
     }
 
-    /// The bundle where no agent runs, for commands: the file, or the last good one.
-    static func offline(_ configuration: Configuration) throws(BundleRefusal) -> Bundle {
+    /// The bundle where no agent runs, for commands: the file, or the last good one; with its signature, where one is asked for.
+    static func offline(_ configuration: Configuration) throws(StartError) -> Bundle {
         let now = SystemClock().wallMilliseconds()
-        var place = BundleFile.path(configuration.data)
-        if let path = configuration.bundle { place = path }
+        let source = try BundleSource(configuration, Cancellation())
         if configuration.bundle == nil, configuration.bundleURL == nil { return .builtIn(loadedAt: now) }
-        // What stands before the last good one is a comment.
-        let text = try BundleSource.read(place, Limits.bundleBytes + Limits.keptHeadBytes, .unreachable)
-        return try BundleSource.check(text, place, now: now)
+        do throws(BundleRefusal) {
+            var file = BundleFile.kept(configuration.data)
+            if configuration.bundle != nil { file = try source.fetch(besides: []) }
+            if let file { return try source.examine(file, now: now) }
+        } catch {
+            throw StartError(error.words, exitCode: 1)
+        }
+        throw StartError("there is no bundle yet: start the agent once, so that it fetches one", exitCode: 1)
     }
 
     /// One line of the log, with the version in force.

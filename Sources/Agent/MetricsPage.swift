@@ -152,7 +152,8 @@ struct MetricsPage {
             try reader.scan(reader.tables.devices, from: Span<UInt8>()) { _, record in
                 guard let device = DeviceRecord(record) else { return true }
                 if device.isLate(at: now) { late += 1 }
-                missing += device.missing
+                // What they say of themselves can be any number.
+                missing = missing.addingReportingOverflow(device.missing).overflow ? .max : missing + device.missing
                 return true
             }
         } catch {

@@ -146,6 +146,6 @@ extension Upkeep {
     }
 
     private static func bundle(of configuration: Configuration) throws(UpkeepError) -> Bundle {
-        do throws(BundleRefusal) { return try BundleKeeper.offline(configuration) } catch { throw UpkeepError(error.words) }
+        do throws(StartError) { return try BundleKeeper.offline(configuration) } catch { throw UpkeepError(error.message) }
     }
 }

@@ -236,12 +236,13 @@ public struct LogEntryView: ~Escapable {
     public func isAbout(
         _ person: ProfileID, _ identifiers: [LoggedIdentifier], isSomebodys: (LoggedIdentifier) -> Bool
     ) -> Bool {
-        if identifierCount == 0 { return header.profile == person }
+        let isTheirs = header.profile == person && person != .nobody
+        if identifierCount == 0 { return isTheirs }
         let first = identifier(0)
         if LogEntryView.has(identifiers, first) { return true }
         let isCounted = header.profile != .nobody && isSomebodys(first)
         if isCounted { return false }
-        if header.profile == person { return true }
+        if isTheirs { return true }
         for index in 0..<identifierCount where LogEntryView.has(identifiers, identifier(index)) { return true }
         return false
     }
