@@ -40,19 +40,21 @@ current_objects() {
 }
 
 # target NAME : sets triple, gnu and debian, the names that Swift, gcc and Debian have for an architecture, and
-# instructions, what clang and gcc are told besides. In Thumb code an armv7 binary is a third smaller.
+# instructions, what clang and gcc are told besides, and outlining, what makes one function of instructions that several have.
+# In Thumb code an armv7 binary is a third smaller; outlined, it is wrong.
 target() {
     instructions=()
+    outlining=(-Wl,-mllvm,-enable-machine-outliner=always -Wl,-mllvm,-machine-outliner-reruns=3)
     case $1 in
         x86_64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu debian=amd64 ;;
         aarch64) triple=aarch64-none-none-elf gnu=aarch64-linux-gnu debian=arm64 ;;
-        armv7) triple=armv7-none-none-eabi gnu=arm-linux-gnueabi debian=armel instructions=(-mthumb) ;;
+        armv7) triple=armv7-none-none-eabi gnu=arm-linux-gnueabi debian=armel instructions=(-mthumb) outlining=() ;;
     esac
 }
 
 # prepare NAME : what the build of an architecture needs.
 prepare() {
-    local triple gnu debian instructions
+    local triple gnu debian instructions outlining
     target "$1"
     install_debian dpkg-dev gcc libc6-dev
     [ "$1" = x86_64 ] || install_debian "gcc-$gnu"
@@ -75,7 +77,7 @@ pack_console() {
 # compile NAME PRODUCT [LINKED...] : .build/NAME/PRODUCT, an executable of the package, not stripped; with what else is to
 # be linked.
 compile() {
-    local name=$1 product=$2 triple gnu debian instructions
+    local name=$1 product=$2 triple gnu debian instructions outlining
     shift 2
     target "$name"
     local sysroot="$top/.build/sysroot/$debian"
@@ -103,7 +105,7 @@ compile() {
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,-O2 -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -Wl,-T,"$top/Tools/lib/no-unwinding.ld" \
         -Wl,--lto-O2 -Wl,--lto-CGO2 -Wl,-mllvm,-inline-threshold=-20 \
-        -Wl,-mllvm,-enable-machine-outliner=always -Wl,-mllvm,-machine-outliner-reruns=3 -o ".build/$name/$product" \
+        "${outlining[@]}" -o ".build/$name/$product" \
         "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${assembled[@]}" "$@" \
         -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
