@@ -198,4 +198,33 @@ extension Device {
         #expect(hub.arrive(message(6, of: "aa", event: "User Erased", more: receipt)) == "repeated")
         #expect(hub.arrive(message(1, device: "region", of: "bb", event: "User Erased", more: receipt)) == "taken")
     }
+
+    /// What is urgent and what can be shed at a hub is found as at an agent.
+    @Test func arrivalsStandInTheirLanesAndCanBeShed() {
+        let hub = Device(hubBundle)
+        let receipt = "\"receipt\": \"00112233445566778899aabbccddeeff\""
+        for number in 1...3 as ClosedRange<UInt64> { hub.arrive(message(number)) }
+        hub.arrive(message(4, event: "Ad Viewed"))
+        hub.arrive(message(5, of: "bb", event: "User Erased", more: receipt))
+        #expect(hub.count { $0.urgent } == 2)
+        var steps = 0
+        while steps < 10, hub.write({ transaction throws(StoreError) in
+            try hub.pipeline.shed(from: 0, atMost: 64, &transaction)
+        }) > 0 { steps += 1 }
+        #expect(steps > 0 && hub.entries.allSatisfy { $0 == nil })
+    }
+
+    /// Messages of which nobody knows whose they are are not all the same person's.
+    @Test func aNoticeOfNobodyErasesByItsIdentifiersAlone() {
+        let hub = Device(hubBundle)
+        func anonymous(_ json: String) -> String {
+            json.replacing("\"anonymousId\": \"of-aa\", ", with: "").replacing("\"anonymousId\": \"of-bb\", ", with: "")
+        }
+        let receipt = "\"receipt\": \"00112233445566778899aabbccddeeff\""
+        hub.arrive(anonymous(message(1, of: "aa")))
+        hub.arrive(anonymous(message(2, of: "bb")))
+        hub.arrive(anonymous(message(3, of: "bb")).replacing("\"identifiers\"", with: "\"nothing\""))
+        #expect(hub.arrive(anonymous(message(4, of: "aa", event: "User Erased", more: receipt))) == "erased 1")
+        #expect(hub.entries.map { $0 == nil } == [true, false, false])
+    }
 }
