@@ -202,6 +202,17 @@ def test_a_long_list_of_devices_comes_in_pages(bench):
     equal(len(hub.call("GET", "/v1/devices?limit=7").json()["devices"]), 7, "limit")
 
 
+def test_bad_input_a_device_may_say_any_number(bench):
+    """Of each number there is a sum over all devices."""
+    hub = bench.hub(name="centre")
+    hub.batch([
+        {"type": "track", "event": "x", "messageId": f"{device}{number}",
+         "context": {"gatehouse": {"device": device, "epoch": 1, "seq": number, "consent": [], "bundle": 1}}}
+        for device in "abcde" for number in (1, 2**63 - 1, 2**64 - 2)])
+    check(hub.metrics()["gatehouse_device_messages_missing"] >= 2**62, "numbers that have not come")
+    equal(len(hub.call("GET", "/v1/devices").json()["devices"]), 5, "devices")
+
+
 def test_the_operator_s_routes_ask_for_the_role(bench):
     tokens = "tokens: [{ name: till, sha256: %s, roles: [collect] }, { name: boss, sha256: %s, roles: [operate] }]"
     hub = bench.hub(name="centre", settings=tokens % tuple(hashlib.sha256(word).hexdigest() for word in (b"till", b"boss")))
