@@ -179,7 +179,8 @@ def tell_hub(tour, events):
         line("one of them, as the hub has it: no name, no e-mail address, no ip, only keyed hashes")
         for text in json.dumps(sample, indent=1).splitlines():
             line("  " + text)
-    return granted, set(by_id)
+    records = {id for id, message in by_id.items() if message.get("event") == "Decision Made"}
+    return granted, set(by_id) - records, len(records)
 
 
 def find_raw(folder, words):
@@ -241,14 +242,14 @@ def main():
         started = agent.start()
         tour = Tour(agent, hub, str(keys / "ca.pem"))
         events, before, after, ben = tell(tour, started)
-        granted, delivered = tell_hub(tour, events)
+        granted, delivered, records = tell_hub(tour, events)
 
         raw = find_raw(options.folder / "agent" / "data", ["anna.keller@example.com", "ben@example.com"])
         raw += find_raw(options.folder / "hub", ["anna.keller@example.com", "ben@example.com", "203.0.113.7", "gift for tom"])
         heading("In short")
         line(f"Anna's offer went from {before} to {after} because of what she bought; Ben, who agreed to nothing, "
              f"got {ben}.")
-        line(f"{len(delivered)} of {len(events)} events left for the hub; searched data, logs and hub for "
+        line(f"{len(delivered)} of {len(events)} events left for the hub, and {records} records of decisions; searched data, logs and hub for "
              f"raw e-mail addresses: {'none found' if not raw else ', '.join(raw)}.")
         problems = []
         if before == after:
