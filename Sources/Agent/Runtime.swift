@@ -144,7 +144,7 @@ public final class Runtime {
             try prepareDestinations(bundles.current)
             let writer = try startWriter()
             let preparer = try startPreparer()
-            let clerkThread = try Thread.spawn { [clerk] in clerk.run() }
+            let clerkThread = try Thread.spawn(givesWay: true) { [clerk] in clerk.run() }
             try startDelivering()
             loadShadow()
             try server.start()
@@ -194,7 +194,7 @@ public final class Runtime {
         if configuration.bundle == nil, configuration.bundleURL == nil { return nil }
         // The delivery threads are the keeper's to exchange from here on, until it has ended. What reads a bundle goes as deep as
         // its expressions do.
-        return try Thread.spawn(stackBytes: 8 << 20) { [self] in keeper.run(self) }
+        return try Thread.spawn(stackBytes: 8 << 20, givesWay: true) { [self] in keeper.run(self) }
     }
 
     /// Whether the store has what a bundle needs to be put in force.
@@ -281,11 +281,11 @@ public final class Runtime {
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
-        return try Thread.spawn { writer.run() }
+        return try Thread.spawn(givesWay: true) { writer.run() }
     }
 
     private func startPreparer() throws(SystemError) -> Thread {
-        try Thread.spawn { [intake, bundles, pepper] in
+        try Thread.spawn(givesWay: true) { [intake, bundles, pepper] in
             var preparer = EventPreparer(bundles.plans, pepper: pepper)
             while let submission = intake.takeUnprepared() {
                 preparer.prepare(submission)
@@ -332,11 +332,12 @@ public final class Runtime {
             let fallback = entry.destination.fallback.map { makeClient(bundle.destinations[$0].destination, cancellation) }
             let clock = self.clock
             let destination = entry.destination
-            let thread = try Thread.spawn {
+            let thread = try Thread.spawn(givesWay: true) {
                 var sender = Sender(
                     destination: destination, source: outbox, transport: transport, fallback: fallback,
                     meters: senderMeters, clock: clock, random: SystemRandom())
                 sender.run()
+                _ = outbox.finish()
             }
             delivering.append(
                 Delivering(

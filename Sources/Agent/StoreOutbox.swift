@@ -26,17 +26,24 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private let clock: Time
     /// Names this person to this destination and to no other.
     private let pseudonymKey: HMACSHA256
+    private let database: Database
     private let stop: StopFlag
     private var reader: Reader
     /// Whose the entry under way is today.
     private var person = ProfileID.nobody
-    /// The cursors and accounts as committed.
+    /// The cursors and accounts as they are with the change that is `underWay`.
     private var ledger: DestinationLedger
+    /// What was settled last, until it is known to be committed.
+    private var underWay: CursorRequest?
     /// Up to here the lane `realtime` has nothing, whatever the signal says.
     private var nothingUrgent: UInt64 = 0
     /// What has gone over the wire and is not in the accounts yet.
     private var unsaved: UInt64 = 0
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
+    /// Changes that could not be committed.
+    private var failedChanges: UInt64 = 0
+    /// Where the filling of a batch begins.
+    private var first: UInt64 = 0
 
     private var event = JSONDocument()
     private var evaluator = Evaluator(zones: TimeZones { Files.timeZone($0) })
@@ -65,6 +72,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         self.meters = meters
         self.clock = clock
         self.stop = stop
+        self.database = database
         var label = Array("destination:".utf8)
         label.append(contentsOf: target.destination.name)
         let key = root.authenticate(label)
@@ -92,7 +100,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if count == 0 { return OutboxOutlook(count: 0, oldestAt: 0, isUrgent: isUrgent) }
         if oldestAt.cursor != ledger.cursor {
             var time = clock.wallMilliseconds()
-            _ = scan { number, entry in
+            _ = scan(from: ledger.cursor) { number, entry in
                 if self.isSettled(number, entry.header.tier == .realtime) { return true }
                 time = entry.header.receivedAt
                 return false
@@ -128,21 +136,25 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return isTrue || failures > 0
     }
 
+    var revision: UInt64 { database.consentRevision &+ failedChanges }
+
     func spend(bytes: Int64) { unsaved += UInt64(bytes) }
 
     func wait(forCount count: UInt64?, milliseconds: Int64) {
+        guard finish() else { return }
         signal.wait(until: count.map { settledTo &+ $0 }, urgentFrom: urgentFrom, milliseconds: milliseconds, stop)
     }
 
     var isStopRequested: Bool { stop.isSet }
 
-    /// Calls `body` with each entry from the cursor on until it returns false.
+    /// Calls `body` with each entry from one on until it returns false.
     /// - Parameter gone: called with the number of an entry that is no longer there or cannot be read, and what is instead.
     private func scan(
-        gone: (UInt64, Span<UInt8>) -> Bool = { _, _ in true }, _ body: (UInt64, borrowing LogEntryView) -> Bool
+        from first: UInt64, gone: (UInt64, Span<UInt8>) -> Bool = { _, _ in true },
+        _ body: (UInt64, borrowing LogEntryView) -> Bool
     ) -> Bool {
         look { () throws(StoreError) in
-            let start = NumberKey(ledger.cursor)
+            let start = NumberKey(first)
             try reader.scan(reader.tables.log, from: start.bytes.span) { key, value in
                 guard let number = NumberKey.decode(key) else { return false }
                 guard let entry = LogEntryView(value) else { return gone(number, value) }
@@ -216,7 +228,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             }
             if isRead, filling.lastSequence == nil { nothingUrgent = max(nothingUrgent, last) }
         } else {
+            first = filling.after.map { $0 + 1 } ?? ledger.cursor
             _ = scan(
+                from: first,
                 gone: { number, mark in
                     if self.isUrgent(number) { return number < self.ledger.urgent && filling.skip(sequence: number) }
                     return self.pass(number, mark, &filling)
@@ -239,7 +253,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         case .expired: return filling.pass(sequence: number, as: .expired)
         case .evicted:
             // Of a run, what lies behind those that were looked at.
-            let before = max(filling.lastSequence ?? 0, ledger.cursor - 1)
+            let before = max(filling.lastSequence ?? 0, (filling.lane == .realtime ? ledger.cursor : first) - 1)
             let count = min(LogRemoval.count(mark), filling.lane == .realtime ? 1 : number - before)
             return filling.pass(sequence: number, as: .evicted, count: Int(count))
         case nil:
@@ -712,13 +726,28 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     }
 
     private func settle(_ batch: borrowing Batch, _ counts: CursorChange) {
-        guard let change = change(by: batch, counts),
-            cursors.commit(CursorRequest(destination: target.destination.name, change: change), intake)
-        else { return }
+        guard let change = change(by: batch, counts), finish() else { return }
+        let request = CursorRequest(destination: target.destination.name, change: change)
+        cursors.begin(request, intake)
+        underWay = request
         take(change)
     }
 
-    /// Goes on from where a change that is committed leaves the accounts: the writer has done the same with what is on the disk.
+    /// Waits for the commit of what was settled last. Until then the next batch is on its way already.
+    /// - Returns: false when it could not be committed: what is in the store counts, and is sent from there again.
+    func finish() -> Bool {
+        guard let request = underWay else { return true }
+        underWay = nil
+        if cursors.finish(request) { return true }
+        _ = look { () throws(StoreError) in
+            ledger = try DestinationLedger(reader, name: target.destination.name) ?? DestinationLedger()
+        }
+        nothingUrgent = 0
+        failedChanges += 1
+        return false
+    }
+
+    /// Goes on from where a change leaves the accounts: the writer does the same with what is on the disk.
     func take(_ change: CursorChange) {
         unsaved = 0
         _ = ledger.apply(change)

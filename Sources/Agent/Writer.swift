@@ -49,17 +49,22 @@ final class CursorBox: @unchecked Sendable {
     private var waiting: [CursorRequest] = []
     private var isClosed = false
 
+    /// Hands a change over for the next commit; `finish` waits for it.
+    func begin(_ request: CursorRequest, _ intake: Intake) {
+        let isTaken = lock.with {
+            if isClosed {
+                (request.isDone, request.hasFailed) = (true, true)
+            } else {
+                waiting.append(request)
+            }
+            return !isClosed
+        }
+        if isTaken { intake.poke() }
+    }
+
     /// Waits until the change is committed.
     /// - Returns: false when it could not be; the events will be sent again, which is allowed.
-    func commit(_ request: CursorRequest, _ intake: Intake) -> Bool {
-        lock.lock()
-        if isClosed {
-            lock.unlock()
-            return false
-        }
-        waiting.append(request)
-        lock.unlock()
-        intake.poke()
+    func finish(_ request: CursorRequest) -> Bool {
         lock.lock()
         while !request.isDone { lock.wait(milliseconds: 1000) }
         lock.unlock()

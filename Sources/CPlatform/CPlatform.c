@@ -251,6 +251,13 @@ int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, u
     if (code == 0) *thread = (uintptr_t)made;
     return code;
 }
+// To Linux a thread is a process here: 0 is the one that asks. musl's own sched_setscheduler does nothing. What is not
+// permitted does not matter.
+void cp_give_way(int niceness) {
+    struct sched_param none = {0};
+    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &none);
+    setpriority(PRIO_PROCESS, 0, niceness);
+}
 void cp_join_thread(uintptr_t thread) { pthread_join((pthread_t)thread, NULL); }
 
 #if defined(__arm__)

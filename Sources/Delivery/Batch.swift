@@ -36,6 +36,8 @@ public struct Batch {
     public private(set) var erasedCount = 0
     public private(set) var expiredCount = 0
     public private(set) var evictedCount = 0
+    /// The entry behind which it begins; nil: where its lane's cursor is.
+    public private(set) var after: UInt64?
     /// Whose events it holds.
     public private(set) var lane = Lane.batch
     /// Of each purpose, by its number in the bundle: messages, and bytes of them. The last is for those without.
@@ -58,8 +60,10 @@ public struct Batch {
     public var isFull: Bool { entries.count >= maximumEvents || messages.count >= maximumBytes }
 
     /// Empties it and sets its bounds.
-    mutating func begin(_ lane: Lane = .batch, maximumEvents: Int, maximumBytes: Int) {
+    /// - Parameter after: the entry behind which it begins; nil: where its lane's cursor is.
+    mutating func begin(_ lane: Lane = .batch, after: UInt64? = nil, maximumEvents: Int, maximumBytes: Int) {
         self.lane = lane
+        self.after = after
         skippedCount = 0
         oldestAt = .max
         for index in purposes.indices { purposes[index] = (0, 0) }

@@ -77,7 +77,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
         headStart = makeHeadStart(url, token, version)
     }
 
-    public func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8]) -> DeliveryResult {
+    public func post(
+        _ body: Span<UInt8>, format: WireFormat, head: [UInt8], meanwhile: () -> Void = {}
+    ) -> DeliveryResult {
         let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
         writeRequest(body, format, head)
         while true {
@@ -87,7 +89,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
                 return .unreachable(failure)
             }
             guard let connection else { return .unreachable(cancelled) }  // open() has made one
-            switch exchange(connection, deadline) {
+            switch exchange(connection, deadline, meanwhile) {
             case .answered(let result): return result
             case .failed(let failure):
                 close()
@@ -327,8 +329,8 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     private func append(_ text: StaticString) { request.append(contentsOf: text.bytes) }
 
-    private func exchange(_ connection: Connection, _ deadline: Int64) -> Exchange {
-        switch exchangeHeads(connection, deadline) {
+    private func exchange(_ connection: Connection, _ deadline: Int64, _ meanwhile: () -> Void) -> Exchange {
+        switch exchangeHeads(connection, deadline, meanwhile) {
         case .head(let length, let received): return .answered(finish(connection, length, received, deadline))
         case .failed(let failure): return .failed(failure)
         case .lostBeforeAnswer(let failure): return .lostBeforeAnswer(failure)
@@ -344,8 +346,9 @@ public final class HTTPSClient<Time: Clock>: Transport {
         case lostBeforeAnswer(TransportFailure)
     }
 
-    private func exchangeHeads(_ connection: Connection, _ deadline: Int64) -> Arrival {
+    private func exchangeHeads(_ connection: Connection, _ deadline: Int64, _ meanwhile: () -> Void = {}) -> Arrival {
         if let failure = send(connection, deadline) { return .failed(failure) }
+        if isRequestSent { meanwhile() }
         if answer.isEmpty { answer = [UInt8](repeating: 0, count: Limits.readBytes) }
         let sentAt = clock.monotonicNanoseconds()
         var progress = HeadProgress()

@@ -38,14 +38,18 @@ public enum QuarantineReason: Equatable, Sendable {
 public protocol OutboxSource: AnyObject {
     /// What waits. Cheap: called before each batch.
     func outlook() -> OutboxOutlook
-    /// Adds events of `batch.lane` from its cursor on, in order, by `batch.append` or `batch.pass`, until one of them says
+    /// Adds events of `batch.lane` behind `batch.after`, or from the lane's cursor on, in order, by `batch.append` or `batch.pass`, until one of them says
     /// false or the log ends. Consent, filters and denied fields are applied here, each time anew: a revocation stops what was queued.
     /// The lane `batch` ends before an event of the other that is not settled.
     func fill(_ batch: inout Batch)
+    /// Another whenever what was filled before may not be sent as it is any more: somebody has made another choice or was
+    /// erased, or what was settled could not be noted.
+    var revision: UInt64 { get }
     /// Notes that so many bytes have gone over the wire, whatever came of them: what the day's budget counts.
     func spend(bytes: Int64)
-    /// Moves the lane's cursor behind `batch.lastSequence`, durably, and counts: the batch's messages are delivered, its passed
-    /// entries are settled.
+    /// Moves the lane's cursor behind `batch.lastSequence`, and counts: the batch's messages are delivered, its passed entries
+    /// are settled. It is durable by the next call of this, of `quarantine` or of `wait`; what could not be made durable is
+    /// filled again.
     func acknowledge(_ batch: borrowing Batch)
     /// Sets one event aside and moves the lane's cursor behind `batch.lastSequence` (the batch holds just this event).
     func quarantine(_ batch: borrowing Batch, reason: QuarantineReason)
@@ -107,8 +111,10 @@ public enum DeliveryResult: Equatable, Sendable {
 /// The way to one destination. One thread, the sender's, calls it.
 public protocol Transport: AnyObject {
     /// Sends one body (gzip, but for a webhook) and waits for the answer, as long as the transport's time-outs allow.
-    /// - Parameter head: further lines of the request's head, each with its end.
-    func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8]) -> DeliveryResult
+    /// - Parameters:
+    ///   - head: further lines of the request's head, each with its end.
+    ///   - meanwhile: called when the body is on its way and its answer is awaited; again if it must be sent again.
+    func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8], meanwhile: () -> Void) -> DeliveryResult
     /// Nothing will be sent for a while: idle connections may be closed.
     func rest()
 }
@@ -178,6 +184,10 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     private var realtimeInARow = 0
     private var batch = Batch()
     private let encoder: BodyEncoder
+    /// The batch that follows the one under way, made while that one's answer was awaited, and the source's revision then;
+    /// `encoder` has its body. nil: none.
+    private var next = Batch()
+    private var nextRevision: UInt64?
     private var averageBytes = 512
     /// Since when nothing has been sent, milliseconds of the monotonic clock; nil: the transport rests already.
     private var idleSince: Int64?
@@ -217,14 +227,18 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         let rest = restUntilReady(outlook)
         guard let lane = chooseLane(outlook, isBatchDue: rest == nil) else {
             let (count, milliseconds) = rest ?? (1, Limits.idleMilliseconds)
+            nextRevision = nil
             restWhenIdle()
             source.wait(forCount: count, milliseconds: milliseconds)
             return .waited
         }
         guard let isPrimary = chooseRoute() else { return .paused }
         let most = lane == .realtime ? maximumBytes : min(maximumBytes, outlook.budgetBytes)
-        batch.begin(lane, maximumEvents: sizer.next, maximumBytes: most)
-        source.fill(&batch)
+        let isMade = takeNext(lane)
+        if !isMade {
+            batch.begin(lane, maximumEvents: sizer.next, maximumBytes: most)
+            source.fill(&batch)
+        }
         if batch.count == 0 {
             forgive(isPrimary)
             guard batch.lastSequence != nil else {
@@ -239,9 +253,36 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             return .passed
         }
         if lane == .batch { averageBytes = max(1, batch.messages.count / batch.count) }
-        let result = transmit(isPrimary)
+        guard isMade || encoder.encode(batch, format, now: clock.wallMilliseconds()) else {
+            return settle(.unreachable(TransportFailure(stage: .send, message: "no memory to compress a batch")), isPrimary)
+        }
+        let bytes = (packed: encoder.packed.count, plain: encoder.bodyBytes)
+        // One that is full, with more behind it and no day's budget to keep to, is followed by another at once.
+        let isFollowed = lane == .batch && !outlook.isUrgent && outlook.budgetBytes == .max && format != .webhook
+            && outlook.count >= UInt64(batch.count + batch.passedCount) + readyCount
+        let result = transmit(isPrimary, isFollowed)
         idleSince = monotonicMilliseconds
+        if case .delivered = result { countBytes(bytes.packed, bytes.plain) } else { nextRevision = nil }
         return settle(result, isPrimary)
+    }
+
+    /// Makes the batch that was made ahead the one to send.
+    /// - Returns: false when there is none, or it may not be sent any more.
+    private mutating func takeNext(_ lane: Lane) -> Bool {
+        guard let revision = nextRevision else { return false }
+        nextRevision = nil
+        guard lane == .batch, revision == source.revision else { return false }
+        swap(&batch, &next)
+        return true
+    }
+
+    /// Makes the batch that follows `batch`, with its body.
+    private mutating func makeNext() {
+        let revision = source.revision
+        next.begin(after: batch.lastSequence, maximumEvents: sizers.batch.next, maximumBytes: maximumBytes)
+        source.fill(&next)
+        guard next.count > 0, encoder.encode(next, format, now: clock.wallMilliseconds()) else { return }
+        nextRevision = revision
     }
 
     // MARK: When
@@ -286,6 +327,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         primary.transport.rest()
         fallback?.transport.rest()
         batch.shrink()
+        next.shrink()
         encoder.shrink()
     }
 
@@ -323,16 +365,22 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
 
     // MARK: What
 
-    private mutating func transmit(_ isPrimary: Bool) -> DeliveryResult {
-        let now = clock.wallMilliseconds()
-        guard encoder.encode(batch, format, now: now) else {
-            return .unreachable(TransportFailure(stage: .send, message: "no memory to compress a batch"))
-        }
+    private mutating func transmit(_ isPrimary: Bool, _ isFollowed: Bool) -> DeliveryResult {
         let way = isPrimary ? primary.transport : (fallback ?? primary).transport
         let bytes = encoder.packed
-        let head = format == .webhook ? webhook.head(id: batch.id, bytes.span, now: now) : []
+        let head = format == .webhook ? webhook.head(id: batch.id, bytes.span, now: clock.wallMilliseconds()) : []
         source.spend(bytes: Int64(bytes.count) + Limits.requestOverheadBytes)
-        return way.post(bytes.span, format: format, head: head)
+        return way.post(bytes.span, format: format, head: head) { if isFollowed { makeNext() } }
+    }
+
+    /// Counts a body that was delivered, as sent and before, and each purpose's share of it: a body is packed as a whole.
+    private func countBytes(_ packed: Int, _ plain: Int) {
+        meters.bytesSent.add(UInt64(packed))
+        meters.bytesBeforeCompression.add(UInt64(plain))
+        for (index, (events, bytes)) in batch.purposes.enumerated() where events > 0 {
+            meters.purposeEvents.add(UInt64(events), at: index)
+            meters.purposeBytes.add(UInt64(bytes * packed / max(1, batch.messages.count)), at: index)
+        }
     }
 
     /// Draws the consequences of an answer, or of none.
@@ -343,15 +391,12 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             meters.lastStatus.set(Int64(status))
             source.acknowledge(batch)
             sizer.succeeded(batch.count)
-            countPurposes()
             if batch.lane == .realtime {
                 meters.realtime.record(nanoseconds: (clock.wallMilliseconds() - batch.oldestAt) &* 1_000_000)
             }
             meters.batches.add()
             meters.events.add(UInt64(batch.count))
             if !isPrimary { meters.eventsByFallback.add(UInt64(batch.count)) }
-            meters.bytesSent.add(UInt64(encoder.packed.count))
-            meters.bytesBeforeCompression.add(UInt64(encoder.bodyBytes))
             meters.lastDeliveryAt.set(clock.wallMilliseconds())
             return .delivered
         case .rejected(let status):
@@ -368,14 +413,6 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             meters.lastStatus.set(0)
             postpone(isPrimary, nil)
             return .paused
-        }
-    }
-
-    /// Each purpose's share of what was sent: a body is packed as a whole.
-    private func countPurposes() {
-        for (index, (events, bytes)) in batch.purposes.enumerated() where events > 0 {
-            meters.purposeEvents.add(UInt64(events), at: index)
-            meters.purposeBytes.add(UInt64(bytes * encoder.packed.count / max(1, batch.messages.count)), at: index)
         }
     }
 

@@ -3,4 +3,6 @@
 enum Limits {
     /// The largest file of the IANA time zone database is under 4 KiB.
     static let timeZoneBytes = 64 * 1024
+    /// Of threads that give way: where all cores are busy they get a third of what those get that answer decisions.
+    static let niceness: Int32 = 5
 }

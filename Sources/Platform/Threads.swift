@@ -64,10 +64,20 @@ public struct Thread: @unchecked Sendable {
     private let handle: UInt
 
     /// Starts a thread that runs `body` and ends.
-    /// - Parameter stackBytes: its stack; pages never touched cost nothing.
-    public static func spawn(stackBytes: Int = 512 * 1024, _ body: @escaping () -> Void) throws(SystemError) -> Thread {
+    /// - Parameters:
+    ///   - stackBytes: its stack; pages never touched cost nothing.
+    ///   - givesWay: whether those that do not give way go first where there are too few cores for all (sched(7): SCHED_BATCH,
+    ///     niceness). It still gets its share.
+    public static func spawn(
+        stackBytes: Int = 512 * 1024, givesWay: Bool = false, _ body: @escaping () -> Void
+    ) throws(SystemError) -> Thread {
         // The body's reference travels as the thread's argument and is taken over exactly once by the thread.
-        let argument = Unmanaged.passRetained(ThreadBody(body)).toOpaque()
+        let argument = Unmanaged.passRetained(
+            ThreadBody {
+                if givesWay { cp_give_way(Limits.niceness) }
+                body()
+            }
+        ).toOpaque()
         var handle: UInt = 0
         let code = cp_spawn_thread(
             { pointer in

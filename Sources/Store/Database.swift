@@ -5,6 +5,7 @@ import CLMDB
 import CPlatform
 import Formats
 import Platform
+import Synchronization
 
 /// One table of the environment.
 public struct Table: Sendable {
@@ -21,6 +22,11 @@ public final class Database: @unchecked Sendable {
     public let tables: Tables
     public let path: String
     private let lock: Descriptor?
+    private let consentCommits = Atomic<UInt64>(0)
+
+    /// Another after each commit that has changed somebody's choices or their place, erasures included. What was read before
+    /// may say of somebody what is not so any more.
+    public var consentRevision: UInt64 { consentCommits.load(ordering: .acquiring) }
 
     /// Opens the store in a folder, which is made if it is not there.
     /// - Parameter mapBytes: the most that the data file may grow to.
@@ -129,6 +135,8 @@ public final class Database: @unchecked Sendable {
             throw error
         }
     }
+
+    fileprivate func noteConsent() { consentCommits.wrappingAdd(1, ordering: .releasing) }
 
     /// Begins the one writing transaction; waits for another one to end. The calling thread must finish it.
     public func beginWrite() throws(StoreError) -> WriteTransaction {
@@ -415,6 +423,9 @@ public struct WriteTransaction: ~Copyable {
         transaction = nil
         let code = mdb_txn_commit(ending)
         if code != 0 { throw StoreError("mdb_txn_commit", code) }
+        if changes.haveTouched(database.tables.consent) || changes.haveTouched(database.tables.consentParts) {
+            database.noteConsent()
+        }
     }
 
     /// The value under a key, this transaction's own changes included.
@@ -549,6 +560,9 @@ private struct ChangedPages {
     private(set) var sum = 0.0
     /// Of each table, by its handle: leaf pages, and how many of them have been changed.
     private var tables = InlineArray<32, (leaves: Double, changed: Double)>(repeating: (0, 0))
+
+    /// Whether anything but appending has happened to a table.
+    func haveTouched(_ table: Table) -> Bool { tables[Int(table.handle) & 31].leaves != 0 }
 
     mutating func note(_ transaction: OpaquePointer, _ table: Table, bytes: Int, appending: Bool) {
         var more = Double(bytes + 16) / 4096

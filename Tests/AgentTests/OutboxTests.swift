@@ -113,6 +113,25 @@ private struct Delivering {
 }
 
 @Suite struct OutboxTests {
+    @Test("P4: a batch may begin behind another; whether it may still be sent, a changed choice and an erasure tell")
+    func ahead() {
+        let hub = Delivering()
+        for _ in 0..<4 { hub.take("Other") }
+        let outbox = hub.device.outbox(0)
+        let revision = outbox.revision
+        var batch = Batch()
+        batch.begin(after: 2, maximumEvents: 10, maximumBytes: 1 << 20)
+        outbox.fill(&batch)
+        #expect((0..<batch.count).map(batch.sequence) == [3, 4])
+        hub.take("Other")
+        #expect(outbox.revision == revision, "nobody has chosen otherwise")
+        hub.device.take("ada", "Other", denies: ["advertising"])
+        let revoked = outbox.revision
+        #expect(revoked != revision)
+        hub.device.take("bea", "Other")
+        #expect(outbox.revision != revoked, "another person's first choice")
+    }
+
     @Test("An urgent event goes ahead, and at every moment the accounts say where each event is")
     func accounts() {
         var hub = Delivering()

@@ -500,11 +500,12 @@ private final class CountingOutbox: OutboxSource {
     let events: Int
     var cursor = 0
     let isStopRequested = false
+    let revision: UInt64 = 0
 
     init(events: Int) { self.events = events }
     func outlook() -> OutboxOutlook { OutboxOutlook(count: UInt64(events - cursor), oldestAt: 0, isUrgent: false) }
     func fill(_ batch: inout Batch) {
-        for number in cursor..<events {
+        for number in (batch.after.map { Int($0) + 1 } ?? cursor)..<events {
             if !batch.append(sequence: UInt64(number), Array("{\"seq\":\(number + 1)}".utf8).span) { return }
         }
     }

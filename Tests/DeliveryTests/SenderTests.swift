@@ -28,6 +28,9 @@ private final class TestOutbox: OutboxSource {
     var waits: [(count: UInt64?, milliseconds: Int64)] = []
     var isStopRequested = false
     var onWait: () -> Void = {}
+    var revision: UInt64 = 0
+    /// Where batches began that were filled ahead.
+    var ahead: [UInt64] = []
 
     init(_ clock: TestClock, events: Int = 0) {
         self.clock = clock
@@ -49,7 +52,9 @@ private final class TestOutbox: OutboxSource {
 
     func fill(_ batch: inout Batch) {
         let isRealtime = batch.lane == .realtime
-        for index in (isRealtime ? max(cursor, urgent) : cursor)..<log.count {
+        if let after = batch.after { ahead.append(after) }
+        let first = batch.after.map { Int($0) } ?? (isRealtime ? max(cursor, urgent) : cursor)
+        for index in first..<log.count {
             let sequence = UInt64(index + 1)
             if isRealtime, !log[index].isUrgent { continue }
             if !isRealtime, log[index].isUrgent {
@@ -103,7 +108,7 @@ private final class TestServer: Transport {
 
     init(_ clock: TestClock) { self.clock = clock }
 
-    func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8]) -> DeliveryResult {
+    func post(_ body: Span<UInt8>, format: WireFormat, head: [UInt8], meanwhile: () -> Void) -> DeliveryResult {
         let text = try! Gzip.inflate(body, limit: 4 << 20)
         var document = JSONDocument()
         try! document.parse(text.span)
@@ -114,6 +119,7 @@ private final class TestServer: Transport {
         requests.append(events)
         times.append(clock.milliseconds)
         let result = script(events)
+        meanwhile()
         guard case .delivered = result else { return result }
         arrived += events
         return losesAnswer() ? .unreachable(TransportFailure(stage: .receive, message: "cut")) : result
@@ -179,6 +185,27 @@ private struct Bench {
             #expect(bench.hub.arrived.count > 20_000, "repeats did happen")
             #expect(bench.meters.events.current == 20_000)
         }
+    }
+
+    @Test("While an answer is awaited the next batch is made; P4: after a choice has changed, it is made anew")
+    func ahead() {
+        var bench = Bench(events: 2_000)
+        let (outbox, hub) = (bench.outbox, bench.hub)
+        bench.drain()
+        #expect(outbox.ahead == [500, 1_000, 1_500])
+        #expect(hub.requests.map(\.count) == [500, 500, 500, 500])
+        #expect(hub.arrived == (1...2_000).map(UInt64.init))
+
+        for _ in 0..<1_000 { outbox.add() }
+        hub.losesAnswer = {
+            // The second half is made by now, and its first person says no.
+            outbox.log[2_500].isFiltered = true
+            outbox.revision += 1
+            return false
+        }
+        bench.drain()
+        #expect(outbox.ahead.last == 2_500)
+        #expect(hub.arrived == (1...3_000).map(UInt64.init).filter { $0 != 2_501 })
     }
 
     @Test("Events that the server calls malformed are set aside alone; all others arrive exactly once")

@@ -49,6 +49,7 @@ import Testing
         Delivery readBytes idleBufferBytes idleMilliseconds: buffers, and how often the sender looks around
         Formats jsonChildren jsonValues: a text that may be read has no room for so many
         Formats pairwiseKeys: from where on another way is quicker
+        Platform niceness: PlatformTests shows that it is set
         Serving readBytes outputBytes recordBytes: buffers
         Serving acceptsPerTurn timerNanoseconds: turns of the loop
         Serving reportedPerSnapshot: a part; the next goes on

@@ -1,6 +1,7 @@
 // Shows that the wrappers do what the kernel does: bytes cross sockets, a notifier wakes a poller, a lock excludes, a
 // file is replaced whole, and that a log line stays one line.
 
+import Glibc
 import Testing
 
 @testable import Platform
@@ -70,6 +71,20 @@ import Testing
         #expect(counter.value == 40_000)
     }
 
+    @Test func aThreadThatGivesWayIsNiceAndNeverInterruptsAnother() throws {
+        let seen = SchedulingSeen()
+        for givesWay in [false, true] {
+            let thread = try Thread.spawn(givesWay: givesWay) {
+                seen.policy = sched_getscheduler(0)
+                seen.niceness = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
+            }
+            thread.join()
+            // SCHED_BATCH of linux/sched.h, which Glibc's module does not have.
+            #expect(seen.policy == (givesWay ? 3 : SCHED_OTHER))
+            if givesWay { #expect(seen.niceness >= 5) }
+        }
+    }
+
     @Test func aFileIsReplacedWholeAndTooLargeOnesAreRefused() throws {
         let path = "/tmp/gatehouse-platform-test-\(Process.identifier)/a/file"
         try Files.makeDirectory(Files.parent(path))
@@ -110,6 +125,7 @@ import Testing
 }
 
 private final class Counter: @unchecked Sendable { var value = 0 }
+private final class SchedulingSeen: @unchecked Sendable { var policy: Int32 = -1, niceness: Int32 = 0 }
 private final class Shared: @unchecked Sendable {
     let value: EventNotifier
     init(_ value: consuming EventNotifier) { self.value = value }

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -552,6 +553,16 @@ def test_p9_a_bundle_file_with_a_key_needs_its_signature(bench):
     node.start()
     equal(node.decide("which", "ada")["value"], 4, "a good one at the start")
     equal(node.call("GET", "/readyz").json()["status"], "fresh", "status")
+    # A command takes no other bundle than the agent would: what it writes would be kept by a stranger's rules.
+    node.stop()
+    other = os.path.join(bench.folder, "other")
+    shutil.copytree(node.data, other)
+    merge = binary() + ["store", "merge", other, "--config", node.config]
+    for signature, is_refused in ((None, True), (keys.sign(bundle(3)), True), (keys.sign(bundle(4)), False)):
+        write(bundle(4), signature)
+        done = subprocess.run(merge, capture_output=True, text=True, timeout=10)
+        equal("live.yaml.sig" in done.stderr or "signature" in done.stderr, is_refused, done.stderr)
+        check(done.returncode in (1, 3), done.returncode)
 
 
 def test_bundle_commands_sign_verify_and_tell_apart(bench):

@@ -63,15 +63,22 @@ prepare() {
 
 strip_of() { target "$1"; printf '%s-strip' "$gnu"; }
 
-# pack_console FOLDER : the files of the console there, packed: a third of their size. One that is the same stays untouched.
-pack_console() {
-    local file packed
+# pack FOLDER : what C's sources embed, there: the files of the console in a third of their size, and Unicode's categories. What
+# is the same stays untouched.
+pack() {
+    local file tables="$swift_root/lib/swift/embedded/x86_64-unknown-linux-gnu"
     mkdir -p "$1"
     for file in Sources/CConsole/console.{html,css,js}; do
-        packed="$1/$(basename "$file").gz"
-        gzip -9 -n -c "$file" >"$packed.new"
-        if cmp -s "$packed.new" "$packed"; then rm "$packed.new"; else mv "$packed.new" "$packed"; fi
+        gzip -9 -n -c "$file" | keep "$1/$(basename "$file").gz"
     done
+    gcc -O2 -o "$1/categories" Tools/lib/categories.c -L "$tables" -lswiftUnicodeDataTables
+    "$1/categories" | keep "$1/categories.bin"
+}
+
+# keep FILE : standard input as that file, untouched if it is the same already.
+keep() {
+    cat >"$1.new"
+    if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }
 
 # compile NAME PRODUCT [LINKED...] : .build/NAME/PRODUCT, an executable of the package, not stripped; with what else is to
@@ -83,12 +90,12 @@ compile() {
     local sysroot="$top/.build/sysroot/$debian"
     local flag swift_list="" c_list=""
     local c_flags=(-D__linux__ -fno-stack-protector -nostdlibinc -isystem "$sysroot/include" "${instructions[@]}")
-    pack_console ".build/$name/console"
+    pack ".build/$name/embedded"
     for flag in "${c_flags[@]}"; do
         swift_list+="${swift_list:+, }\"-Xcc\", \"$flag\""
         c_list+="${c_list:+, }\"$flag\""
     done
-    c_list+=", \"--embed-dir=$top/.build/$name/console\""
+    c_list+=", \"--embed-dir=$top/.build/$name/embedded\""
     printf '{"schemaVersion": "1.0", "swiftCompiler": {"extraCLIOptions": [%s]}, "cCompiler": {"extraCLIOptions": [%s]}}\n' \
         "$swift_list" "$c_list" >".build/toolset-$name.json"
     GATEHOUSE_EMBEDDED=1 swift build -c release --omit-frame-pointers --target "$product" --scratch-path ".build/$name" \
@@ -101,13 +108,16 @@ compile() {
         assemble "$object" "$out"
         [ ! -f "$out" ] || assembled+=("$out")
     done < <(current_objects ".build/$name/$triple/release" "$product")
+    # Where Swift and we both have something, ours counts.
+    "$gnu-objcopy" --weaken-symbol=_swift_stdlib_getGeneralCategory \
+        "$swift_root/lib/swift/embedded/$triple/libswiftUnicodeDataTables.a" ".build/$name/libswiftUnicodeDataTables.a"
     # The tables for unwinding a stack would be 50 KiB, and nothing here unwinds one.
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,-O2 -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -Wl,-T,"$top/Tools/lib/no-unwinding.ld" \
         -Wl,--lto-O2 -Wl,--lto-CGO2 -Wl,-mllvm,-inline-threshold=-20 \
         "${outlining[@]}" -o ".build/$name/$product" \
         "$sysroot/lib/crt1.o" "$sysroot/lib/crti.o" "${assembled[@]}" "$@" \
-        -L "$swift_root/lib/swift/embedded/$triple" -L "$sysroot/lib" -lswiftUnicodeDataTables \
+        -L ".build/$name" -L "$sysroot/lib" -lswiftUnicodeDataTables \
         -llmdb -lmbedtls -lyaml -lz -lc "$("$gnu-gcc" -print-libgcc-file-name)" "$sysroot/lib/crtn.o"
 }
 
