@@ -38,7 +38,7 @@ isolated_apt() {
 
 # fetch_foreign : Debian's sources, with Debian's patches, in .build/sources/NAME.
 fetch_foreign() {
-    [ -f .build/sources/.complete ] && return 0
+    [ -f .build/sources/.complete ] && compgen -G '.build/sources/*.dsc' >/dev/null && return 0
     local folder="$top/.build/sources" name
     rm -rf "$folder"
     mkdir -p "$folder/packages"
@@ -50,6 +50,8 @@ fetch_foreign() {
         # apt has held the files against the signed lists already.
         dpkg-source --no-check -x "$folder"/packages/"${name}"_*.dsc "$folder/$name" >/dev/null
     done
+    # Their descriptions stay: Tools/package says which versions are in a binary.
+    mv "$folder"/packages/*.dsc "$folder"
     rm -rf "$folder/apt" "$folder/packages"
     touch "$folder/.complete"
 }
@@ -77,6 +79,8 @@ make_sysroot() {
     dpkg -x "$state"/cache/musl-dev_*.deb "$sysroot/musl"
     cp -R "$sysroot"/musl/usr/include/*-linux-musl*/. "$sysroot/include"
     cp -R "$sysroot"/musl/usr/lib/*-linux-musl*/. "$sysroot/lib"
+    dpkg-deb -f "$state"/cache/musl-dev_*.deb Version >"$sysroot/musl-version"
+    cp "$sysroot/musl/usr/share/doc/musl-dev/copyright" "$sysroot/musl-copyright"
     rm -rf "$sysroot/musl" "$state"
 
     say "$debian: compiling ${foreign_sources[*]}"
