@@ -31,8 +31,10 @@ def need(*programs):
 
 
 def run(*command, expect=0, **options):
+    """What it prints. `expect`: its exit code, or None for any."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
-    equal(done.returncode, expect, f"exit code of {shlex.join(command)} ({done.stdout[-800:]}{done.stderr[-1600:]})")
+    if expect is not None:
+        equal(done.returncode, expect, f"exit code of {shlex.join(command)} ({done.stdout[-800:]}{done.stderr[-1600:]})")
     return done.stdout + done.stderr
 
 
@@ -80,7 +82,7 @@ class Root:
             self.open_door(arch)
 
     def open_door(self, arch):
-        with open(binary(arch)[-1], "rb") as file:
+        with open(self.at("/usr/bin/dpkg"), "rb") as file:
             head = file.read(20)
         # Any ELF of this class, byte order and machine; programs and shared objects.
         magic = "".join(f"\\x{byte:02x}" for byte in head[:7]) + "\\x00" * 9 + "\\x02\\x00" + "".join(
@@ -305,6 +307,168 @@ def test_packages_are_reproducible(bench):
         time.sleep(1.1)
     equal(len(made[0]), 3, f"deb, ipk and sbom ({list(made[0])})")
     equal(made[0], made[1], "packages of two runs")
+
+
+# Under systemd itself
+
+
+class Booted(Root):
+    """A root in which systemd is the first process, in namespaces and a control group of its own."""
+
+    BOOT = """set -e
+        mount --bind "$1" "$1"
+        mount --make-rslave /
+        mount -t proc proc "$1/proc"
+        mount -t sysfs -o ro sysfs "$1/sys"
+        mount -t tmpfs tmpfs "$1/run"
+        mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
+        mkdir -p "$1/mnt/machine"
+        cd "$1"
+        pivot_root . mnt/machine
+        umount -l /mnt/machine
+        rmdir /mnt/machine
+        exec env -i container=gatehouse PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --system"""
+
+    def __init__(self, bench):
+        super().__init__(bench, "x86_64")
+        need("mount", "pivot_root")
+        self.group = f"gatehouse-test-{os.path.basename(bench.folder)}"
+        # Nobody is to log in.
+        for unit in ("getty.target", "console-getty.service", "systemd-resolved.service"):
+            os.symlink("/dev/null", self.at(f"/etc/systemd/system/{unit}"))
+
+    def boot(self):
+        script = (f'mount -t cgroup2 cgroup2 /sys/fs/cgroup && mkdir "/sys/fs/cgroup/{self.group}"'
+                  f' && echo $$ >"/sys/fs/cgroup/{self.group}/cgroup.procs" && exec unshare --cgroup --pid --fork --kill-child'
+                  ' --uts --ipc --net sh -c "$1" boot "$2"')
+        self.log = open(os.path.join(self.bench.folder, "boot.log"), "wb")
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "boot", self.BOOT, self.path],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.bench.nodes.append(self)
+        self.first = None
+
+        def is_up():
+            if self.process.poll() is not None:
+                with open(self.log.name) as file:
+                    raise Skip(f"systemd cannot be the first process of a namespace here: {file.read()[-500:]}")
+            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+                self.first = (file.read().split() or [None])[0]
+            if not self.first or os.readlink(f"/proc/{self.first}/exe") != "/usr/lib/systemd/systemd":
+                return False
+            self.prefix = ["nsenter", "--target", self.first, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"]
+            return self.systemctl("is-active", "multi-user.target", expect=None) == "active"
+
+        wait_until(is_up, 60, "systemd does not come up", pause=0.2)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+        # The first process of the namespace is killed with the one that made it; then its groups are empty.
+        wait_until(lambda: subprocess.run(
+            ["unshare", "--mount", "sh", "-c", 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && find "/sys/fs/cgroup/$1" -depth'
+             ' -type d -exec rmdir {} +', "groups", self.group], capture_output=True).returncode == 0, 20, "groups stay")
+
+    def run(self, *command, expect=0):
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+        if not self.prefix:
+            return super().run(*command, expect=expect)
+        return run(*self.prefix, *command, expect=expect, env=environment)
+
+    def systemctl(self, *words, expect=0):
+        return self.run("systemctl", "--no-pager", *words, expect=expect).strip()
+
+    def show(self, name):
+        return self.systemctl("show", "--value", "--property", name, "gatehouse.service")
+
+    def ask(self, path, body=None):
+        """From outside, but by the network of the root."""
+        data = [] if body is None else ["-d", json.dumps(body)]
+        return run("nsenter", "--target", self.first, "--net", "curl", "-s", "--max-time", "20", "--retry", "20",
+                   "--retry-connrefused", "--retry-delay", "1", f"http://127.0.0.1:8470{path}", *data)
+
+    def text_of_process(self, name):
+        return self.run("cat", f"/proc/{self.show('MainPID')}/{name}")
+
+    def offer(self):
+        question = {"context": {"targetingKey": "ada"}}
+        return json.loads(self.ask("/ofrep/v1/evaluate/flags/checkout_offer", question))["variant"]
+
+
+def test_unit_runs_under_systemd(bench):
+    """The package in a root that systemd has booted: ready and watched over by its own word, shut in, started again when it
+    is killed or stands still, not when its configuration is wrong; upgraded while it runs, and purged."""
+    need("curl")
+    with open(binary()[-1], "rb") as file:
+        if b"NOTIFY_SOCKET" not in file.read():
+            raise Skip("this binary does not tell systemd when it is ready")
+    root = Booted(bench)
+    before = root.listing()
+    root.install(package(bench, "x86_64", "deb"))
+    os.makedirs(root.at("/etc/systemd/system/gatehouse.service.d"))
+    with open(root.at("/etc/systemd/system/gatehouse.service.d/soon.conf"), "w") as file:
+        file.write("[Service]\nWatchdogSec=2\nRestartSec=100ms\n")
+    shutil.copy(os.path.join(FIRMWARE, "bundles/shop.yaml"), root.at("/etc/gatehouse/shop.yaml"))
+    configuration = root.at("/etc/gatehouse/gatehouse.yaml")
+    with open(configuration, "a") as file:
+        file.write("bundle: { file: /etc/gatehouse/shop.yaml }\n")
+    mine = root.text("/etc/gatehouse/gatehouse.yaml")
+    root.boot()
+
+    equal(root.systemctl("is-active", "gatehouse.service"), "active", "the service after the boot")
+    equal(root.run("systemd-analyze", "verify", "gatehouse.service"), "", "what systemd says against the unit")
+    root.ask("/v1/track", {"userId": "ada", "event": "Order Completed", "properties": {"order_id": "1", "revenue": 1200.5},
+                           "context": CONSENT})
+    equal(root.offer(), "ten", "once she has bought")
+    status = root.text_of_process("status")
+    for line in ("Seccomp:\t2", "NoNewPrivs:\t1", "CapBnd:\t0000000000000000"):
+        check(line in status, f"the process has no {line!r}: {status}")
+    limits = root.text_of_process("limits")
+    check(re.search(r"Max core file size +0 +0 ", limits), f"it may dump its memory: {limits}")
+    check(int(root.show("MemoryMax")) < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory has no bound")
+
+    # A bundle that is new.
+    with open(root.at("/etc/gatehouse/shop.yaml")) as file:
+        bundle = file.read()
+    with open(root.at("/etc/gatehouse/shop.yaml"), "w") as file:
+        file.write(bundle.replace("version: 1", "version: 2"))
+    root.systemctl("reload", "gatehouse.service")
+    wait_until(lambda: "gatehouse_bundle_version 2" in root.ask("/metrics"), 15, "reload has not taken up the bundle")
+
+    # Killed; and standing still, which only the watchdog sees.
+    for how in ("KILL", "STOP"):
+        process = root.show("MainPID")
+        root.systemctl("kill", "--signal", how, "gatehouse.service")
+        wait_until(lambda: root.show("MainPID") not in (process, "0"), 20, f"nobody has started it again after {how}")
+        equal(root.offer(), "ten", f"what was known before {how}")
+    equal(root.show("NRestarts"), "2", "how often it was started again")
+
+    # An upgrade while it runs.
+    process = root.show("MainPID")
+    root.install(package(bench, "x86_64", "deb", "--version", "0.2.0"))
+    check(root.show("MainPID") not in (process, "0"), "the upgrade has not started it anew")
+    equal(root.offer(), "ten", "what was known before the upgrade")
+    equal(root.text("/etc/gatehouse/gatehouse.yaml"), mine, "the operator's configuration after an upgrade")
+
+    # A mistake is told once, and not every second.
+    with open(configuration, "a") as file:
+        file.write("listen: nowhere\n")
+    root.systemctl("restart", "gatehouse.service", expect=None)
+    time.sleep(1.5)
+    equal(root.systemctl("is-failed", "gatehouse.service"), "failed", "the service with a wrong configuration")
+    check("listen must be" in root.run("journalctl", "--no-pager", "-u", "gatehouse.service"), "the journal says nothing of it")
+    with open(configuration, "w") as file:
+        file.write(mine)
+    root.systemctl("restart", "gatehouse.service")
+    equal(root.offer(), "ten", "what was known before the mistake")
+
+    root.run("dpkg", "--purge", "gatehouse")
+    equal(root.systemctl("is-active", "gatehouse.service", expect=3), "inactive", "the service after a purge")
+    shutil.rmtree(root.at("/etc/systemd/system/gatehouse.service.d"))
+    after = root.listing()
+    left = [path for path in after if path not in before and not path.startswith(("/var/lib/systemd/", "/var/tmp/", "/tmp/"))]
+    equal(left, [], "what a purge leaves")
 
 
 # Presets
