@@ -331,7 +331,7 @@ class Booted(Root):
 
     def __init__(self, bench):
         super().__init__(bench, "x86_64")
-        need("mount", "pivot_root")
+        need("mount", "pivot_root", "setpriv")
         self.group = f"gatehouse-test-{os.path.basename(bench.folder)}"
         # Nobody is to log in.
         for unit in ("getty.target", "console-getty.service", "systemd-resolved.service"):
@@ -343,7 +343,8 @@ class Booted(Root):
                   ' --uts --ipc --net sh -c "$1" boot "$2"')
         self.log = open(os.path.join(self.bench.folder, "boot.log"), "wb")
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "boot", self.BOOT, self.path],
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "boot",
+             self.BOOT, self.path],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.bench.nodes.append(self)
         self.first = None
