@@ -89,13 +89,14 @@ class Root:
             f"\\x{byte:02x}" for byte in head[18:20])
         mask = "\\xff" * 7 + "\\x00" * 9 + "\\xfe\\xff\\xff\\xff"
         entry = f":foreign:M::{magic}:{mask}:{shutil.which(QEMU[arch])}:F"
-        script = ("read _ && mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && printf %s \"$1\" >/proc/sys/fs/binfmt_misc/register"
-                  " && echo open && read _")
+        script = ('read _ && cd /proc/sys/fs && mount -t binfmt_misc none binfmt_misc'
+                  ' && printf %s "$1" >binfmt_misc/register && echo open && read _')
         door = subprocess.Popen(
             ["unshare", "--user", "--mount", "--propagation", "private", "sh", "-c", script, "door", entry],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.bench.nodes.append(Door(door))
-        wait_until(lambda: os.readlink(f"/proc/{door.pid}/ns/user") != os.readlink("/proc/self/ns/user"), 5, "a user namespace")
+        own = os.readlink("/proc/self/ns/user")
+        wait_until(lambda: os.readlink(f"/proc/{door.pid}/ns/user") != own, 20, "a user namespace")
         for kind in ("uid", "gid"):
             with open(f"/proc/{door.pid}/{kind}_map", "w") as file:
                 file.write("0 0 65536\n")
@@ -113,7 +114,8 @@ class Root:
         shutil.copy(deb, os.path.join(self.path, "package.deb"))
         try:
             # What a package depends on is only unpacked in a root that is not whole.
-            return self.run("dpkg", "--force-unsafe-io", "--force-confdef", "--force-confold", "--force-depends", "-i", "/package.deb")
+            force = "--force-unsafe-io,confdef,confold,depends"
+            return self.run("dpkg", force, "-i", "/package.deb")
         finally:
             os.remove(os.path.join(self.path, "package.deb"))
 
@@ -133,7 +135,8 @@ class Root:
 
     def check_owned(self, path, mode, owner, group):
         state = os.lstat(self.at(path))
-        equal((oct(stat.S_IMODE(state.st_mode)), state.st_uid, state.st_gid), (oct(mode), owner, group), f"mode and owner of {path}")
+        seen = (oct(stat.S_IMODE(state.st_mode)), state.st_uid, state.st_gid)
+        equal(seen, (oct(mode), owner, group), f"mode and owner of {path}")
 
     # dpkg's own books, and the copies that the tools for users keep of what was there before.
     BOOKS = re.compile(r"^/(var/lib/dpkg/(status|available|diversions|statoverride|triggers/.*|lock.*|info|updates)(-old)?"
@@ -230,7 +233,8 @@ def whole_life(bench, arch):
     root.check_owned("/etc/gatehouse/gatehouse.yaml", 0o640, 0, user[1])
     root.check_owned("/var/lib/gatehouse", 0o700, *user)
     equal(root.run("dpkg", "--verify", "gatehouse"), "", "files that are not as they were packed")
-    check(os.path.islink(root.at("/etc/systemd/system/multi-user.target.wants/gatehouse.service")), "the service is not enabled")
+    wanted = root.at("/etc/systemd/system/multi-user.target.wants/gatehouse.service")
+    check(os.path.islink(wanted), "the service is not enabled")
     equal(root.run("/usr/bin/gatehouse", "check", "/etc/gatehouse/gatehouse.yaml"), "", "the configuration as it comes")
 
     # The operator says what the rules are, and where to listen.
@@ -339,8 +343,8 @@ class Booted(Root):
 
     def boot(self):
         script = (f'mount -t cgroup2 cgroup2 /sys/fs/cgroup && mkdir "/sys/fs/cgroup/{self.group}"'
-                  f' && echo $$ >"/sys/fs/cgroup/{self.group}/cgroup.procs" && exec unshare --cgroup --pid --fork --kill-child'
-                  ' --uts --ipc --net sh -c "$1" boot "$2"')
+                  f' && echo $$ >"/sys/fs/cgroup/{self.group}/cgroup.procs"'
+                  ' && exec unshare --cgroup --pid --fork --kill-child --uts --ipc --net sh -c "$1" boot "$2"')
         self.log = open(os.path.join(self.bench.folder, "boot.log"), "wb")
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "boot",
@@ -458,7 +462,8 @@ def test_unit_runs_under_systemd(bench):
     root.systemctl("restart", "gatehouse.service", expect=None)
     time.sleep(1.5)
     equal(root.systemctl("is-failed", "gatehouse.service"), "failed", "the service with a wrong configuration")
-    check("listen must be" in root.run("journalctl", "--no-pager", "-u", "gatehouse.service"), "the journal says nothing of it")
+    journal = root.run("journalctl", "--no-pager", "-u", "gatehouse.service")
+    check("listen must be" in journal, f"the journal says nothing of the mistake: {journal[-500:]}")
     with open(configuration, "w") as file:
         file.write(mine)
     root.systemctl("restart", "gatehouse.service")
@@ -468,7 +473,8 @@ def test_unit_runs_under_systemd(bench):
     equal(root.systemctl("is-active", "gatehouse.service", expect=3), "inactive", "the service after a purge")
     shutil.rmtree(root.at("/etc/systemd/system/gatehouse.service.d"))
     after = root.listing()
-    left = [path for path in after if path not in before and not path.startswith(("/var/lib/systemd/", "/var/tmp/", "/tmp/"))]
+    booted = ("/var/lib/systemd/", "/var/tmp/", "/tmp/")
+    left = [path for path in after if path not in before and not path.startswith(booted)]
     equal(left, [], "what a purge leaves")
 
 
@@ -525,7 +531,8 @@ def test_sbom_says_what_is_linked(bench):
     with open(path) as file:
         document = json.load(file)
     packages = {one["name"]: one for one in document["packages"]}
-    equal(set(packages), {"gatehouse", "lmdb", "mbedtls", "libyaml", "zlib", "musl", "swift", "libgcc"}, "what is in the binary")
+    inside = {"gatehouse", "lmdb", "mbedtls", "libyaml", "zlib", "musl", "swift", "libgcc"}
+    equal(set(packages), inside, "what is in the binary")
     for name in ("lmdb", "mbedtls", "libyaml", "zlib"):
         with open(os.path.join(TOP, ".build", "sources", name, "debian", "changelog")) as file:
             equal(packages[name]["versionInfo"], re.match(r"\S+ \((.*?)\)", file.readline())[1], f"version of {name}")
@@ -659,16 +666,11 @@ def test_openwrt_starts_by_uci(bench):
     digest = hashlib.sha256(b"secret").hexdigest()
     os.makedirs(root.at("etc/gatehouse"))
     shutil.copy(os.path.join(FIRMWARE, "bundles", "shop.yaml"), root.at("etc/gatehouse/ada's: #1 $HOME.yaml"))
-    with open(root.at("etc/config/gatehouse"), "a") as file:
+    settings = root.at("etc/config/gatehouse")
+    with open(settings, "a") as file:
         file.write(f"\toption listen '127.0.0.1:{port}'\n\toption bundle_file \"/etc/gatehouse/ada's: #1 \\$HOME.yaml\"\n"
-                   f"config token\n\toption name 'pos'\n\toption sha256 '{digest}'\n\tlist role 'collect'\n\tlist role 'decide'\n")
-    text = root.at("etc/config/gatehouse")
-    with open(text) as file:
-        lines = file.read()
-    # Options belong to the section above them, and the file ends with an example of another.
-    with open(text, "w") as file:
-        file.write(lines.replace("\toption enabled '1'\n", "\toption enabled '1'\n" + "".join(
-            line + "\n" for line in lines.splitlines() if line.startswith(("\toption listen", "\toption bundle_file")))))
+                   f"config token\n\toption name 'pos'\n\toption sha256 '{digest}'\n\tlist role 'collect'\n"
+                   "\tlist role 'decide'\n")
     said = root.run("sh", "-c", UCI, "init", "start_service")
     asked = dict(line.split(" ", 2)[1:] for line in said.splitlines() if line.startswith("procd "))
     equal(asked["user"], "gatehouse", "who runs it")
@@ -680,8 +682,8 @@ def test_openwrt_starts_by_uci(bench):
         root.command(*command, user="470:470"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True)
     bench.nodes.append(Ended(process))
-    wait_until(lambda: process.poll() is not None or is_answering(port), 20, "the agent by OpenWrt's configuration is silent")
-    check(process.poll() is None, "the agent by OpenWrt's configuration has ended")
+    wait_until(lambda: process.poll() is not None or is_answering(port), 20, "the agent is silent")
+    check(process.poll() is None, "the agent has ended")
     answer = json.loads(run(
         "curl", "-sS", f"http://127.0.0.1:{port}/ofrep/v1/evaluate/flags/layout", "-H", "Authorization: Bearer secret", "-d",
         '{"context": {"targetingKey": "ada", "width": 1600}}'))
@@ -692,7 +694,7 @@ def test_openwrt_starts_by_uci(bench):
     equal(os.stat(root.at("srv/gatehouse/pepper")).st_uid, 470, "whose the secret is")
 
     # A mistake starts nothing, and the log says where it is.
-    with open(text, "a") as file:
+    with open(settings, "a") as file:
         file.write("config gatehouse 'main'\n\toption connections 'many'\n")
     said = root.run("sh", "-c", UCI, "init", "start_service", expect=1)
     check("/var/etc/gatehouse.yaml:" in said and "connections" in said and "procd" not in said, f"after a mistake: {said}")
@@ -736,12 +738,13 @@ def test_busybox_watches_over_it(bench):
 
 
 def test_recipes_name_what_is_there(bench):
-    """Buildroot's, Yocto's and OpenWrt's recipes: each file that they install exists, and their versions are the program's."""
+    """Buildroot's, Yocto's and OpenWrt's recipes: each file that they install exists, their versions are the program's."""
     with open(os.path.join(TOP, "Sources", "Agent", "Runtime.swift")) as file:
         version = re.search(r'version: StaticString = "(.*)"', file.read())[1]
     recipes = {
         "buildroot/package/gatehouse/gatehouse.mk": [r"\$\(GATEHOUSE_FIRMWARE_CONFIG\)/([\w./*-]+)"],
-        f"yocto/recipes-gatehouse/gatehouse/gatehouse_{version}.bb": [r"\$config\"?/([\w./*-]+)", r"\{GATEHOUSE_LAYER\}/\.\./([a-z]\w*(?:\.yaml)?)"],
+        f"yocto/recipes-gatehouse/gatehouse/gatehouse_{version}.bb": [
+            r"\$config\"?/([\w./*-]+)", r"\{GATEHOUSE_LAYER\}/\.\./([a-z]\w*(?:\.yaml)?)"],
         "openwrt/Makefile": [r" \.\./([\w./*-]+)", r" \./([\w.*-]+)"],
     }
     for recipe, patterns in recipes.items():
