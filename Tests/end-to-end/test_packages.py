@@ -1,8 +1,8 @@
 """What is installed on devices: the unit, Debian's packages through their whole life in a fresh root, the presets, what
 the list of ingredients says, and OpenWrt's and BusyBox's ways to start the agent.
 
-Tools/test makes the roots (Tools/lib/fresh-root). GATEHOUSE_WHOLE_ROOTS=1 takes ARM roots in which every package was set
-up under qemu.
+Tools/test makes the roots (Tools/lib/fresh-root). In those for ARM everything that runs is ARM's own, under qemu: dpkg, the
+shell of the package's scripts, the agent.
 """
 
 import hashlib
@@ -69,10 +69,9 @@ class Root:
         if os.geteuid() != 0:
             raise Skip("a package is installed in a root, which needs root")
         need("chroot", "dpkg", "unshare", "nsenter")
-        whole = "--whole" if arch in QEMU and os.environ.get("GATEHOUSE_WHOLE_ROOTS") else ""
-        source = os.path.join(TOP, ".build", "roots", DEBIAN[arch] + whole)
+        source = os.path.join(TOP, ".build", "roots", DEBIAN[arch])
         if not os.path.isdir(source):
-            raise Skip(f"there is no fresh root: Tools/lib/fresh-root {DEBIAN[arch]} {whole}")
+            raise Skip(f"there is no fresh root: Tools/lib/fresh-root {DEBIAN[arch]}")
         self.bench = bench
         self.path = os.path.join(bench.folder, "root")
         run("cp", "-a", "--reflink=auto", source, self.path)
