@@ -138,7 +138,7 @@ class Root:
         equal(seen, (oct(mode), owner, group), f"mode and owner of {path}")
 
     # dpkg's own books, and the copies that the tools for users keep of what was there before.
-    BOOKS = re.compile(r"^/(var/lib/dpkg/(status|available|diversions|statoverride|triggers/.*|lock.*|info|updates)(-old)?"
+    BOOKS = re.compile(r"^/(var/lib/dpkg/(status|available|diversions|statoverride|triggers/.*|lock.*|info(/format)?|updates)(-old)?"
                        r"|var/log/.*|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/\.pwd\.lock|var/cache/.*)$")
 
     def listing(self):
