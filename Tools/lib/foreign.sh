@@ -7,27 +7,32 @@
 foreign_sources=(lmdb mbedtls libyaml zlib)
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# isolated_apt STATE ARCH : sets apt_options so that apt works on a state of its own, with source packages.
-isolated_apt() {
-    local state=$1 arch=$2 file
-    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/parts"
-    : >"$state/status"
-    # The mirrors that this machine uses for Debian, asked for sources besides. Only what Debian has signed counts, whatever
-    # else the machine trusts.
+# debian_mirrors FOLDER : the mirrors that this machine uses for Debian, as files for apt, asked for sources besides. Only
+# what Debian has signed counts, whatever else the machine trusts.
+debian_mirrors() {
+    local file
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
         case $file in
             *.sources) [ -f "$file" ] || continue
                 awk -v RS= -v ORS='\n\n' '/debian-archive-keyring/' "$file" \
                     | sed -E 's/^Types:.*/Types: deb deb-src/I; /^(Trusted|Allow-[a-z-]+):/Id' \
-                        >"$state/parts/$(basename "$file")" ;;
+                        >"$1/$(basename "$file")" ;;
             *.list) [ -f "$file" ] || continue
                 sed -nE 's#^deb +(\[[^]]*\] +)?([^ ]+/debian(-security)?/?|[^ ]*security\.debian\.org/?) +([^ ]+) .*\<main\>.*#\2 \4#p' \
                     "$file" | while read -r address suite; do
                     printf '%s [signed-by=%s] %s %s main\n' deb "$debian_keyring" "$address" "$suite" \
                         deb-src "$debian_keyring" "$address" "$suite"
-                done >"$state/parts/$(basename "$file")" ;;
+                done >"$1/$(basename "$file")" ;;
         esac
     done
+}
+
+# isolated_apt STATE ARCH : sets apt_options so that apt works on a state of its own, with source packages.
+isolated_apt() {
+    local state=$1 arch=$2
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/parts"
+    : >"$state/status"
+    debian_mirrors "$state/parts"
     apt_options=(
         -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o "Dir::State=$state"
         -o "Dir::State::lists=$state/lists" -o "Dir::State::status=$state/status" -o "Dir::Cache=$state/cache"
@@ -38,7 +43,7 @@ isolated_apt() {
 
 # fetch_foreign : Debian's sources, with Debian's patches, in .build/sources/NAME.
 fetch_foreign() {
-    [ -f .build/sources/.complete ] && return 0
+    [ -f .build/sources/.complete ] && compgen -G '.build/sources/*.dsc' >/dev/null && return 0
     local folder="$top/.build/sources" name
     rm -rf "$folder"
     mkdir -p "$folder/packages"
@@ -50,6 +55,8 @@ fetch_foreign() {
         # apt has held the files against the signed lists already.
         dpkg-source --no-check -x "$folder"/packages/"${name}"_*.dsc "$folder/$name" >/dev/null
     done
+    # Their descriptions stay: Tools/package says which versions are in a binary.
+    mv "$folder"/packages/*.dsc "$folder"
     rm -rf "$folder/apt" "$folder/packages"
     touch "$folder/.complete"
 }
@@ -77,6 +84,8 @@ make_sysroot() {
     dpkg -x "$state"/cache/musl-dev_*.deb "$sysroot/musl"
     cp -R "$sysroot"/musl/usr/include/*-linux-musl*/. "$sysroot/include"
     cp -R "$sysroot"/musl/usr/lib/*-linux-musl*/. "$sysroot/lib"
+    dpkg-deb -f "$state"/cache/musl-dev_*.deb Version >"$sysroot/musl-version"
+    cp "$sysroot/musl/usr/share/doc/musl-dev/copyright" "$sysroot/musl-copyright"
     rm -rf "$sysroot/musl" "$state"
 
     say "$debian: compiling ${foreign_sources[*]}"
