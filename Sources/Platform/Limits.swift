@@ -3,4 +3,8 @@
 enum Limits {
     /// The largest file of the IANA time zone database is under 4 KiB.
     static let timeZoneBytes = 64 * 1024
+    /// Entries of the log in a span of time, nanoseconds: whoever reads it can still see what happened, and a day of it
+    /// takes some hundred MiB at most.
+    static let logLinesPerSpan = 100
+    static let logSpanNanoseconds: Int64 = 10_000_000_000
 }
