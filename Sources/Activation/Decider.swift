@@ -63,7 +63,8 @@ public struct Decider: ~Copyable {
     /// What hashes of questions begin with: without the device's secret nobody can tell what was asked.
     private let inputSeed: UInt64
     // Of the answer under way.
-    private var person: ProfileID?
+    /// Whom it was about.
+    public private(set) var person: ProfileID?
     private var inputs: UInt32 = 0
     private var isBulk = false
 
@@ -100,6 +101,7 @@ public struct Decider: ~Copyable {
         _ policy: Policy, _ key: Span<UInt8>, _ body: Span<UInt8>, now: Int64, _ reader: borrowing Reader,
         isExplaining: Bool = false, into writer: inout JSONWriter
     ) -> UInt16 {
+        person = nil
         guard let number = policy.decisions.index(of: key) else {
             meters.decisionErrors.add()
             writeError(key, "FLAG_NOT_FOUND", "no decision of this bundle has this key", &writer)
@@ -251,6 +253,7 @@ public struct Decider: ~Copyable {
     // MARK: The question
 
     private mutating func read(_ body: Span<UInt8>, _ policy: Policy) throws(QuestionError) {
+        person = nil
         if body.count > Limits.questionBytes { throw .tooLarge }
         inputs = Checksum.of(body, seed: inputSeed)
         do throws(JSONError) {

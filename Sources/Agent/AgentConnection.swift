@@ -17,8 +17,12 @@ public final class AgentConnection {
     ///   - url: another place, `http://127.0.0.1:8470` or `https:` with any host, without a path.
     ///   - authority: a file of certificate authorities, in place of the configuration's.
     ///   - token: visible ASCII.
+    ///   - patience: until the answer's first byte, milliseconds.
     /// - Returns: nil when the URL, or what the configuration says, is nothing that may be spoken to in the clear.
-    public init?(_ configuration: Configuration, url: String?, authority: String?, token: [UInt8]?) {
+    public init?(
+        _ configuration: Configuration, url: String?, authority: String?, token: [UInt8]?,
+        patience: Int64 = Limits.askMilliseconds
+    ) {
         self.token = token
         let socket = url == nil ? configuration.socket : nil
         let address = Array((url ?? configuration.ownURL).utf8)
@@ -27,7 +31,7 @@ public final class AgentConnection {
         url.appendAuthority(to: &name)
         place = socket ?? String(decoding: name, as: UTF8.self)
         var times = RequestTimes()
-        times.firstByte = Limits.askMilliseconds
+        times.firstByte = patience
         var trust = configuration.trust()
         if let path = authority { trust.authorities = .file(path) }
         client = HTTPSClient(

@@ -89,7 +89,7 @@ final class BundleKeeper: @unchecked Sendable {
         use(bundle, file.fingerprint)
         tag = file.tag
         problem = refusal?.problem
-        health.bundleIs(.stale, problem)
+        health.bundleIs(.stale, problem, refusal?.words)
         if let refusal {
             tell(.error, "the bundle cannot be used; the last good one is in force", refusal.problem.word, refusal.words)
         } else {
@@ -261,7 +261,7 @@ final class BundleKeeper: @unchecked Sendable {
             tell(.error, "no other bundle is taken; the one in force stays", refusal.problem.word, refusal.words)
         }
         problem = refusal.problem
-        health.bundleIs(current.isLoaded ? .stale : .neverSynced, problem)
+        health.bundleIs(current.isLoaded ? .stale : .neverSynced, problem, refusal.words)
     }
 
     private func take(_ file: BundleFile, _ agent: Runtime) throws(BundleRefusal) {
@@ -396,13 +396,13 @@ final class BundleKeeper: @unchecked Sendable {
             problem = .rolledBack
             tagProblem = problem
             meters.bundlesRefused.add(1, at: BundleProblem.rolledBack.rawValue)
-            health.bundleIs(.stale, problem)
+            let words = joined(
+                joined("rules of version ", String(version), " failed ", String(now.failed)), " times in ",
+                String(now.asked), " decisions")
+            health.bundleIs(.stale, problem, words)
             tell(
                 .error, "decisions failed: the bundle is taken back, and the one before is in force",
-                BundleProblem.rolledBack.word,
-                joined(
-                    joined("rules of version ", String(version), " failed ", String(now.failed)), " times in ",
-                    String(now.asked), " decisions"))
+                BundleProblem.rolledBack.word, words)
             return true
         }
         if clock.monotonicNanoseconds() - switchedAt > Limits.probationMilliseconds * 1_000_000 { former = nil }

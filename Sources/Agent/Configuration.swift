@@ -82,6 +82,12 @@ public final class Configuration {
     /// Where the HMAC secret is.
     public var pepperPath: String { pepper ?? data + "/pepper" }
 
+    /// Who the local API is to those who connect by TLS.
+    var ownIdentity: TLSIdentity? {
+        guard let certificate, let privateKey else { return nil }
+        return TLSIdentity(chain: .file(certificate), key: .file(privateKey))
+    }
+
     /// Whom a client of this device trusts, and who it is.
     func trust(_ pins: [Digest256] = []) -> TLSClientConfiguration {
         var trust = TLSClientConfiguration()

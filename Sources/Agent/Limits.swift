@@ -95,8 +95,21 @@ public enum Limits {
     static let memoryRushMilliseconds: Int64 = 2
     /// Where the process alone needs more than `limits.memory`, and looking more often would help nobody.
     static let memoryHopelessMilliseconds: Int64 = 1000
-    /// Between two looks at the signals where there is no limit of memory.
-    static let signalsMilliseconds: Int64 = 60_000
+    /// For how long the writer or a serving thread may not come round before it has stalled, nanoseconds: a commit to a slow
+    /// card takes seconds.
+    static let stalledNanoseconds: Int64 = 10_000_000_000
+    /// How often that is looked at, milliseconds.
+    static let pokeMilliseconds: Int64 = 4000
+    /// How soon the certificate of the local API must be renewed, seconds: a week in which somebody can come.
+    static let certificateSeconds: Int64 = 7 * 86_400
+    /// For how long after events have made room for others it counts as short, nanoseconds: whoever looks every few minutes
+    /// shall see it.
+    static let shedNanoseconds: Int64 = 600_000_000_000
+    /// Room on the file system below which it is short, bytes, unless the store needs less.
+    static let leastFreeBytes: Int64 = 16 << 20
+    /// Up to when an event counts in `Meters.activate` as what it is, milliseconds: one that was kept offline for a week
+    /// shall not be all of the sum.
+    static let activationMilliseconds: Int64 = 3_600_000
     /// The least that `limits.profiles` may be, so that a sample tells something.
     static let leastProfiles: Int64 = 100
     /// The least that `limits.profile_bytes` may be: sixteen of the largest records.
@@ -149,7 +162,7 @@ public enum Limits {
 
     /// A command's question to a running agent, until the answer's first byte, milliseconds: a copy of a record goes through
     /// the whole log.
-    static let askMilliseconds: Int64 = 110_000
+    public static let askMilliseconds: Int64 = 110_000
     /// An answer to a command. The largest is a page of an export: 1 MiB each of events, quarantine and audit log, and the
     /// record.
     static let answerBytes = 16 << 20

@@ -20,9 +20,10 @@ struct MemoryBound {
 
     /// Looks at the memory, and gives pages of the store back where they are too many.
     /// - Returns: after how many milliseconds to look again.
-    mutating func keep(_ database: Database, _ meters: Meters, _ clock: SystemClock) -> Int64 {
-        guard limitBytes != nil, var resident = Process.residentMemory() else { return Limits.signalsMilliseconds }
+    mutating func keep(_ database: Database, _ meters: Meters, _ health: Health, _ clock: SystemClock) -> Int64 {
+        guard limitBytes != nil, var resident = Process.residentMemory() else { return .max }
         let isTooMuch = pace.note(resident.anonymousBytes + resident.fileBytes, at: clock.monotonicNanoseconds())
+        defer { health.isMemoryShort.set(pace.isHopeless ? 1 : 0) }
         if !isTooMuch { return pace.waitMilliseconds }
         do throws(StoreError) { try database.releasePages() } catch { complain(error.message) }
         meters.memoryReleases.add()

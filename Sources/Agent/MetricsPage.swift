@@ -19,6 +19,7 @@ struct MetricsPage {
     let health: Health
     let isHub: Bool
     let floor: ClockFloor
+    let findings: [Finding]
     /// Milliseconds since the epoch.
     let now: Int64
 
@@ -102,6 +103,7 @@ struct MetricsPage {
             max(0, floor.seconds - now / 1000))
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
+        writeDisk(&page)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
         page.gauge(
             "gatehouse_profile_bytes", "Bytes of the store that profiles take.",
@@ -118,6 +120,33 @@ struct MetricsPage {
         page.histogram("gatehouse_decide_seconds", "Time to answer a question.", meters.decide)
         page.histogram("gatehouse_admit_seconds", "Time from an event's arrival to its answer.", meters.admit)
         page.histogram("gatehouse_commit_seconds", "Time of a commit with its syncs.", meters.commit)
+        page.histogram(
+            "gatehouse_activate_seconds", "From when an admitted event happened until every decision sees what it changed.",
+            meters.activate)
+        page.family("gatehouse_problems", "What is wrong now, as /readyz and gatehouse doctor name it.", "gauge")
+        for (number, word) in Problem.words.enumerated() {
+            var count: UInt64 = 0
+            for finding in findings where finding.problem.rawValue == number { count += 1 }
+            page.sample("gatehouse_problems", "problem", word, count)
+        }
+    }
+
+    private func writeDisk(_ page: inout MetricsWriter) {
+        // Of the pages that the next transaction can take, those that were in use before.
+        let fresh = (database.mapBytes - database.usedBytes) / Int64(Process.pageBytes)
+        if let free = try? database.freePages(atMost: .max) {
+            page.gauge(
+                "gatehouse_store_free_pages", "Pages of the store's file that are free to be used again.",
+                max(0, Int64(free) - fresh))
+        }
+        if let bytes = Files.freeBytes(database.path) {
+            page.gauge("gatehouse_disk_free_bytes", "Room on the file system of the store.", bytes)
+        }
+        guard let written = Process.writtenBytes() else { return }
+        page.counter("gatehouse_disk_written_bytes_total", "Bytes written to disks since the start.", UInt64(written))
+        page.gauge(
+            "gatehouse_disk_bytes_per_event", "The same for each event admitted since then.",
+            written / max(1, Int64(meters.activate.total)))
     }
 
     private func writeBundle(_ page: inout MetricsWriter) {
@@ -188,18 +217,16 @@ struct MetricsPage {
 
     /// What crosses the wire, by destination and purpose, and whether it waits for hours or another day's budget.
     private func writeWire(_ running: [(name: [UInt8], meters: SenderMeters)], _ page: inout MetricsWriter) {
-        let held: StaticString = "gatehouse_destination_held"
-        page.family(held, "1 while events of tier batch wait for their hours or for another day's budget.", "gauge")
-        for entry in running {
-            page.sample(held, "destination", entry.name, "state", "held", UInt64(entry.meters.isHeld.current))
-        }
+        write(
+            "gatehouse_destination_held", "1 while events of tier batch wait for their hours or for another day's budget.",
+            "gauge", "held", &page
+        ) { UInt64($0.isHeld.current) }
         let latency: StaticString = "gatehouse_destination_realtime_seconds"
         page.family(latency, "From the arrival of an event of tier realtime until its destination has it.", "histogram")
-        for entry in running {
-            var labels: [UInt8] = []
-            MetricsWriter.appendLabel("destination", entry.name, to: &labels)
-            page.samples(latency, labels: labels, entry.meters.realtime)
-        }
+        for entry in running { write(entry.meters.realtime, latency, entry.name, &page) }
+        let deliver: StaticString = "gatehouse_deliver_seconds"
+        page.family(deliver, "Time of a request to a destination.", "histogram")
+        for entry in running { write(entry.meters.requests, deliver, entry.name, &page) }
         let families: [(StaticString, StaticString, StaticString)] = [
             ("gatehouse_destination_purpose_events_total", "Events delivered since the start, by purpose.", "counter"),
             ("gatehouse_destination_purpose_bytes_total", "Their share of the bytes of bodies as sent.", "counter"),
@@ -230,6 +257,14 @@ struct MetricsPage {
                 }
             }
         }
+    }
+
+    private func write(
+        _ histogram: Histogram, _ name: StaticString, _ destination: [UInt8], _ page: inout MetricsWriter
+    ) {
+        var labels: [UInt8] = []
+        MetricsWriter.appendLabel("destination", destination, to: &labels)
+        page.samples(name, labels: labels, histogram)
     }
 
     private func writePurged(_ page: inout MetricsWriter) {
@@ -285,18 +320,38 @@ struct MetricsPage {
             }
         }
         let running = senders.all
-        page.family("gatehouse_destination_batches_total", "Batches delivered since the start.", "counter")
-        for entry in running {
-            page.sample("gatehouse_destination_batches_total", "destination", entry.name, "state", "sent", entry.meters.batches.current)
+        write("gatehouse_destination_batches_total", "Batches delivered since the start.", "counter", "sent", &page) {
+            $0.batches.current
         }
-        page.family("gatehouse_destination_bytes_total", "Compressed bytes delivered since the start.", "counter")
-        for entry in running {
-            page.sample("gatehouse_destination_bytes_total", "destination", entry.name, "state", "sent", entry.meters.bytesSent.current)
+        write("gatehouse_destination_bytes_total", "Compressed bytes delivered since the start.", "counter", "sent", &page) {
+            $0.bytesSent.current
         }
         writeWire(running, &page)
-        page.family("gatehouse_destination_retries_total", "Requests that will be repeated.", "counter")
-        for entry in running {
-            page.sample("gatehouse_destination_retries_total", "destination", entry.name, "state", "sent", entry.meters.retries.current)
+        write("gatehouse_destination_retries_total", "Requests that will be repeated.", "counter", "sent", &page) {
+            $0.retries.current
         }
+        write("gatehouse_destination_up", "0 when the last request failed.", "gauge", "up", &page) {
+            $0.trouble.current.utf8.isEmpty ? 1 : 0
+        }
+        write("gatehouse_destination_breaker", "1 while requests are kept away from it.", "gauge", "open", &page) {
+            UInt64($0.isBreakerOpen.current)
+        }
+        let failures: StaticString = "gatehouse_destination_failures_total"
+        page.family(failures, "Requests that failed, by where, since the start.", "counter")
+        for entry in running {
+            for (number, word) in SenderMeters.failureWords.enumerated() {
+                page.sample(failures, "destination", entry.name, "stage", word, entry.meters.failures.value(at: number))
+            }
+        }
+    }
+
+    /// A family with a sample for each destination.
+    @inline(never)
+    private func write(
+        _ name: StaticString, _ help: StaticString, _ type: StaticString, _ state: StaticString,
+        _ page: inout MetricsWriter, _ value: (SenderMeters) -> UInt64
+    ) {
+        page.family(name, help, type)
+        for entry in senders.all { page.sample(name, "destination", entry.name, "state", state, value(entry.meters)) }
     }
 }

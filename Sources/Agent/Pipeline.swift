@@ -69,6 +69,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     /// See `Peppers.root`.
     let root: HMACSHA256
     let meters: Meters
+    /// Whoever is followed; nil where there is nobody to look.
+    var trace: Trace?
     var random: Random
     var mender = FieldMender()
     let watch: PlanWatch
@@ -106,6 +108,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var logged: [LoggedIdentifier] = []
     /// What it says about purposes, and the person whose it is; see PipelineConsent.swift.
     var choice = Choice()
+    /// Whose it was found to be, where that was looked for.
+    var person: ProfileID?
     /// The identifier that it is counted for, and whether it showed that people are others than was thought.
     var anchor = IdentifierKey(tag: 0, digest: .zero)
     var hasMoved = false
@@ -170,7 +174,55 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         // The submission's memory is given back to its pool.
         defer { kept = nothing }
         try renew(&transaction)
-        return try take(event, event.fault.map { submission.faults[$0] }, envelope, &transaction)
+        person = nil
+        let outcome = try take(event, event.fault.map { submission.faults[$0] }, envelope, &transaction)
+        if let trace, trace.isOn { tell(trace, event, outcome) }
+        return outcome
+    }
+
+    /// Tells whoever follows its person what became of an event.
+    private func tell(_ trace: Trace, _ event: PreparedEvent, _ outcome: EventOutcome) {
+        let identifiers = found
+        let isTheirs = trace.isAbout(person ?? choice.person) { key in identifiers.contains { IdentifierKey($0) == key } }
+        if !isTheirs { return }
+        let (document, policy, rule) = (kept, self.policy, event.rule.flatMap { plans.tracking.rule($0) })
+        trace.add("collect", isHeld: true) { line in
+            if let type = document.member(document.root, "type") {
+                line.key("type")
+                line.value(document, type)
+            }
+            if let rule {
+                line.key("plan")
+                line.string(rule.name)
+            }
+            line.key("identifiers")
+            line.int(Int64(identifiers.count))
+        }
+        let (next, anchor) = (ledger.nextSequence, self.anchor)
+        trace.add("govern", isHeld: true) { line in
+            if let rule {
+                line.key("purpose")
+                line.string(policy.purposes.names[rule.purpose])
+            }
+            line.key("outcome")
+            line.string(outcome.word)
+            if case .refused(let refusal) = outcome {
+                line.key("code")
+                line.string(refusal.code)
+            }
+        }
+        guard case .admitted = outcome, let person else { return }
+        let id = person.bytes
+        trace.add("unify", isHeld: true) { line in
+            line.key("profile")
+            line.string(Hex.encode(id.span))
+            if let kind = policy.identifiers.kindIndex(tag: anchor.tag) {
+                line.key("by")
+                line.string(policy.identifiers.kinds[kind].name)
+            }
+            line.key("seq")
+            line.uint(next - 1)
+        }
     }
 
     private mutating func open(_ event: PreparedEvent, _ submission: Submission) {
@@ -212,6 +264,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
             observe(event, rule)
             try setAside(fault, rule, envelope, &transaction)
             let person = try findPerson(at: event.timestamp, envelope, &transaction)
+            self.person = person
             try rememberChoice(of: person, at: event.timestamp, envelope, &transaction)
             try requireConsent(of: person, rule, envelope, transaction)
             try enrich(person, at: event.timestamp, envelope, &transaction)

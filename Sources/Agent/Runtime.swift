@@ -60,6 +60,9 @@ public final class Runtime {
     private let shadow: Shadow?
     private let keeper: BundleKeeper
     private let records: DecisionBox
+    private let trace = Trace()
+    /// What the local API shows to its clients, once it listens.
+    private var certificate: TLSServerConfiguration?
     private var delivering: [Delivering] = []
 
     /// Opens what is needed; nothing runs yet.
@@ -160,7 +163,9 @@ public final class Runtime {
                     $0.field("note", hasSource ? "no bundle was ever fetched" : "no bundle is configured")
                 }
             }
+            Process.notify("READY=1")
             watch(signals)
+            Process.notify("STOPPING=1")
             keeper.stop()
             keeping?.join()
             server.stop()
@@ -178,8 +183,9 @@ public final class Runtime {
 
     private func watch(_ signals: borrowing SignalWatcher) {
         var bound = MemoryBound(limitBytes: configuration.memoryBytes)
+        var watchdog = Watchdog()
         while true {
-            let wait = bound.keep(database, meters, clock)
+            let wait = min(bound.keep(database, meters, health, clock), watchdog.look(condition))
             _ = try? Socket.wait(signals.raw, toWrite: false, milliseconds: wait)
             switch signals.next() {
             case .terminate, .interrupt: return
@@ -219,13 +225,19 @@ public final class Runtime {
 
     // MARK: Parts
 
+    private var condition: Condition {
+        Condition(
+            database: database, health: health, meters: meters, senders: senders, completions: completions, floor: floor,
+            certificate: certificate, clock: clock)
+    }
+
     private func makeServer() throws(SystemError) -> Server<Routes<SystemClock>, SystemClock> {
         var settings = ServerConfiguration()
         var tls: TLSServerConfiguration?
-        if let certificate = configuration.certificate, let key = configuration.privateKey {
+        if let identity = configuration.ownIdentity {
             do throws(TLSError) {
                 tls = try TLSServerConfiguration(
-                    identity: TLSIdentity(chain: .file(certificate), key: .file(key)),
+                    identity: identity,
                     clientAuthorities: configuration.clientAuthority.map { .file($0) },
                     revoked: configuration.revoked.map { .file($0) }, earliest: floor.seconds)
             } catch {
@@ -233,6 +245,7 @@ public final class Runtime {
                 throw SystemError("tls", code: 22)
             }
         }
+        self.certificate = tls
         settings.addresses = [
             .tcp(address: configuration.listen.host, port: configuration.listen.port, tls: tls)
         ]
@@ -243,11 +256,12 @@ public final class Runtime {
         let table = RoutingTable(
             database: database, intake: intake, access: access, meters: meters,
             plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
-            records: records, shadow: shadow,
+            records: records, shadow: shadow, trace: trace, findings: { [self] in condition.findings() },
             writeMetrics: { [self] metrics, reader in
                 MetricsPage(
                     meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, shadow: shadow, health: health, isHub: isHub, floor: floor, now: clock.wallMilliseconds()
+                    watch: watch, shadow: shadow, health: health, isHub: isHub, floor: floor,
+                    findings: condition.findings(), now: clock.wallMilliseconds()
                 ).write(to: &metrics, reader)
             })
         var failure: StoreError?
@@ -272,6 +286,7 @@ public final class Runtime {
             Log.error("the store cannot be read") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)
         }
+        pipeline.trace = trace
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
@@ -281,7 +296,11 @@ public final class Runtime {
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
-        return try Thread.spawn(givesWay: true) { writer.run() }
+        health.writerSeen.set(clock.monotonicNanoseconds())
+        return try Thread.spawn(givesWay: true) {
+            Thread.name("writer")
+            writer.run()
+        }
     }
 
     private func startPreparer() throws(SystemError) -> Thread {
@@ -323,7 +342,8 @@ public final class Runtime {
             do throws(StoreError) {
                 outbox = try StoreOutbox(
                     bundle: bundle, target: entry, identity: identity, root: pepper.root, database: database,
-                    signal: signal, cursors: cursors, intake: intake, meters: meters, clock: clock, stop: stop)
+                    signal: signal, cursors: cursors, intake: intake, meters: meters, trace: trace, clock: clock,
+                    stop: stop)
             } catch {
                 Log.error("a destination cannot be served") { $0.field("reason", error.message) }
                 throw SystemError("mdb_txn_begin", code: 5)

@@ -23,6 +23,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private let cursors: CursorBox
     private let intake: Intake
     private let meters: Meters
+    private let trace: Trace
+    /// Of the batch under way, what is of whoever is followed, and whether it leaves.
+    private var followed: [(number: UInt64, leaves: Bool)] = []
     private let clock: Time
     /// Names this person to this destination and to no other.
     private let pseudonymKey: HMACSHA256
@@ -61,7 +64,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     init(
         bundle: Bundle, target: BundledDestination, identity: DeviceIdentity, root: HMACSHA256, database: Database,
-        signal: LogSignal, cursors: CursorBox, intake: Intake, meters: Meters, clock: Time, stop: StopFlag
+        signal: LogSignal, cursors: CursorBox, intake: Intake, meters: Meters, trace: Trace = Trace(), clock: Time,
+        stop: StopFlag
     ) throws(StoreError) {
         self.bundle = bundle
         self.target = target
@@ -70,6 +74,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         self.cursors = cursors
         self.intake = intake
         self.meters = meters
+        self.trace = trace
         self.clock = clock
         self.stop = stop
         self.database = database
@@ -218,6 +223,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     func fill(_ batch: inout Batch) {
         surroundings.now = clock.wallMilliseconds()
+        followed = []
         var filling = Batch()
         swap(&filling, &batch)
         if filling.lane == .realtime {
@@ -267,13 +273,37 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if bundle.plans.isOver(entry, &event, now: surroundings.now) {
             return filling.pass(sequence: number, as: .expired)
         }
-        guard mayLeave(entry) else { return filling.pass(sequence: number) }
+        let leaves = mayLeave(entry)
+        if trace.isOn { follow(entry, number, leaves) }
+        guard leaves else { return filling.pass(sequence: number) }
         compose(entry, number)
         let text = message.bytes
         if filling.count == 0 { filling.id = webhookID(entry) }
         let purpose = bundle.policy.purposes.index(ofTag: entry.header.purposeTag)
         // What does not fit any more is not made in vain.
         return filling.append(sequence: number, text.span, purpose: purpose, at: entry.header.receivedAt) && !filling.isFull
+    }
+
+    private func follow(_ entry: borrowing LogEntryView, _ number: UInt64, _ leaves: Bool) {
+        var keys: [IdentifierKey] = []
+        for index in 0..<entry.identifierCount { keys.append(IdentifierKey(entry.identifier(index))) }
+        if trace.isAbout(person, { keys.contains($0) }) { followed.append((number, leaves)) }
+    }
+
+    /// Tells of what a batch has settled.
+    private func tellFollowed(_ cursor: UInt64, isRefused: Bool) {
+        let name = target.destination.name
+        for (number, leaves) in followed where number < cursor {
+            trace.add("deliver") { line in
+                line.key("destination")
+                line.string(name)
+                line.key("seq")
+                line.uint(number)
+                line.key("outcome")
+                line.string(!leaves ? "filtered" : isRefused ? "rejected" : "delivered")
+            }
+        }
+        followed = []
     }
 
     /// Consent for the event's own purpose and the destination's, as it is now; then the filter.
@@ -731,6 +761,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         cursors.begin(request, intake)
         underWay = request
         take(change)
+        if !followed.isEmpty { tellFollowed(change.cursor, isRefused: counts.rejected > 0) }
     }
 
     /// Waits for the commit of what was settled last. Until then the next batch is on its way already.

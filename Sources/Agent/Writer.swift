@@ -230,6 +230,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var batch: [Submission] = []
         resume()
         while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
+            health.writerSeen.set(clock.monotonicNanoseconds())
             adoptBundle()
             let requests = cursors.take()
             // What there is no time for stays where it is bounded.
@@ -326,6 +327,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func goBack(to mark: Mark) {
+        pipeline.trace?.settle(isCommitted: false)
         releaseServes()
         decider.records.removeAll(keepingCapacity: true)
         pipeline.ledger = mark.ledger
@@ -342,6 +344,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         erasures = mark.erasures
     }
 
+    /// When the events that the transaction under way admits happened, milliseconds since the epoch.
+    private var activated: [Int64] = []
+
     /// Writes a group in as many transactions as its size asks for; answers what each commit has made durable.
     private func write(_ batch: [Submission], _ requests: [CursorRequest]) {
         var position = 0
@@ -351,6 +356,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         repeat {
             let mark = self.mark
             let first = position
+            health.writerSeen.set(clock.monotonicNanoseconds())
+            activated.removeAll(keepingCapacity: true)
             do throws(StoreError) {
                 room = isFull ? .none : try DiskRoom(database)
                 var transaction = try database.beginWrite()
@@ -404,6 +411,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try transaction.commit()
                 meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
                 meters.commits.add()
+                if let trace = pipeline.trace, trace.isOn { trace.settle(isCommitted: true) }
+                let now = clock.wallMilliseconds()
+                for time in activated {
+                    meters.activate.record(nanoseconds: min(now - time, Limits.activationMilliseconds) * 1_000_000)
+                }
                 pipeline.showRecomputation()
                 // A small change may find room where events do not: only an event that was taken shows that there is some.
                 if !isFailing || pipeline.ledger.admitted != mark.ledger.admitted { isWriting() }
@@ -443,6 +455,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         _ error: StoreError, _ batch: [Submission], from first: Int, _ requests: [CursorRequest], _ mark: Mark
     ) {
         goBack(to: mark)
+        health.storeNote.set(error.message)
         health.storeIs(error == .full ? .diskFull : .degraded)
         if !isFailing {
             Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
@@ -472,6 +485,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         failedAt = clock.monotonicNanoseconds()
+        health.storeNote.set(StoreError.full.message)
         health.storeIs(.diskFull)
         if !isFailing {
             Log.error("the store is full; events are refused until there is room") {
@@ -568,6 +582,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
+                if case .admitted = outcome { activated.append(event.timestamp) }
                 if case .refused(let refusal) = outcome { note(refusal) }
             }
             if place.index < place.count { place.index += 1 }
@@ -903,6 +918,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
+        if case .admitted = outcome { activated.append(event.timestamp) }
         if case .refused(let refusal) = outcome { return note(refusal) }
         if submission.isAnswered { return }
         var document: JSONDocument?
@@ -1003,6 +1019,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         if !needsTrim, room.isTight {
             needsTrim = try pipeline.shed(
                 from: lowest, atMost: room.changes(atMost: Limits.trimmedPerCommit), &transaction) > 0
+            if needsTrim { health.shedAt.set(clock.monotonicNanoseconds()) }
         }
         try pipeline.forgetPassed(below: lowest, &transaction)
         // A hub has no hashes but those that it was sent.

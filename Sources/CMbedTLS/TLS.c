@@ -603,6 +603,12 @@ failed:
     return NULL;
 }
 
+int gatehouse_tls_server_lasts(const gatehouse_tls_server *server, int64_t until) {
+    for (const mbedtls_x509_crt *one = &server->chain; one != NULL; one = one->next)
+        if (order_of(&one->valid_to) < order_of_moment(until)) return 0;
+    return 1;
+}
+
 void gatehouse_tls_server_free(gatehouse_tls_server *server) {
     if (server == NULL) return;
     mbedtls_ssl_config_free(&server->config);

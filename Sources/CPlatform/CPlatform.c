@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "CPlatform.h"
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 // Embedded Swift has no CommandLine. glibc hands argc and argv to constructors; with musl main is here, and calls what
 // the Swift driver names after the module.
@@ -216,20 +218,51 @@ void arc4random_buf(void *bytes, size_t count) {
 }
 #endif
 
+// Reads what the kernel says of this process; a text that is empty where it does not.
+static void read_kernel(const char *path, char *text, size_t size) {
+    int descriptor = cp_open(path, O_RDONLY, 0);
+    ssize_t count = descriptor < 0 ? 0 : read(descriptor, text, size - 1);
+    if (descriptor >= 0) close(descriptor);
+    text[count > 0 ? count : 0] = 0;
+}
+
 // Pages of this process that are in memory (proc(5), statm): the second number is all of them, the third those of files.
 int cp_resident_pages(int64_t *all, int64_t *of_files) {
     char text[128], *at = text;
-    int descriptor = cp_open("/proc/self/statm", O_RDONLY, 0);
-    if (descriptor < 0) return 0;
-    ssize_t count = read(descriptor, text, sizeof text - 1);
-    close(descriptor);
-    if (count <= 0) return 0;
-    text[count] = 0;
+    read_kernel("/proc/self/statm", text, sizeof text);
     strtoll(at, &at, 10);
     *all = strtoll(at, &at, 10);
     *of_files = strtoll(at, &at, 10);
     return *all > 0;
 }
+
+// Bytes that this process has had written to a disk (proc(5), io); -1 where the kernel does not say.
+int64_t cp_written_bytes(void) {
+    char text[256];
+    read_kernel("/proc/self/io", text, sizeof text);
+    const char *at = strstr(text, "\nwrite_bytes: ");
+    return at == NULL ? -1 : strtoll(at + 14, NULL, 10);
+}
+
+// Tells the service manager something (sd_notify(3)): a datagram to a path, or to an abstract name that begins with @.
+// Where nobody takes it, nobody misses it.
+void cp_notify(const char *path, const char *state) {
+    struct sockaddr_un name;
+    size_t length = strlen(path);
+    if (length < 2 || length > sizeof name.sun_path) return;
+    memset(&name, 0, sizeof name);
+    name.sun_family = AF_UNIX;
+    memcpy(name.sun_path, path, length);
+    if (path[0] == '@') name.sun_path[0] = 0;
+    int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) return;
+    sendto(descriptor, state, strlen(state), MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&name,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+    close(descriptor);
+}
+
+// What `top -H` shows of the calling thread.
+void cp_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int cp_give_back(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTNEED); }
 

@@ -19,7 +19,8 @@ public enum InvalidPolicy: UInt8, Sendable {
 
 /// How one kind of event is treated.
 public struct EventRule: Sendable {
-    var name: [UInt8]
+    /// The event's name in the plan; `*` for all others.
+    public internal(set) var name: [UInt8]
     /// Number of the purpose in the bundle; the event needs its grant.
     public var purpose: Int
     /// Sent at once instead of in the next batch.

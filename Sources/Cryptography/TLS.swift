@@ -95,6 +95,9 @@ public final class TLSServerConfiguration {
     }
 
     deinit { gatehouse_tls_server_free(pointer) }
+
+    /// Whether its certificate, and each that it sends along, is valid until then, seconds since 1970.
+    public func isValid(until: Int64) -> Bool { gatehouse_tls_server_lasts(pointer, until) == 1 }
 }
 
 /// What came of one step of a session.

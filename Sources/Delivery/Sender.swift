@@ -136,6 +136,14 @@ public final class SenderMeters: Sendable {
     public let lastStatus = Gauge()
     /// 1 while the breaker keeps requests away from the destination.
     public let isBreakerOpen = Gauge()
+    /// Why the last request to the destination itself failed, for a person; empty while it is well.
+    public let trouble = Note()
+    /// 1 while that is TLS.
+    public let isHandshakeRefused = Gauge()
+    /// Requests that failed, by `failureWords`.
+    public let failures = CounterArray(count: SenderMeters.failureWords.count)
+    /// From a request until its answer, or until it failed.
+    public let requests = Histogram()
     /// When something was last delivered, milliseconds since the epoch.
     public let lastDeliveryAt = Gauge()
     /// 1 while the lane `batch` waits for its hours or for another day's budget.
@@ -147,6 +155,17 @@ public final class SenderMeters: Sendable {
     public let purposeBytes = CounterArray(count: Limits.purposes + 1)
 
     public init() {}
+
+    /// Where requests fail, in metrics: the stages of `TransportFailure`, and an answer that says so.
+    public static let failureWords: [StaticString] = ["resolve", "connect", "handshake", "send", "receive", "status"]
+
+    /// - Parameter place: in `failureWords`.
+    func fail(_ place: Int, _ words: String, isPrimary: Bool) {
+        failures.add(1, at: place)
+        if !isPrimary { return }
+        trouble.set(words)
+        isHandshakeRefused.set(place == Int(TransportFailure.Stage.handshake.rawValue) ? 1 : 0)
+    }
 }
 
 /// A transport with what is known of its health.
@@ -370,7 +389,10 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         let bytes = encoder.packed
         let head = format == .webhook ? webhook.head(id: batch.id, bytes.span, now: clock.wallMilliseconds()) : []
         source.spend(bytes: Int64(bytes.count) + Limits.requestOverheadBytes)
-        return way.post(bytes.span, format: format, head: head) { if isFollowed { makeNext() } }
+        let begin = clock.monotonicNanoseconds()
+        let result = way.post(bytes.span, format: format, head: head) { if isFollowed { makeNext() } }
+        meters.requests.record(nanoseconds: clock.monotonicNanoseconds() - begin)
+        return result
     }
 
     /// Counts a body that was delivered, as sent and before, and each purpose's share of it: a body is packed as a whole.
@@ -454,9 +476,11 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             route.notBefore = 0
             if !route.isWell {
                 route.isWell = true
+                if isPrimary { meters.trouble.set("") }
                 Log.info("destination answers again") { $0.field("destination", name); $0.field("fallback", isPrimary ? 0 : 1) }
             }
         case .retry(let status, _):
+            if isFailure { meters.fail(5, joined("it answers ", String(status)), isPrimary: isPrimary) }
             if route.isWell && isFailure {
                 route.isWell = false
                 Log.warning("destination does not take events now") { line in
@@ -466,6 +490,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
                 }
             }
         case .unreachable(let failure):
+            if isFailure { meters.fail(Int(failure.stage.rawValue), failure.message, isPrimary: isPrimary) }
             if route.isWell && isFailure {
                 route.isWell = false
                 Log.warning("destination cannot be reached") { line in

@@ -22,5 +22,12 @@ public final class Histogram: Sendable {
     /// How many durations fell into a bucket; its upper bound is `1 << index` microseconds.
     public func count(_ index: Int) -> UInt64 { numbers.value(at: index) }
 
+    /// How many there are in all.
+    public var total: UInt64 {
+        var sum: UInt64 = 0
+        for index in 0..<Histogram.bucketCount { sum += count(index) }
+        return sum
+    }
+
     public var sumNanoseconds: UInt64 { numbers.value(at: Histogram.bucketCount) }
 }

@@ -84,6 +84,9 @@ public final class Meters: Sendable {
     public let commit = Histogram()
     /// Time from the arrival of an event to its answer.
     public let admit = Histogram()
+    /// From when an admitted event happened, by its own timestamp, until its commit, from which on every decision sees what
+    /// it has changed; more than an hour counts as an hour.
+    public let activate = Histogram()
     /// Version of the bundle in force, and when (milliseconds since the epoch) its source was last asked for another.
     public let bundleVersion = Gauge()
     public let bundleCheckedAt = Gauge()

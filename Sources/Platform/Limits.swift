@@ -5,4 +5,8 @@ enum Limits {
     static let timeZoneBytes = 64 * 1024
     /// Of threads that give way: where all cores are busy they get a third of what those get that answer decisions.
     static let niceness: Int32 = 5
+    /// Entries of the log in a span of time, nanoseconds: whoever reads it can still see what happened, and a day of it
+    /// takes some hundred MiB at most.
+    static let logLinesPerSpan = 100
+    static let logSpanNanoseconds: Int64 = 10_000_000_000
 }

@@ -1,5 +1,6 @@
 // The log: one line an entry on stderr, `level`, `msg` and key=value. Nothing here takes bytes of an event, and a raw
-// identifier has no way to become one of these fields.
+// identifier has no way to become one of these fields. Where stderr is the journal, a line begins with its priority
+// (sd-daemon(3)).
 
 import CPlatform
 import Synchronization
@@ -66,11 +67,44 @@ public enum Log {
 
     public static func isEnabled(_ level: Level) -> Bool { level.rawValue >= threshold.load(ordering: .relaxed) }
 
-    /// Writes one entry with one write(2).
+    /// Whether entries go to systemd's journal.
+    private static let isJournal = Process.environment("JOURNAL_STREAM") != nil
+
+    // A log that floods hides what it says, and wears out flash. Counted in spans of time; a few lines more or less, where
+    // threads come at once, do not matter.
+    private static let span = Atomic<Int64>(0)
+    private static let written = Atomic<Int>(0)
+    private static let leftOut = Atomic<Int>(0)
+
+    /// Whether there is room for another entry in this span. Errors have twice the room.
+    private static func hasRoom(_ level: Level) -> Bool {
+        let now = cp_monotonic_nanoseconds() / Limits.logSpanNanoseconds
+        if span.exchange(now, ordering: .relaxed) != now {
+            written.store(0, ordering: .relaxed)
+            let count = leftOut.exchange(0, ordering: .relaxed)
+            if count > 0 {
+                put(.warning, "entries were left out of the log, since there were too many") { $0.field("count", count) }
+            }
+        }
+        let count = written.wrappingAdd(1, ordering: .relaxed).newValue
+        if count <= (level == .error ? 2 : 1) * Limits.logLinesPerSpan { return true }
+        leftOut.wrappingAdd(1, ordering: .relaxed)
+        return false
+    }
+
+    /// Writes one entry with one write(2), unless there were too many of late; with the level `debug` all are written.
     public static func write(_ level: Level, _ message: StaticString, _ fields: (inout LogLine) -> Void = { _ in }) {
-        guard isEnabled(level) else { return }
+        if isEnabled(level), isEnabled(.debug) || hasRoom(level) { put(level, message, fields) }
+    }
+
+    private static func put(_ level: Level, _ message: StaticString, _ fields: (inout LogLine) -> Void) {
         var line = LogLine()
         line.bytes.reserveCapacity(160)
+        if isJournal {
+            // Of syslog: 7 debug, 6 info, 4 warning, 3 error.
+            let digit: UInt8 = level == .debug ? 7 : level == .info ? 6 : level == .warning ? 4 : 3
+            line.bytes += [UInt8(ascii: "<"), 0x30 + digit, UInt8(ascii: ">")]
+        }
         line.append("level=")
         switch level {
         case .debug: line.append("debug")

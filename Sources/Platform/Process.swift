@@ -46,6 +46,22 @@ public enum Process {
         return ((all - ofFiles) * page, ofFiles * page)
     }
 
+    /// Bytes that this process has had written to a disk since it started. nil where the kernel does not say.
+    public static func writtenBytes() -> Int64? {
+        let bytes = cp_written_bytes()
+        return bytes < 0 ? nil : bytes
+    }
+
+    /// Tells the service manager that has started this process, if one has (sd_notify(3)).
+    /// - Parameter state: such as `READY=1`.
+    public static func notify(_ state: StaticString) {
+        guard let path = environment("NOTIFY_SOCKET") else { return }
+        // A StaticString literal ends with a NUL byte.
+        state.utf8Start.withMemoryRebound(to: CChar.self, capacity: state.utf8CodeUnitCount + 1) { words in
+            path.withCString { cp_notify($0, words) }
+        }
+    }
+
     /// Ends the process at once.
     public static func exit(_ code: Int32) -> Never { CPlatform.exit(code) }
 

@@ -91,6 +91,12 @@ public struct Thread: @unchecked Sendable {
         return Thread(handle: handle)
     }
 
+    /// What lists of threads call the one that asks, up to 15 bytes.
+    public static func name(_ name: StaticString) {
+        // A StaticString literal ends with a NUL byte.
+        name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) { cp_name_thread($0) }
+    }
+
     /// Waits until it has ended. Once only.
     public func join() { cp_join_thread(handle) }
 }

@@ -2,6 +2,9 @@
 
 /// Every limit of this room, with its unit in the name and its reason beside it.
 public enum Limits {
+    /// For how long somebody is followed when nobody asks any more, nanoseconds, and how many lines are kept meanwhile.
+    static let traceNanoseconds: Int64 = 60_000_000_000
+    static let traceLines = 256
     /// One read(2) takes at most this. Larger bodies come in several reads; each serving thread has one such buffer.
     public static let readBytes = 32 * 1024
 

@@ -27,6 +27,8 @@ public final class RoutingTable: @unchecked Sendable {
     public let writeMetrics: (inout MetricsWriter, borrowing Reader) -> Void
     /// What `/readyz` says.
     public let health: Health
+    /// What is wrong, the gravest first.
+    public let findings: () -> [Finding]
     /// Makes copies of people's records.
     public let clerk: RecordClerk
     /// Runs beside the bundle in force; nil where the configuration has none.
@@ -35,11 +37,14 @@ public final class RoutingTable: @unchecked Sendable {
     public let isHub: Bool
     /// Records of decisions on their way to the log.
     public let records: DecisionBox
+    /// Whoever is followed.
+    public let trace: Trace
 
     public init(
         database: Database, intake: Intake, access: AccessList, meters: Meters, plans: PlanHolder,
         pepper: Peppers, device: [UInt8], health: Health, clerk: RecordClerk, isHub: Bool,
-        records: DecisionBox, shadow: Shadow?, writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
+        records: DecisionBox, shadow: Shadow?, trace: Trace, findings: @escaping () -> [Finding],
+        writeMetrics: @escaping (inout MetricsWriter, borrowing Reader) -> Void
     ) {
         self.database = database
         self.intake = intake
@@ -53,6 +58,8 @@ public final class RoutingTable: @unchecked Sendable {
         self.shadow = shadow
         self.isHub = isHub
         self.records = records
+        self.trace = trace
+        self.findings = findings
         self.writeMetrics = writeMetrics
     }
 }
@@ -74,7 +81,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
     /// Of the request at hand; see `AccessList.sources`.
-    private var source = 0
+    var source = 0
 
     /// - Parameter thread: number of the serving thread.
     public init(_ table: RoutingTable, thread: Int, clock: Time) throws(StoreError) {
@@ -104,6 +111,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if path.starts(with: "/v1/profiles/") { return answerProfile(request, &response) }
         if path.equals("/v1/erasures") || path.starts(with: "/v1/erasures/") { return answerErasures(request, &response) }
         if path.equals("/v1/quarantine") || path.starts(with: "/v1/quarantine/") { return answerQuarantine(request, &response) }
+        if path.starts(with: "/v1/trace/") { return answerTrace(request, &response) }
         if path.equals("/v1/audit") { return answerAudit(request, &response) }
         if path.equals("/v1/experiments") { return answerExperiments(request, &response) }
         if path.equals("/healthz") { return answerHealth(request, &response) }
@@ -399,6 +407,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             if status == 200 { keepForShadow(policy, name.span, request.body, now) }
             response.send(status, "application/json", writer.bytes)
         }
+        traceDecision()
         let latency = clock.monotonicNanoseconds() - begin
         table.meters.decide.record(nanoseconds: latency)
         decider.noteLatency(nanoseconds: latency)

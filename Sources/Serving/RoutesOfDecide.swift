@@ -123,6 +123,7 @@ extension Routes {
         writer.string(submission.isShed ? "shed" : "pending")
         decider.answer(policy, submission.keys, asked, now: submission.receivedAt, reader, into: &writer)
         writer.endObject()
+        traceDecision()
         let latency = clock.monotonicNanoseconds() - begin
         table.meters.decide.record(nanoseconds: latency)
         decider.noteLatency(nanoseconds: latency)

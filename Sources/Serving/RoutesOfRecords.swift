@@ -26,14 +26,21 @@ extension Routes {
         return .answered
     }
 
-    /// Ready means: the store can be read and the writer can commit. The words say how fresh the bundle is.
+    /// Ready means: the store can be read and the writer can commit. The words say how fresh the bundle is, and what is
+    /// wrong; more of that hears only who runs the device.
     mutating func answerReadiness(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard isRead(request, &response) else { return .answered }
-        let state = table.health.current
+        let findings = table.findings()
+        let isGrave = findings.first?.problem.isGrave ?? false
+        let state = isGrave ? .degraded : table.health.current
         writer.clear()
         writer.beginObject()
         writer.key("status")
         writer.string(state.word)
+        if isGrave {
+            writer.key("reason")
+            writer.string(findings[0].problem.word)
+        }
         writer.key("bundle")
         let policy = table.plans.current(&planCache).policy
         writer.uint(policy.version)
@@ -43,9 +50,34 @@ extension Routes {
             writer.key("bundleProblem")
             writer.string(problem.word)
         }
+        var isTrusted = table.access.isOpen
+        if !isTrusted {
+            isTrusted = table.access.roles(request.header("authorization"), &scratch, source: &source).contains(.operate)
+        }
+        write(findings, isTrusted)
         writer.endObject()
         response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered
+    }
+
+    private mutating func write(_ findings: [Finding], _ isTrusted: Bool) {
+        writer.key("problems")
+        writer.beginArray()
+        for finding in findings {
+            writer.beginObject()
+            writer.key("problem")
+            writer.string(finding.problem.word)
+            if isTrusted, !finding.destination.isEmpty {
+                writer.key("destination")
+                writer.string(finding.destination)
+            }
+            if isTrusted, !finding.detail.utf8.isEmpty {
+                writer.key("detail")
+                writer.string(finding.detail)
+            }
+            writer.endObject()
+        }
+        writer.endArray()
     }
 
     mutating func answerMetrics(_ request: borrowing Request, _ response: inout Response) -> Disposition {
@@ -205,7 +237,7 @@ extension Routes {
     }
 
     /// Whom a reference names.
-    private struct Found {
+    struct Found {
         var profile: ProfileID?
         /// Of a reference by identifier.
         var identifier: LoggedIdentifier?
@@ -217,7 +249,7 @@ extension Routes {
     }
 
     /// Finds the profile that the reference in `scratch` names, and overwrites it: it may be a raw identifier.
-    private mutating func findProfile(_ policy: Policy) throws(StoreError) -> Found {
+    mutating func findProfile(_ policy: Policy) throws(StoreError) -> Found {
         var reference: [UInt8] = []
         swap(&reference, &scratch)
         defer { for index in reference.indices { reference[index] = 0 } }

@@ -1,5 +1,6 @@
 // Answers that come later: from the writer thread, after its commit, back to the serving threads.
 
+import Monitoring
 import Platform
 
 /// An answer to a request whose disposition was `.pending`.
@@ -31,6 +32,8 @@ final class CompletionQueue: @unchecked Sendable {
     private var waiting: [Completion] = []
     private var needsWake = false
     let notifier: EventNotifier
+    /// When its thread was last woken, nanoseconds of the monotonic clock.
+    let seen = Gauge()
 
     init() throws(SystemError) { notifier = try EventNotifier() }
 
@@ -71,6 +74,22 @@ public final class Completions: @unchecked Sendable {
 
     /// Queues one answer. Any thread. It is delivered after the next `wake`.
     public func post(_ completion: Completion) { queues[completion.token.thread].post(completion) }
+
+    /// Wakes all serving threads, only to see whether they do.
+    /// - Parameter now: nanoseconds of the monotonic clock.
+    public func poke(at now: Int64) {
+        for queue in queues {
+            if queue.seen.current == 0 { queue.seen.set(now) }
+            queue.notifier.notify()
+        }
+    }
+
+    /// When the last of them was woken, nanoseconds of the monotonic clock; 0 before the first poke.
+    public var seen: Int64 {
+        var earliest = Int64.max
+        for queue in queues { earliest = min(earliest, queue.seen.current) }
+        return earliest
+    }
 
     /// Wakes the serving threads that have answers waiting: once for each group of them.
     public func wake() {

@@ -68,6 +68,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
 
     /// Serves until the server is told to stop and the last connection has gone.
     func run() {
+        Thread.name("serving")
         while !(isStopping && openCount == 0) {
             let count: Int
             do {
@@ -469,6 +470,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     /// Answers have come from the writer, or the server shall stop.
     private func wake() {
         completions.notifier.clear()
+        completions.seen.set(now)
         completions.take(into: &completed)
         for completion in completed { deliver(completion) }
         completed.removeAll(keepingCapacity: true)

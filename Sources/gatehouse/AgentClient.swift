@@ -91,12 +91,16 @@ struct AgentArguments {
 final class AgentClient {
     /// What the command ends with: 0 as long as nothing went wrong.
     private(set) var exitCode: Int32 = 0
+    /// By what the command was given, or the default one.
+    let configuration: Configuration
     private let connection: AgentConnection
     private let hasToken: Bool
     private let isJSON: Bool
 
-    /// - Parameter code: the exit code when nil is returned, after what is wrong was printed.
-    init?(_ given: AgentArguments, _ code: inout Int32) {
+    /// - Parameters:
+    ///   - patience: until the agent's answer begins, milliseconds.
+    ///   - code: the exit code when nil is returned, after what is wrong was printed.
+    init?(_ given: AgentArguments, patience: Int64 = Agent.Limits.askMilliseconds, _ code: inout Int32) {
         var configuration = Configuration()
         if let path = given[.config] {
             guard let read = UpkeepArguments.read(path, &code) else { return nil }
@@ -120,7 +124,8 @@ final class AgentClient {
         isJSON = given.has(.json)
         guard
             let connection = AgentConnection(
-                configuration, url: given[.url], authority: given[.ca], token: hasToken ? token : nil)
+                configuration, url: given[.url], authority: given[.ca], token: hasToken ? token : nil,
+                patience: patience)
         else {
             Process.complain(
                 given.has(.url)
@@ -129,8 +134,13 @@ final class AgentClient {
             code = given.has(.url) ? 2 : 1
             return nil
         }
+        self.configuration = configuration
         self.connection = connection
     }
+
+    /// Asks for something that may well not be there, and says nothing of it.
+    /// - Returns: as `AgentConnection.ask`.
+    func look(_ target: [UInt8]) -> (status: UInt16, body: [UInt8]) { connection.ask("GET", target) }
 
     /// Asks the agent.
     /// - Parameters:

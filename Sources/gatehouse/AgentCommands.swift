@@ -65,7 +65,7 @@ enum ProfileCommand {
     }
 
     /// The first line of standard input, without spaces around it.
-    private static func line() -> [UInt8] {
+    static func line() -> [UInt8] {
         var text: [UInt8] = []
         var buffer: [UInt8] = [0]
         while text.count <= Limits.referenceBytes {
@@ -78,7 +78,7 @@ enum ProfileCommand {
     }
 
     /// Everything but what RFC 3986 section 2.3 leaves as it is.
-    private static func percentEncode(_ bytes: [UInt8], to output: inout [UInt8]) {
+    static func percentEncode(_ bytes: [UInt8], to output: inout [UInt8]) {
         for byte in bytes {
             let isLetter = (byte | 0x20) &- 0x61 < 26
             if isLetter || byte &- 0x30 < 10 || byte == 0x2D || byte == 0x2E || byte == 0x5F || byte == 0x7E {

@@ -17,7 +17,9 @@ enum Command {
           gatehouse validate --schema F [EVENT|-]    hold an event against a JSON Schema; --batch reads NDJSON
           gatehouse hash     KIND VALUE              normalise and hash one identifier (--bundle F for its kinds)
           gatehouse status   [--watch]               the running agent at a glance
+          gatehouse doctor                           what is wrong with a device, and what to do
           gatehouse profile  show|export|erase REF   a person's record; REF is a profile id or kind:value
+          gatehouse trace    REF                     follow one person's events through all stages
           gatehouse explain  ID                      what a decision came to, and why
           gatehouse experiments                      what splits and holdouts have shown, by each decision's goal
           gatehouse quarantine list|show|release|delete   events that break the tracking plan
@@ -48,6 +50,8 @@ enum Command {
         case "validate": return ValidateCommand.run(rest)
         case "hash": return HashCommand.run(rest)
         case "status": return StatusCommand.run(rest)
+        case "doctor": return DoctorCommand.run(rest)
+        case "trace": return TraceCommand.run(rest)
         case "profile": return ProfileCommand.run(rest)
         case "explain": return ExplainCommand.run(rest)
         case "experiments": return ExperimentsCommand.run(rest)
@@ -77,6 +81,8 @@ enum Command {
             ("validate", ValidateCommand.help), ("hash", HashCommand.help),
             ("audit", AuditCommand.help), ("explain", ExplainCommand.help), ("store", StoreCommand.help),
             ("pepper", PepperCommand.help), ("status", StatusCommand.help + AgentArguments.help),
+            ("doctor", DoctorCommand.help + AgentArguments.help),
+            ("trace", TraceCommand.help + AgentArguments.help),
             ("profile", ProfileCommand.help + AgentArguments.help),
             ("quarantine", QuarantineCommand.help + AgentArguments.help),
             ("experiments", ExperimentsCommand.help + AgentArguments.help),

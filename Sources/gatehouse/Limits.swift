@@ -13,6 +13,11 @@ enum Limits {
     static let referenceBytes = 1024
     /// What `bundle diff` shows of a value before and after: a line of a terminal.
     static let shownBytes = 120
+    /// How long `doctor` waits for an agent that may hang, milliseconds, and how often it asks: of several threads one may.
+    static let doctorMilliseconds: Int64 = 5000
+    static let doctorTries = 3
+    /// The pause of `trace`, milliseconds: a look is one request.
+    static let traceMilliseconds: Int64 = 500
     /// The pause of `status --watch`, milliseconds: each look is two requests that the agent answers.
     static let watchMilliseconds: Int64 = 2000
 }

@@ -32,7 +32,7 @@ enum PlainText {
     }
 
     /// A value and, of a container, the plain values in it: `a, b` or `key value, key value`.
-    private static func line(_ document: borrowing JSONDocument, _ node: JSONNode, to output: inout [UInt8]) {
+    static func line(_ document: borrowing JSONDocument, _ node: JSONNode, to output: inout [UInt8]) {
         let kind = document.kind(node)
         guard kind == .object || kind == .array else { return scalar(document, node, to: &output) }
         var child = document.firstChild(node)

@@ -33,8 +33,9 @@ enum StatusCommand {
         guard let (ready, isReady) = agent.ask("GET", Array("/readyz".utf8), role: "operate", other: 503) else { return false }
         var output = JSONWriter(reserving: 1024)
         output.beginObject()
-        for key in ["status", "bundle", "bundleAgeSeconds", "bundleProblem"] as [StaticString] {
+        for key in ["status", "reason", "bundle", "bundleAgeSeconds", "bundleProblem", "problems"] as [StaticString] {
             guard let node = ready.member(ready.root, key) else { continue }
+            if ready.kind(node) == .array, ready.count(node) == 0 { continue }
             output.key(key)
             output.value(ready, node)
         }

@@ -26,7 +26,8 @@ import Testing
         Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds: steps of the sweep
         Agent sweepPauseMilliseconds sweepRestMilliseconds: its pace
         Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds: how often memory is looked at
-        Agent signalsMilliseconds: how often signals are looked at
+        Agent pokeMilliseconds: how often threads are looked at
+        Agent shedNanoseconds: for how long is told what was
         Agent sampledForEviction evictedAtOnce: how those who go are found
         Agent releasedPerCall: quarantine holds no more
         Agent writerIdleMilliseconds: how often the writer looks at the clock
@@ -50,6 +51,8 @@ import Testing
         Formats jsonChildren jsonValues: a text that may be read has no room for so many
         Formats pairwiseKeys: from where on another way is quicker
         Platform niceness: PlatformTests shows that it is set
+        Platform logSpanNanoseconds: the span that logLinesPerSpan is about
+        Serving traceNanoseconds: when nobody looks any more
         Serving readBytes outputBytes recordBytes: buffers
         Serving acceptsPerTurn timerNanoseconds: turns of the loop
         Serving reportedPerSnapshot: a part; the next goes on
@@ -61,7 +64,8 @@ import Testing
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
         gatehouse shownBytes: longer values are named and not shown
-        gatehouse watchMilliseconds: how often is looked
+        gatehouse watchMilliseconds traceMilliseconds: how often is looked
+        gatehouse doctorMilliseconds doctorTries: how long a hanging agent is waited for
         """
 
     /// `Room.name` of each constant, and `limits.name` of each setting.

@@ -101,6 +101,8 @@ enum {
 gatehouse_tls_server *gatehouse_tls_server_new(gatehouse_pem chain, gatehouse_pem key, gatehouse_pem client_authorities,
                                                gatehouse_pem revoked, int64_t earliest, gatehouse_tls_failure *failure);
 void gatehouse_tls_server_free(gatehouse_tls_server *server);
+// Whether its certificate, and each that it sends along, is valid until then, seconds since 1970.
+int gatehouse_tls_server_lasts(const gatehouse_tls_server *server, int64_t until);
 
 // The session uses the descriptor but does not own it. The server must outlive the session.
 gatehouse_tls_session *gatehouse_tls_accept(gatehouse_tls_server *server, int descriptor, gatehouse_tls_failure *failure);

@@ -137,6 +137,9 @@ void cp_ignore_broken_pipes(void);
 void cp_tune_allocator(void);
 void cp_trim_memory(void);
 int cp_resident_pages(int64_t *all, int64_t *of_files);
+int64_t cp_written_bytes(void);
+void cp_notify(const char *path, const char *state);
+void cp_name_thread(const char *name);
 int cp_give_back(void *address, size_t bytes);
 void cp_trapped(void);
 // A thread's handle is an integer in glibc and a pointer in musl.

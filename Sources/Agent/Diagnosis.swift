@@ -1,0 +1,41 @@
+// What `gatehouse doctor` finds out by itself: what an agent would stumble over, by its configuration and its data folder.
+
+import Cryptography
+import Formats
+import Monitoring
+import Platform
+import Store
+
+public enum Diagnosis {
+    /// Looks at a device's files. Nothing is written or made.
+    /// - Parameters:
+    ///   - isRunning: the agent does, so that it has told what it has read.
+    ///   - tell: takes what is wrong, by a word, and what to do about it.
+    public static func look(
+        _ configuration: Configuration, isRunning: Bool, _ tell: (StaticString, String) -> Void
+    ) {
+        let path = configuration.pepperPath
+        if Files.exists(path) {
+            do throws(PepperError) { _ = try Pepper.read(path) } catch { tell("pepper", error.message) }
+        }
+        if isRunning { return }
+        let folder = configuration.data
+        if Files.exists(joined(folder, "/data.mdb")) {
+            do throws(StoreError) { _ = try Database(reading: folder) } catch {
+                tell("store", joined(folder, ": ", error.message))
+            }
+        }
+        do throws(StartError) { _ = try BundleKeeper.offline(configuration) } catch { tell("bundle", error.message) }
+        if let identity = configuration.ownIdentity {
+            do throws(TLSError) { _ = try TLSServerConfiguration(identity: identity) } catch {
+                tell("certificate", error.message)
+            }
+        }
+    }
+
+    /// What a problem that the agent names means, and what to do; empty for none of this version's.
+    public static func advice(on problem: Span<UInt8>) -> StaticString {
+        for (number, word) in Problem.words.enumerated() where equal(problem, word.bytes) { return Problem.advice[number] }
+        return ""
+    }
+}
