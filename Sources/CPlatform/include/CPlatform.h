@@ -21,13 +21,16 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,5 +142,15 @@ void cp_trapped(void);
 // A thread's handle is an integer in glibc and a pointer in musl.
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
 void cp_join_thread(uintptr_t thread);
+
+// The machine, for its first process. Addresses are numbers whose highest byte is written first; 0 is none.
+void cp_keep_streams(void);
+int cp_mount(const char *device, const char *folder, const char *type, const char *options);
+int cp_load_module(int descriptor);
+int cp_bring_up(const char *interface, uint32_t address, uint32_t netmask, uint32_t gateway);
+void cp_hold_signals(void);
+// Which signal has come; 0 when the time ran out, negative milliseconds have no end.
+int cp_await_signal(int64_t milliseconds);
+int cp_spawn(const char *program, const char *command, const char *option, const char *value);
 
 #endif
