@@ -14,22 +14,30 @@ void cp_keep_streams(void) {
     if (descriptor > 2) close(descriptor);
 }
 
-int cp_mount(const char *device, const char *folder, const char *type, const char *options) {
-    return mount(device, folder, type, MS_NOATIME | MS_NOSUID | MS_NOEXEC, options);
+int cp_mount(const void *device, const void *folder, const void *type, const void *options) {
+    return mount(device, folder, type, MS_NOATIME | MS_NOSUID | MS_NOEXEC, options) == 0 ? 0 : errno;
 }
+int cp_unmount(const void *folder) { return umount(folder) == 0 ? 0 : errno; }
 
-int cp_load_module(int descriptor) { return (int)syscall(SYS_finit_module, descriptor, "", 0); }
+// One that the kernel has already is no error.
+int cp_load_module(const void *path) {
+    int descriptor = cp_open(path, O_RDONLY, 0);
+    if (descriptor < 0) return errno;
+    int error = syscall(SYS_finit_module, descriptor, "", 0) == 0 || errno == EEXIST ? 0 : errno;
+    close(descriptor);
+    return error;
+}
 
 static void put_address(struct sockaddr *place, uint32_t address) {
     struct sockaddr_in value = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
     memcpy(place, &value, sizeof value);
 }
 
-int cp_bring_up(const char *interface, uint32_t address, uint32_t netmask, uint32_t gateway) {
+int cp_bring_up(const void *interface, uint32_t address, uint32_t netmask, uint32_t gateway) {
     struct ifreq request = {0};
     struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
     int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (descriptor < 0) return -1;
+    if (descriptor < 0) return errno;
     strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
     int result = 0;
     if (address) {
@@ -47,10 +55,9 @@ int cp_bring_up(const char *interface, uint32_t address, uint32_t netmask, uint3
         put_address(&route.rt_gateway, gateway);
         result = ioctl(descriptor, SIOCADDRT, &route);
     }
-    int error = errno;
+    int error = result == 0 ? 0 : errno;
     close(descriptor);
-    errno = error;
-    return result;
+    return error;
 }
 
 static void first_process_signals(sigset_t *set) {
@@ -79,7 +86,7 @@ int cp_await_signal(int64_t milliseconds) {
 }
 
 // The child shares this process's memory until it becomes the program: between the two it calls the kernel and nothing else.
-int cp_spawn(const char *program, const char *command, const char *option, const char *value) {
+int cp_spawn(const void *program, const void *command, const void *option, const void *value) {
     const char *arguments[] = {program, command, option, value, NULL};
     sigset_t none;
     sigemptyset(&none);

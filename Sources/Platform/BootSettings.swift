@@ -4,7 +4,8 @@
 /// How a box is reached: one interface with a fixed IPv4 address. An address is a number whose highest byte is written
 /// first.
 public struct NetworkSettings: Sendable {
-    public var interface: String
+    /// Its name, and a NUL.
+    public var interface: [UInt8]
     public var address: UInt32
     public var netmask: UInt32
     /// 0 when there is none.
@@ -25,31 +26,26 @@ public struct NetworkSettings: Sendable {
             guard let way = parseIPv4(part(2)) else { return nil }
             gateway = way
         }
-        interface = part(5).isEmpty ? "eth0" : String(decoding: part(5), as: UTF8.self)
+        interface = (part(5).isEmpty ? Array("eth0".utf8) : part(5)) + [0]
         resolver = parseIPv4(part(7)) == nil ? [] : part(7)
     }
 }
 
 /// The command line's words for Gatehouse.
 public struct BootSettings: Sendable {
-    /// `gatehouse.data=/dev/vda`: the device with the file system that data is kept on.
-    public private(set) var disk: String?
-    /// `ip=`: how the box is reached.
+    /// `gatehouse.data=/dev/vda`: the device with the file system that data is kept on, and a NUL.
+    public private(set) var disk: [UInt8]?
+    /// `ip=`: how the box is reached. An `ip=` without address and netmask is none.
     public private(set) var network: NetworkSettings?
-    /// There is an `ip=` that gives no address and netmask.
-    public private(set) var isNetworkWrong = false
 
     /// - Parameter line: `/proc/cmdline`.
     public init(_ line: [UInt8]) {
-        let line = line.map { $0 < 0x20 ? 0x20 : $0 }
+        let line = piece(0, of: line, by: 0x0A) ?? []
         var index = 0
         while let word = piece(index, of: line, by: 0x20) {
             index += 1
-            if let value = rest(of: word, after: "gatehouse.data=") { disk = String(decoding: value, as: UTF8.self) }
-            if let value = rest(of: word, after: "ip=") {
-                network = NetworkSettings(value)
-                isNetworkWrong = network == nil
-            }
+            if let value = rest(of: word, after: "gatehouse.data=") { disk = value + [0] }
+            if let value = rest(of: word, after: "ip=") { network = NetworkSettings(value) }
         }
     }
 }

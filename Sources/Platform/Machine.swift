@@ -1,5 +1,6 @@
 // What a machine's first process does in place of an operating system: file systems, the kernel's modules, the network, one
-// program that is started and looked after, and the end. In which order is for who calls.
+// program that is started and looked after, and the end. In which order is for who calls. Paths and names are literals, or
+// bytes that end with a NUL; calls answer 0 or an `errno` (`SystemError.text` has its words).
 
 import CPlatform
 
@@ -22,52 +23,40 @@ public enum Machine {
         cp_hold_signals()
     }
 
-    /// Makes a folder and mounts a file system there. Nothing on it is run as a program.
-    public static func mount(
-        _ device: String, on folder: String, type: String, options: String = ""
-    ) throws(SystemError) {
-        try Files.makeDirectory(folder, mode: 0o755)
-        let code = device.withCString { device in
-            folder.withCString { folder in
-                type.withCString { type in options.withCString { cp_mount(device, folder, type, $0) } }
-            }
-        }
-        if code != 0 { throw SystemError(last: "mount") }
+    /// Mounts one of the kernel's own file systems. Nothing on it is run as a program.
+    public static func mount(_ type: StaticString, on folder: StaticString) -> Int32 {
+        cp_mount(type.utf8Start, folder.utf8Start, type.utf8Start, nil)
     }
 
-    public static func unmount(_ folder: String) throws(SystemError) {
-        if folder.withCString({ umount2($0, 0) }) != 0 { throw SystemError(last: "umount") }
+    /// Mounts a disk with ext4, which becomes read-only where it turns out to be damaged.
+    public static func mount(disk: [UInt8], on folder: StaticString) -> Int32 {
+        cp_mount(disk, folder.utf8Start, ("ext4" as StaticString).utf8Start, ("errors=remount-ro" as StaticString).utf8Start)
     }
 
-    /// Loads one of the kernel's modules; one that it has already is no error.
-    public static func loadModule(_ path: String) throws(SystemError) {
-        let file = try Files.open(path)
-        if cp_load_module(file.raw) != 0 && cp_errno() != EEXIST { throw SystemError(last: "finit_module") }
+    public static func unmount(_ folder: StaticString) -> Int32 { cp_unmount(folder.utf8Start) }
+
+    /// Loads one of the kernel's modules and removes its file, which is in memory.
+    public static func loadModule(_ path: [UInt8]) -> Int32 {
+        let code = cp_load_module(path)
+        path.withUnsafeBytes { _ = unlink($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
+        return code
     }
 
     /// Brings the loopback interface up; the kernel gives it its address.
-    public static func bringUpLoopback() throws(SystemError) {
-        if "lo".withCString({ cp_bring_up($0, 0, 0, 0) }) != 0 { throw SystemError(last: "ioctl") }
-    }
+    public static func bringUpLoopback() -> Int32 { cp_bring_up(("lo" as StaticString).utf8Start, 0, 0, 0) }
 
     /// Gives an interface its address and brings it up.
-    public static func bringUp(_ network: NetworkSettings) throws(SystemError) {
-        let code = network.interface.withCString { cp_bring_up($0, network.address, network.netmask, network.gateway) }
-        if code != 0 { throw SystemError(last: "ioctl") }
+    public static func bringUp(_ network: NetworkSettings) -> Int32 {
+        cp_bring_up(network.interface, network.address, network.netmask, network.gateway)
     }
 
     /// Starts a program with three arguments.
-    /// - Returns: its process id.
+    /// - Returns: its process id; `nil` when the kernel has no room for it.
     public static func start(
-        _ program: String, _ command: String, _ option: String, _ value: String
-    ) throws(SystemError) -> Int32 {
-        let process = program.withCString { program in
-            command.withCString { command in
-                option.withCString { option in value.withCString { cp_spawn(program, command, option, $0) } }
-            }
-        }
-        if process < 0 { throw SystemError(last: "vfork") }
-        return process
+        _ program: StaticString, _ command: StaticString, _ option: StaticString, _ value: StaticString
+    ) -> Int32? {
+        let process = cp_spawn(program.utf8Start, command.utf8Start, option.utf8Start, value.utf8Start)
+        return process < 0 ? nil : process
     }
 
     /// Waits for a notice; negative milliseconds wait without end.
