@@ -14,8 +14,8 @@ public struct NetworkSettings: Sendable {
     public var resolver: [UInt8]
 
     /// Reads what the kernel takes after `ip=` (its documentation, admin-guide/nfs/nfsroot), where these count:
-    /// `ADDRESS::GATEWAY:NETMASK::INTERFACE::RESOLVER`. Address and netmask must be there; the interface is `eth0` if none is
-    /// named.
+    /// `ADDRESS::GATEWAY:NETMASK::INTERFACE::RESOLVER`. Address and netmask must be there; the interface is `eth0` if
+    /// none is named.
     public init?(_ text: [UInt8]) {
         func part(_ index: Int) -> [UInt8] { piece(index, of: text, by: UInt8(ascii: ":")) ?? [] }
         guard let address = parseIPv4(part(0)), let netmask = parseIPv4(part(3)) else { return nil }

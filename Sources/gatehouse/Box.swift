@@ -63,7 +63,7 @@ enum Box {
     private static func bringUpNetwork(_ settings: BootSettings) {
         report("lo", Machine.bringUpLoopback())
         guard let network = settings.network else {
-            return Log.warning("there is no ip=ADDRESS::GATEWAY:NETMASK on the command line: only this box reaches the agent")
+            return Log.warning("there is no ip= with address and netmask: only this box itself reaches the agent")
         }
         if !network.resolver.isEmpty {
             let line = Array("nameserver ".utf8) + network.resolver + [0x0A]

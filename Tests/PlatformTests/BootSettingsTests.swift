@@ -10,7 +10,7 @@ import Testing
 
     @Test func wordsForGatehouseAreFoundAmongOthers() throws {
         let found = settings(
-            "console=ttyS0 gatehouse.data=/dev/vda quiet ip=192.168.1.9::192.168.1.1:255.255.255.0:till:lan0:off:192.168.1.2\n")
+            "gatehouse.data=/dev/vda quiet ip=192.168.1.9::192.168.1.1:255.255.255.0:till:lan0:off:192.168.1.2\n")
         #expect(found.disk == Array("/dev/vda\0".utf8))
         let network = try #require(found.network)
         #expect(network.address == 0xC0A8_0109)
@@ -21,7 +21,7 @@ import Testing
     }
 
     @Test func withoutThemThereIsNeitherDiskNorNetwork() {
-        for line in ["", "\n", "console=ttyS0 quiet\n", "gatehouse.data= ip=\n", "xip=10.0.0.1:::255.0.0.0 gatehouse.database=x"] {
+        for line in ["", "\n", "quiet\n", "gatehouse.data= ip=\n", "xip=10.0.0.1:::255.0.0.0 gatehouse.database=x"] {
             let found = settings(line)
             #expect(found.disk == nil && found.network == nil, "\(line)")
         }
