@@ -249,6 +249,8 @@ def held(box, lane):
     found, path = [], f"/v1/profiles/user_id:{person(lane)}/export"
     while path:
         answer = box.call("GET", path)
+        if answer.status == 404:  # nobody of that name: an event of theirs that was acknowledged will be missed
+            return found
         equal(answer.status, 200, f"export ({answer.body[:300]!r})")
         page = answer.json()
         found += [entry["messageId"] for entry in page["events"]]
@@ -289,8 +291,9 @@ def test_p1_box_power_cuts_lose_nothing_acknowledged(bench):
             equal(len(set(events)), len(events), f"events of lane {lane}, each once")
             missing = acknowledged[lane] - set(events)
             check(not missing, f"after {box.boots - 1} cuts {len(missing)} acknowledged events are gone: {missing}")
-            orders = box.profile(f"user_id:{person(lane)}")["attributes"]["orders"]
-            equal(orders, len(events), f"orders that the profile of lane {lane} counts")
+            if events:
+                orders = box.profile(f"user_id:{person(lane)}")["attributes"]["orders"]
+                equal(orders, len(events), f"orders that the profile of lane {lane} counts")
         box.check_accounts()
 
     subprocess.run([TOOL, "--make-disk", box.disk], check=True, capture_output=True)
@@ -305,7 +308,7 @@ def test_p1_box_power_cuts_lose_nothing_acknowledged(bench):
         for thread in threads:
             thread.start()
         try:
-            wait_until(lambda: sum(map(len, acknowledged)) > count + 20, 60, "no events are answered")
+            wait_until(lambda: all(acknowledged) and sum(map(len, acknowledged)) > count + 20, 60, "nothing is answered")
             time.sleep(chance.uniform(0.2, 2.5))
             box.kill()
         finally:
