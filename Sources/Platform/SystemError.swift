@@ -35,6 +35,9 @@ public struct SystemError: Error, Equatable {
 
     public static func == (a: SystemError, b: SystemError) -> Bool { a.code == b.code }
 
+    /// There is no such device or file, or not yet.
+    public static func isNoDevice(_ code: Int32) -> Bool { code == ENOENT || code == ENODEV || code == ENXIO }
+
     public static let wouldBlock: Int32 = EAGAIN
     public static let interrupted: Int32 = EINTR
     public static let connectionReset: Int32 = ECONNRESET

@@ -20,4 +20,16 @@ enum Limits {
     static let traceMilliseconds: Int64 = 500
     /// The pause of `status --watch`, milliseconds: each look is two requests that the agent answers.
     static let watchMilliseconds: Int64 = 2000
+    /// How long a box waits for a disk or a network card that is not there yet: a hundred looks, ten seconds in all.
+    static let deviceLooks = 100
+    static let deviceLookMilliseconds: Int64 = 100
+    /// Then it says so, and how soon it looks again for a disk, which somebody may be putting in.
+    static let diskPauseMilliseconds: Int64 = 10_000
+    /// The pause before an agent that has ended is started again: long enough to read on the console why.
+    static let restartPauseMilliseconds: Int64 = 2000
+    /// How long the agent may take to end: it may be in the middle of a large commit on a slow card. Twenty seconds in all.
+    static let stopLooks = 40
+    static let stopLookMilliseconds: Int64 = 500
+    /// When a box says how much memory it has left: the agent has started by then.
+    static let settledMilliseconds: Int64 = 5000
 }

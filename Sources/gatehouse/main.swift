@@ -3,4 +3,5 @@
 
 import Platform
 
+if Box.isThis { Box.run() }
 Process.exit(Command.run(Process.arguments))

@@ -63,6 +63,8 @@ import Testing
         Store copiedPerCommit: steps of a compaction
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
+        gatehouse deviceLooks deviceLookMilliseconds diskPauseMilliseconds: how often and how long a box looks for a device
+        gatehouse restartPauseMilliseconds stopLooks stopLookMilliseconds settledMilliseconds: its pauses
         gatehouse shownBytes: longer values are named and not shown
         gatehouse watchMilliseconds traceMilliseconds: how often is looked
         gatehouse doctorMilliseconds doctorTries: how long a hanging agent is waited for

@@ -22,8 +22,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,6 +33,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -146,5 +149,18 @@ void cp_trapped(void);
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
 void cp_give_way(int niceness);
 void cp_join_thread(uintptr_t thread);
+
+// The machine, for its first process. Addresses are numbers whose highest byte is written first; 0 is none. Texts end with a
+// NUL and are `void`, so that Swift's literals and arrays of bytes are passed as they are. Results are 0 or an errno.
+void cp_keep_streams(void);
+int cp_mount(const void *device, const void *folder, const void *type, const void *options);
+int cp_unmount(const void *folder);
+int cp_load_module(const void *path);
+int cp_bring_up(const void *interface, uint32_t address, uint32_t netmask, uint32_t gateway);
+void cp_hold_signals(void);
+// Which signal has come; 0 when the time ran out, negative milliseconds have no end.
+int cp_await_signal(int64_t milliseconds);
+// The child's process id, or -1.
+int cp_spawn(const void *program, const void *command, const void *option, const void *value);
 
 #endif
