@@ -112,9 +112,10 @@ make_sysroot() {
         -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -Os -- api.c reader.c scanner.c parser.c
     local files
     mapfile -t files < <(cd "$sources/mbedtls/library" && ls -- *.c | grep -v ^psa_)
-    # Small, but for the hash, which each identifier goes through.
+    # Small, but for the hash, which each identifier goes through. What must take the same time for all secrets is no bitcode:
+    # the linker could see through it.
     compile_library "$gnu" mbedtls "$sources/mbedtls/library" -Os -- "${files[@]}"
-    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -O2 -- sha256.c
+    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -O2 -- sha256.c constant_time.c
     printf '%s' "$stamp" >"$sysroot/.complete"
     rm -rf "$finished"
     mv "$sysroot" "$finished"
@@ -125,17 +126,23 @@ make_sysroot() {
 compile_library() {
     local gnu=$1 name=$2 folder=$3; shift 3
     local flags=() objects="$sysroot/objects/$name"
+    local compiler=("$gnu-gcc" -O2 -isystem "$("$gnu-gcc" -print-file-name=include)")
     # Debian's armel is for older processors than Gatehouse is.
     [ "$gnu" != arm-linux-gnueabi ] || flags=(-march=armv7-a+fp -mfloat-abi=softfp -mthumb)
     while [ "$1" != -- ]; do flags+=("$1"); shift; done
     shift
+    # On x86-64, whose binary is the largest, what need not be fast is bitcode, which the linker makes small with the rooms.
+    if [ "$gnu" = x86_64-linux-gnu ] && [[ $name = @(yaml|mbedtls) && " ${flags[*]} " = *" -Os "* ]]; then
+        compiler=("$swift_root/bin/clang" --target=x86_64-unknown-linux-gnu -flto
+            -isystem "$("$swift_root/bin/clang" -print-resource-dir)/include")
+        flags=("${flags[@]/#-Os/-Oz}")
+    fi
     mkdir -p "$objects"
     printf '%s\0' "$@" | xargs -0 -P "$(nproc)" -I{} sh -c 'cd "$1" && shift && out=$1/$(basename "$2" .c).o && file=$2 \
         && shift 2 && exec "$@" -c -o "$out" "$file"' compile "$folder" "$objects" {} \
-        "$gnu-gcc" -O2 -w -std=gnu11 -nostdinc \
-        -isystem "$sysroot/include" -isystem "$("$gnu-gcc" -print-file-name=include)" \
+        "${compiler[@]}" -w -std=gnu11 -nostdinc -isystem "$sysroot/include" \
         -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong \
         -fno-pie "${flags[@]}" || fail "$name does not compile for $gnu"
-    "$gnu-ar" rcs "$sysroot/lib/lib$name.a" "$objects"/*.o
+    "$swift_root/bin/llvm-ar" rcs "$sysroot/lib/lib$name.a" "$objects"/*.o
     rm -rf "$objects"
 }
