@@ -217,10 +217,8 @@ struct MetricsPage {
 
     /// What crosses the wire, by destination and purpose, and whether it waits for hours or another day's budget.
     private func writeWire(_ running: [(name: [UInt8], meters: SenderMeters)], _ page: inout MetricsWriter) {
-        write(
-            "gatehouse_destination_held", "1 while events of tier batch wait for their hours or for another day's budget.",
-            "gauge", "held", &page
-        ) { UInt64($0.isHeld.current) }
+        let held: StaticString = "1 while events of tier batch wait for their hours or for another day's budget."
+        write("gatehouse_destination_held", held, .held, &page)
         let latency: StaticString = "gatehouse_destination_realtime_seconds"
         page.family(latency, "From the arrival of an event of tier realtime until its destination has it.", "histogram")
         for entry in running { write(entry.meters.realtime, latency, entry.name, &page) }
@@ -259,6 +257,7 @@ struct MetricsPage {
         }
     }
 
+    @inline(never)
     private func write(
         _ histogram: Histogram, _ name: StaticString, _ destination: [UInt8], _ page: inout MetricsWriter
     ) {
@@ -320,22 +319,12 @@ struct MetricsPage {
             }
         }
         let running = senders.all
-        write("gatehouse_destination_batches_total", "Batches delivered since the start.", "counter", "sent", &page) {
-            $0.batches.current
-        }
-        write("gatehouse_destination_bytes_total", "Compressed bytes delivered since the start.", "counter", "sent", &page) {
-            $0.bytesSent.current
-        }
+        write("gatehouse_destination_batches_total", "Batches delivered since the start.", .batches, &page)
+        write("gatehouse_destination_bytes_total", "Compressed bytes delivered since the start.", .bytes, &page)
         writeWire(running, &page)
-        write("gatehouse_destination_retries_total", "Requests that will be repeated.", "counter", "sent", &page) {
-            $0.retries.current
-        }
-        write("gatehouse_destination_up", "0 when the last request failed.", "gauge", "up", &page) {
-            $0.trouble.current.utf8.isEmpty ? 1 : 0
-        }
-        write("gatehouse_destination_breaker", "1 while requests are kept away from it.", "gauge", "open", &page) {
-            UInt64($0.isBreakerOpen.current)
-        }
+        write("gatehouse_destination_retries_total", "Requests that will be repeated.", .retries, &page)
+        write("gatehouse_destination_up", "0 when the last request failed.", .up, &page)
+        write("gatehouse_destination_breaker", "1 while requests are kept away from it.", .open, &page)
         let failures: StaticString = "gatehouse_destination_failures_total"
         page.family(failures, "Requests that failed, by where, since the start.", "counter")
         for entry in running {
@@ -345,13 +334,25 @@ struct MetricsPage {
         }
     }
 
+    /// What is shown of a sender.
+    private enum Reading { case batches, bytes, retries, up, open, held }
+
     /// A family with a sample for each destination.
     @inline(never)
-    private func write(
-        _ name: StaticString, _ help: StaticString, _ type: StaticString, _ state: StaticString,
-        _ page: inout MetricsWriter, _ value: (SenderMeters) -> UInt64
-    ) {
-        page.family(name, help, type)
-        for entry in senders.all { page.sample(name, "destination", entry.name, "state", state, value(entry.meters)) }
+    private func write(_ name: StaticString, _ help: StaticString, _ reading: Reading, _ page: inout MetricsWriter) {
+        let isCounter = reading == .batches || reading == .bytes || reading == .retries
+        page.family(name, help, isCounter ? "counter" : "gauge")
+        for (destination, meters) in senders.all {
+            let (state, value): (StaticString, UInt64) =
+                switch reading {
+                case .batches: ("sent", meters.batches.current)
+                case .bytes: ("sent", meters.bytesSent.current)
+                case .retries: ("sent", meters.retries.current)
+                case .up: ("up", meters.trouble.current.utf8.isEmpty ? 1 : 0)
+                case .open: ("open", UInt64(meters.isBreakerOpen.current))
+                case .held: ("held", UInt64(meters.isHeld.current))
+                }
+            page.sample(name, "destination", destination, "state", state, value)
+        }
     }
 }

@@ -185,44 +185,43 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         let identifiers = found
         let isTheirs = trace.isAbout(person ?? choice.person) { key in identifiers.contains { IdentifierKey($0) == key } }
         if !isTheirs { return }
-        let (document, policy, rule) = (kept, self.policy, event.rule.flatMap { plans.tracking.rule($0) })
-        trace.add("collect", isHeld: true) { line in
-            if let type = document.member(document.root, "type") {
-                line.key("type")
-                line.value(document, type)
-            }
-            if let rule {
-                line.key("plan")
-                line.string(rule.name)
-            }
-            line.key("identifiers")
-            line.int(Int64(identifiers.count))
+        let rule = event.rule.flatMap { plans.tracking.rule($0) }
+        var line = Trace.line("collect")
+        if let type = kept.member(kept.root, "type") {
+            line.key("type")
+            line.value(kept, type)
         }
-        let (next, anchor) = (ledger.nextSequence, self.anchor)
-        trace.add("govern", isHeld: true) { line in
-            if let rule {
-                line.key("purpose")
-                line.string(policy.purposes.names[rule.purpose])
-            }
-            line.key("outcome")
-            line.string(outcome.word)
-            if case .refused(let refusal) = outcome {
-                line.key("code")
-                line.string(refusal.code)
-            }
+        if let rule {
+            line.key("plan")
+            line.string(rule.name)
         }
+        line.key("identifiers")
+        line.int(Int64(identifiers.count))
+        trace.add(&line, isHeld: true)
+        line = Trace.line("govern")
+        if let rule {
+            line.key("purpose")
+            line.string(policy.purposes.names[rule.purpose])
+        }
+        line.key("outcome")
+        line.string(outcome.word)
+        if case .refused(let refusal) = outcome {
+            line.key("code")
+            line.string(refusal.code)
+        }
+        trace.add(&line, isHeld: true)
         guard case .admitted = outcome, let person else { return }
+        line = Trace.line("unify")
         let id = person.bytes
-        trace.add("unify", isHeld: true) { line in
-            line.key("profile")
-            line.string(Hex.encode(id.span))
-            if let kind = policy.identifiers.kindIndex(tag: anchor.tag) {
-                line.key("by")
-                line.string(policy.identifiers.kinds[kind].name)
-            }
-            line.key("seq")
-            line.uint(next - 1)
+        line.key("profile")
+        line.string(Hex.encode(id.span))
+        if let kind = policy.identifiers.kindIndex(tag: anchor.tag) {
+            line.key("by")
+            line.string(policy.identifiers.kinds[kind].name)
         }
+        line.key("seq")
+        line.uint(ledger.nextSequence - 1)
+        trace.add(&line, isHeld: true)
     }
 
     private mutating func open(_ event: PreparedEvent, _ submission: Submission) {

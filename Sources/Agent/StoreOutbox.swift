@@ -292,16 +292,15 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     /// Tells of what a batch has settled.
     private func tellFollowed(_ cursor: UInt64, isRefused: Bool) {
-        let name = target.destination.name
         for (number, leaves) in followed where number < cursor {
-            trace.add("deliver") { line in
-                line.key("destination")
-                line.string(name)
-                line.key("seq")
-                line.uint(number)
-                line.key("outcome")
-                line.string(!leaves ? "filtered" : isRefused ? "rejected" : "delivered")
-            }
+            var line = Trace.line("deliver")
+            line.key("destination")
+            line.string(target.destination.name)
+            line.key("seq")
+            line.uint(number)
+            line.key("outcome")
+            line.string(!leaves ? "filtered" : isRefused ? "rejected" : "delivered")
+            trace.add(&line)
         }
         followed = []
     }

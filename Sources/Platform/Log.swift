@@ -83,7 +83,9 @@ public enum Log {
             written.store(0, ordering: .relaxed)
             let count = leftOut.exchange(0, ordering: .relaxed)
             if count > 0 {
-                put(.warning, "entries were left out of the log, since there were too many") { $0.field("count", count) }
+                var line = begin(.warning, "entries were left out of the log, since there were too many")
+                line.field("count", count)
+                end(&line)
             }
         }
         let count = written.wrappingAdd(1, ordering: .relaxed).newValue
@@ -94,10 +96,17 @@ public enum Log {
 
     /// Writes one entry with one write(2), unless there were too many of late; with the level `debug` all are written.
     public static func write(_ level: Level, _ message: StaticString, _ fields: (inout LogLine) -> Void = { _ in }) {
-        if isEnabled(level), isEnabled(.debug) || hasRoom(level) { put(level, message, fields) }
+        guard isDue(level) else { return }
+        var line = begin(level, message)
+        fields(&line)
+        end(&line)
     }
 
-    private static func put(_ level: Level, _ message: StaticString, _ fields: (inout LogLine) -> Void) {
+    @inline(never)
+    private static func isDue(_ level: Level) -> Bool { isEnabled(level) && (isEnabled(.debug) || hasRoom(level)) }
+
+    @inline(never)
+    private static func begin(_ level: Level, _ message: StaticString) -> LogLine {
         var line = LogLine()
         line.bytes.reserveCapacity(160)
         if isJournal {
@@ -113,7 +122,11 @@ public enum Log {
         case .error: line.append("error")
         }
         line.field("msg", message)
-        fields(&line)
+        return line
+    }
+
+    @inline(never)
+    private static func end(_ line: inout LogLine) {
         line.bytes.append(0x0A)
         // A log that cannot be written has nowhere to say so.
         try? writeAll(2, line.bytes.span)

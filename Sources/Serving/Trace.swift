@@ -36,7 +36,8 @@ public final class Trace: @unchecked Sendable {
             lines.removeAll()
             prolong()
         }
-        add("begin") { _ in }
+        var line = Trace.line("begin")
+        add(&line)
     }
 
     private func prolong() {
@@ -55,29 +56,33 @@ public final class Trace: @unchecked Sendable {
         return true
     }
 
-    /// Adds a line; the oldest goes where there are many.
-    /// - Parameter isHeld: it counts only once `settle` says that its transaction was committed.
+    /// A line to be filled and added.
     @inline(never)
-    public func add(_ stage: StaticString, isHeld: Bool = false, _ fields: (inout JSONWriter) -> Void) {
-        let clock = SystemClock()
+    public static func line(_ stage: StaticString) -> JSONWriter {
         var line = JSONWriter(reserving: 128)
         line.beginObject()
         line.key("at")
-        line.string(Timestamp.write(clock.wallMilliseconds()))
+        line.string(Timestamp.write(SystemClock().wallMilliseconds()))
         line.key("stage")
         line.string(stage)
-        fields(&line)
+        return line
+    }
+
+    /// Adds a line; the oldest goes where there are many.
+    /// - Parameter isHeld: it counts only once `settle` says that its transaction was committed.
+    @inline(never)
+    public func add(_ line: inout JSONWriter, isHeld: Bool = false) {
         line.endObject()
-        lock.with {
-            if clock.monotonicNanoseconds() > until {
-                isFollowing.store(false, ordering: .relaxed)
-                lines.removeAll()
-                (key, person) = (nil, nil)
-            } else if isHeld {
-                held.append(line.bytes)
-            } else {
-                append(line.bytes)
-            }
+        lock.lock()
+        defer { lock.unlock() }
+        if SystemClock().monotonicNanoseconds() > until {
+            isFollowing.store(false, ordering: .relaxed)
+            lines.removeAll()
+            (key, person) = (nil, nil)
+        } else if isHeld {
+            held.append(line.bytes)
+        } else {
+            append(line.bytes)
         }
     }
 
@@ -162,9 +167,9 @@ extension Routes {
     mutating func traceDecision() {
         guard table.trace.isOn, let person = decider.person, table.trace.isAbout(person, { _ in false }) else { return }
         let answer = writer.bytes
-        table.trace.add("decide") { line in
-            line.key("answer")
-            line.raw(answer.span)
-        }
+        var line = Trace.line("decide")
+        line.key("answer")
+        line.raw(answer.span)
+        table.trace.add(&line)
     }
 }

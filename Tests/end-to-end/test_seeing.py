@@ -9,6 +9,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -299,9 +300,14 @@ def test_seen_memory_that_is_too_small(bench):
         bundle=bundle_without_destinations(bench), tls=tls, settings=f"""
 limits: {{ memory: 16MiB }}
 tls: {{ cert: {tls.certificate}, key: {tls.key}, ca: {tls.authority} }}""")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    greeting = outgoing.read()
     with contextlib.ExitStack() as held:
-        for _ in range(600):
-            held.enter_context(socket.create_connection(("127.0.0.1", agent.port)))
+        for _ in range(950):
+            held.enter_context(socket.create_connection(("127.0.0.1", agent.port))).sendall(greeting)
         check_named(agent, "memory", seconds=8)
 
 
@@ -418,26 +424,20 @@ def test_seen_threads_that_hang_and_what_the_service_manager_hears(bench):
         prefix=["env", f"NOTIFY_SOCKET=@gatehouse-test-{os.getpid()}", "WATCHDOG_USEC=1000000"])
     equal(manager.listen(5, until="READY=1")[-1], "READY=1", "what is said first")
     check(agent.call("GET", "/healthz").status == 200, "it was ready when it said so")
-    check(2 <= manager.listen(2).count("WATCHDOG=1") <= 6, f"every half second: {manager.said}")
-    frozen = Frozen(agent, "writer")
+    check("WATCHDOG=1" in manager.listen(2, until="WATCHDOG=1"), f"every half second: {manager.said}")
+    frozen = Frozen(agent, "writer", "serving")
     try:
-        check_named(agent, "writer-stalled", ready=503, status="degraded", seconds=25)
-        manager.listen(1)
-        check("WATCHDOG=1" not in manager.listen(2), "the agent says that it is alive while its writer hangs")
+        for problem in ("writer-stalled", "serving-stalled"):
+            ready = check_named(agent, problem, ready=503, status="degraded", seconds=25)
+        equal(ready["reason"], "writer-stalled", "the reason")
+        manager.listen(0.5)
+        check("WATCHDOG=1" not in manager.listen(1.5), "the agent says that it is alive while threads hang")
         check("the writer has stalled" in agent.log(), agent.log())
     finally:
         frozen.thaw()
     check_well(agent, "writer-stalled")
-    check("WATCHDOG=1" in manager.listen(5, until="WATCHDOG=1"), "the agent does not say that it is alive again")
-    frozen = Frozen(agent, "serving")
-    try:
-        ready = check_named(agent, "serving-stalled", ready=503, status="degraded", seconds=25)
-        equal(ready["reason"], "serving-stalled", "the reason")
-        manager.listen(1)
-        check("WATCHDOG=1" not in manager.listen(2), "the agent says that it is alive while a thread hangs")
-    finally:
-        frozen.thaw()
     check_well(agent, "serving-stalled")
+    check("WATCHDOG=1" in manager.listen(5, until="WATCHDOG=1"), "the agent does not say that it is alive again")
     equal(agent.call("POST", "/v1/track", order()).status, 200, "an event afterwards")
     agent.process.send_signal(signal.SIGTERM)
     equal(manager.listen(5, until="STOPPING=1")[-1], "STOPPING=1", "what is said last")
@@ -447,7 +447,7 @@ def test_seen_threads_that_hang_and_what_the_service_manager_hears(bench):
     agent.process.wait()
     agent.prefix = ["env", f"NOTIFY_SOCKET={path}"]
     agent.start()
-    equal(manager.listen(2), ["READY=1"], "what is said without a watchdog")
+    equal(manager.listen(1.5), ["READY=1"], "what is said without a watchdog")
 
 
 # MARK: One person
@@ -489,11 +489,11 @@ def test_seen_one_person_on_their_way_through_all_stages(bench):
     stages = {}
     for line in lines:
         stages.setdefault(line["stage"], []).append(line)
-    equal([line["outcome"] for line in stages["govern"]], ["admitted", "duplicate", "denied", "quarantined", "waiting"],
+    equal([line["outcome"] for line in stages["govern"]], ["admitted", "duplicate", "denied", "quarantined", "admitted"],
           "what became of her events")
     equal(stages["collect"][0]["plan"], "Order Completed", "the event's name in the plan")
     profile = agent.profile("user_id:zora")["id"]
-    equal([(line["profile"], line["by"]) for line in stages["unify"]], [(profile, "user_id")], "whose the event is")
+    equal([(line["profile"], line["by"]) for line in stages["unify"]], [(profile, "user_id")] * 2, "whose the events are")
     number = stages["unify"][0]["seq"]
     delivered = [(line["seq"], line["outcome"]) for line in stages["deliver"]]
     check((number, "delivered") in delivered, f"delivery: {delivered}")
