@@ -20,7 +20,8 @@ public enum Diagnosis {
         }
         if isRunning { return }
         let folder = configuration.data
-        if Files.exists(joined(folder, "/data.mdb")) {
+        // Without LMDB's file of locks one would be made, as whoever asks.
+        if Files.exists(joined(folder, "/data.mdb")), Files.exists(joined(folder, "/lock.mdb")) {
             do throws(StoreError) { _ = try Database(reading: folder) } catch {
                 tell("store", joined(folder, ": ", error.message))
             }

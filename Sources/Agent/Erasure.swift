@@ -48,6 +48,7 @@ extension Pipeline {
         try transaction.delete(tables.damaged, key.span)
         try transaction.delete(tables.consent, key.span)
         dropWaiting(of: person, hashed(own))
+        trace?.forget(person)
         var receipt: [UInt8] = []
         receipt.append(contentsOf: random.bytes(16))
         let first = try transaction.firstNumber(tables.log) ?? ledger.nextSequence

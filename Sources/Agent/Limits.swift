@@ -13,6 +13,10 @@ public enum Limits {
     static let entityTagBytes = 256
     /// What stands before the last good bundle in its file: two numbers, a hash, a signature, a tag.
     static let keptHeadBytes = 512
+    /// How long a destination rests after what it has taken could not be noted, milliseconds: at first, doubled each time, and at
+    /// most.
+    static let commitPauseMilliseconds: Int64 = 250
+    static let longestCommitPauseMilliseconds: Int64 = 30_000
     /// How often is looked for another bundle, milliseconds: where the configuration says nothing, and what it may say,
     /// from what a test needs to a week.
     public static let defaultPollMilliseconds: Int64 = 300_000

@@ -45,6 +45,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
     /// Changes that could not be committed.
     private var failedChanges: UInt64 = 0
+    private var failedInARow = 0
     /// Where the filling of a batch begins.
     private var first: UInt64 = 0
 
@@ -223,7 +224,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     func fill(_ batch: inout Batch) {
         surroundings.now = clock.wallMilliseconds()
-        followed = []
+        // What is followed in the batch before is told when that one is settled.
+        let known = batch.after ?? 0
+        followed.removeAll { $0.number > known }
         var filling = Batch()
         swap(&filling, &batch)
         if filling.lane == .realtime {
@@ -302,7 +305,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             line.string(!leaves ? "filtered" : isRefused ? "rejected" : "delivered")
             trace.add(&line)
         }
-        followed = []
+        followed.removeAll { $0.number < cursor }
     }
 
     /// Consent for the event's own purpose and the destination's, as it is now; then the filter.
@@ -768,13 +771,27 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     func finish() -> Bool {
         guard let request = underWay else { return true }
         underWay = nil
-        if cursors.finish(request) { return true }
-        _ = look { () throws(StoreError) in
-            ledger = try DestinationLedger(reader, name: target.destination.name) ?? DestinationLedger()
+        if cursors.finish(request) {
+            failedInARow = 0
+            return true
         }
+        // It went over the wire all the same: the day's budget holds.
+        unsaved += request.change.spentBytes
         nothingUrgent = 0
         failedChanges += 1
+        // What cannot be noted would be sent again and again.
+        repeat {
+            let pause = min(Limits.longestCommitPauseMilliseconds, Limits.commitPauseMilliseconds << Int64(failedInARow))
+            failedInARow = min(failedInARow + 1, 16)
+            signal.wait(until: nil, urgentFrom: .max, milliseconds: pause, stop)
+        } while !reload() && !stop.isSet
         return false
+    }
+
+    private func reload() -> Bool {
+        look { () throws(StoreError) in
+            ledger = try DestinationLedger(reader, name: target.destination.name) ?? DestinationLedger()
+        }
     }
 
     /// Goes on from where a change leaves the accounts: the writer does the same with what is on the disk.

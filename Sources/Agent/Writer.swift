@@ -91,7 +91,7 @@ final class CursorBox: @unchecked Sendable {
     }
 
     /// Nobody will commit any more: whoever waits is let go.
-    fileprivate func close() {
+    func close() {
         lock.with {
             isClosed = true
             for request in waiting {

@@ -289,7 +289,7 @@ int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, u
 void cp_give_way(int niceness) {
     struct sched_param none = {0};
     syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &none);
-    setpriority(PRIO_PROCESS, 0, niceness);
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + niceness);
 }
 void cp_join_thread(uintptr_t thread) { pthread_join((pthread_t)thread, NULL); }
 

@@ -9,7 +9,8 @@
 // A log line must never end up in a file that happened to get the number of a stream which was not open.
 void cp_keep_streams(void) {
     int descriptor;
-    do descriptor = open("/dev/null", O_RDWR);
+    // Where there is no /dev yet, what can be neither read nor written.
+    do if ((descriptor = open("/dev/null", O_RDWR)) < 0) descriptor = open("/", O_PATH);
     while (descriptor >= 0 && descriptor <= 2);
     if (descriptor > 2) close(descriptor);
 }

@@ -281,8 +281,9 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             && outlook.count >= UInt64(batch.count + batch.passedCount) + readyCount
         let result = transmit(isPrimary, isFollowed)
         idleSince = monotonicMilliseconds
+        let step = settle(result, isPrimary)
         if case .delivered = result { countBytes(bytes.packed, bytes.plain) } else { nextRevision = nil }
-        return settle(result, isPrimary)
+        return step
     }
 
     /// Makes the batch that was made ahead the one to send.
@@ -297,6 +298,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
 
     /// Makes the batch that follows `batch`, with its body.
     private mutating func makeNext() {
+        nextRevision = nil
         let revision = source.revision
         next.begin(after: batch.lastSequence, maximumEvents: sizers.batch.next, maximumBytes: maximumBytes)
         source.fill(&next)
@@ -401,7 +403,8 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         meters.bytesBeforeCompression.add(UInt64(plain))
         for (index, (events, bytes)) in batch.purposes.enumerated() where events > 0 {
             meters.purposeEvents.add(UInt64(events), at: index)
-            meters.purposeBytes.add(UInt64(bytes * packed / max(1, batch.messages.count)), at: index)
+            // Of 32 bits the product would be too large.
+            meters.purposeBytes.add(UInt64(bytes) * UInt64(packed) / UInt64(max(1, batch.messages.count)), at: index)
         }
     }
 

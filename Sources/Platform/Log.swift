@@ -74,13 +74,15 @@ public enum Log {
     // threads come at once, do not matter.
     private static let span = Atomic<Int64>(0)
     private static let written = Atomic<Int>(0)
+    private static let errors = Atomic<Int>(0)
     private static let leftOut = Atomic<Int>(0)
 
-    /// Whether there is room for another entry in this span. Errors have twice the room.
+    /// Whether there is room for another entry in this span. Errors have a room of their own, twice as large.
     private static func hasRoom(_ level: Level) -> Bool {
         let now = cp_monotonic_nanoseconds() / Limits.logSpanNanoseconds
         if span.exchange(now, ordering: .relaxed) != now {
             written.store(0, ordering: .relaxed)
+            errors.store(0, ordering: .relaxed)
             let count = leftOut.exchange(0, ordering: .relaxed)
             if count > 0 {
                 var line = begin(.warning, "entries were left out of the log, since there were too many")
@@ -88,8 +90,10 @@ public enum Log {
                 end(&line)
             }
         }
-        let count = written.wrappingAdd(1, ordering: .relaxed).newValue
-        if count <= (level == .error ? 2 : 1) * Limits.logLinesPerSpan { return true }
+        let isError = level == .error
+        let count = isError
+            ? errors.wrappingAdd(1, ordering: .relaxed).newValue : written.wrappingAdd(1, ordering: .relaxed).newValue
+        if count <= (isError ? 2 : 1) * Limits.logLinesPerSpan { return true }
         leftOut.wrappingAdd(1, ordering: .relaxed)
         return false
     }

@@ -17,9 +17,8 @@ public enum Machine {
         case nothing
     }
 
-    /// Signals wait for `next` from here on, and all three standard streams are open.
+    /// Signals wait for `next` from here on.
     public static func takeOver() {
-        cp_keep_streams()
         cp_hold_signals()
     }
 

@@ -3,6 +3,9 @@
 import CPlatform
 
 public enum Process {
+    /// Sees to it that all three standard streams are open: a file that got the number of one would get what is written there.
+    public static func keepStreams() { cp_keep_streams() }
+
     /// The command line, the program's name first.
     public static var arguments: [String] {
         var result: [String] = []

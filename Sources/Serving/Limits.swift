@@ -5,6 +5,8 @@ public enum Limits {
     /// For how long somebody is followed when nobody asks any more, nanoseconds, and how many lines are kept meanwhile.
     static let traceNanoseconds: Int64 = 60_000_000_000
     static let traceLines = 256
+    /// A longer answer to a question is not in the trace, but how long it is.
+    static let tracedAnswerBytes = 2048
     /// One read(2) takes at most this. Larger bodies come in several reads; each serving thread has one such buffer.
     public static let readBytes = 32 * 1024
 

@@ -48,7 +48,7 @@ public final class Trace: @unchecked Sendable {
     /// Whether this is about whoever is followed.
     /// - Parameter hasKey: whether an identifier is among those that it has.
     public func isAbout(_ other: ProfileID?, _ hasKey: (IdentifierKey) -> Bool) -> Bool {
-        let (key, person) = lock.with { (self.key, self.person) }
+        let (key, person) = lock.with { isOver ? (nil, nil) : (self.key, self.person) }
         if let person, let other, person == other { return true }
         guard let key, hasKey(key) else { return false }
         // Whoever was not known when it began is known now.
@@ -75,15 +75,31 @@ public final class Trace: @unchecked Sendable {
         line.endObject()
         lock.lock()
         defer { lock.unlock() }
-        if SystemClock().monotonicNanoseconds() > until {
-            isFollowing.store(false, ordering: .relaxed)
-            lines.removeAll()
-            (key, person) = (nil, nil)
-        } else if isHeld {
-            held.append(line.bytes)
+        if isOver { return }
+        if isHeld {
+            if held.count < Limits.traceLines { held.append(line.bytes) }
         } else {
             append(line.bytes)
         }
+    }
+
+    /// Whether nobody looks any more; nothing is known of whoever was followed then. Under `lock`.
+    private var isOver: Bool {
+        if SystemClock().monotonicNanoseconds() <= until { return false }
+        end()
+        return true
+    }
+
+    private func end() {
+        isFollowing.store(false, ordering: .relaxed)
+        lines.removeAll()
+        held.removeAll()
+        (key, person, until) = (nil, nil, 0)
+    }
+
+    /// Ends it where it follows this person, who is erased.
+    public func forget(_ erased: ProfileID) {
+        lock.with { if person == erased { end() } }
     }
 
     private func append(_ line: [UInt8]) {
@@ -106,7 +122,7 @@ public final class Trace: @unchecked Sendable {
     func write(after number: UInt64, _ key: IdentifierKey?, _ person: ProfileID?, to writer: inout JSONWriter) -> Bool {
         lock.lock()
         defer { lock.unlock() }
-        guard isOn, key == self.key, key != nil || person == self.person else { return false }
+        guard !isOver, key == self.key, key != nil || person == self.person else { return false }
         if let person { self.person = person }
         prolong()
         writer.beginObject()
@@ -168,8 +184,13 @@ extension Routes {
         guard table.trace.isOn, let person = decider.person, table.trace.isAbout(person, { _ in false }) else { return }
         let answer = writer.bytes
         var line = Trace.line("decide")
-        line.key("answer")
-        line.raw(answer.span)
+        if answer.count <= Limits.tracedAnswerBytes {
+            line.key("answer")
+            line.raw(answer.span)
+        } else {
+            line.key("answerBytes")
+            line.uint(UInt64(answer.count))
+        }
         table.trace.add(&line)
     }
 }

@@ -87,7 +87,11 @@ enum Box {
             report(
                 "the data disk", code,
                 do: "make or repair its ext4 on another computer, there is no fsck here; the agent waits for it")
-            sleep(milliseconds: Limits.diskPauseMilliseconds)
+            switch Machine.next(milliseconds: Limits.diskPauseMilliseconds) {
+            case .powerOff: Machine.end(restarts: false)
+            case .restart: Machine.end(restarts: true)
+            case .nothing, .ended: break
+            }
         }
         // A mount brings the journal's work to its end. What else is wrong the kernel has counted, now or earlier.
         let name = disk[(disk.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0)..<disk.count - 1]

@@ -3,5 +3,6 @@
 
 import Platform
 
+Process.keepStreams()
 if Box.isThis { Box.run() }
 Process.exit(Command.run(Process.arguments))

@@ -113,6 +113,26 @@ private struct Delivering {
 }
 
 @Suite struct OutboxTests {
+    @Test("P2, P7: what cannot be noted is sent again, and what that has cost stands in the day's budget")
+    func changeThatFails() {
+        let hub = Delivering(", budget: 100KiB")
+        for _ in 0..<3 { hub.take("Other") }
+        let cursors = CursorBox()
+        cursors.close()
+        let outbox = hub.device.outbox(0, cursors: cursors)
+        let (before, revision) = (outbox.outlook(), outbox.revision)
+        var batch = Batch()
+        batch.begin(.batch, maximumEvents: 2, maximumBytes: 1 << 20)
+        outbox.fill(&batch)
+        outbox.spend(bytes: 10_000)
+        outbox.acknowledge(batch)
+        #expect(outbox.outlook().count == 1)
+        let isDone = outbox.finish()
+        #expect(!isDone && outbox.revision != revision)
+        #expect(outbox.outlook().count == before.count && before.count == 3)
+        #expect(outbox.outlook().budgetBytes == before.budgetBytes - 10_000)
+    }
+
     @Test("P4: a batch may begin behind another; whether it may still be sent, a changed choice and an erasure tell")
     func ahead() {
         let hub = Delivering()

@@ -298,12 +298,12 @@ final class Device {
     }
 
     /// A destination's outbox as after a start of the agent.
-    func outbox(_ number: Int) -> StoreOutbox<MovedClock> {
+    func outbox(_ number: Int, cursors: CursorBox = CursorBox()) -> StoreOutbox<MovedClock> {
         do {
             let identity = DeviceIdentity(device: Array("till-1".utf8), epoch: 1)
             return try StoreOutbox(
                 bundle: bundle, target: bundle.destinations[number], identity: identity, root: pepper.root, database: database,
-                signal: LogSignal(next: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent), cursors: CursorBox(),
+                signal: LogSignal(next: pipeline.ledger.nextSequence, urgent: pipeline.newestUrgent), cursors: cursors,
                 intake: Intake(), meters: meters, clock: MovedClock(now: now), stop: StopFlag())
         } catch { fatalError("the outbox cannot be made") }
     }

@@ -53,6 +53,8 @@ import Testing
         Platform niceness: PlatformTests shows that it is set
         Platform logSpanNanoseconds: the span that logLinesPerSpan is about
         Serving traceNanoseconds: when nobody looks any more
+        Serving tracedAnswerBytes: what is left out of a line
+        Agent commitPauseMilliseconds longestCommitPauseMilliseconds: pauses while nothing can be committed
         Serving readBytes outputBytes recordBytes: buffers
         Serving acceptsPerTurn timerNanoseconds: turns of the loop
         Serving reportedPerSnapshot: a part; the next goes on

@@ -40,7 +40,8 @@ def make_box(bench, arch="x86_64", *options):
     folder = os.path.join(bench.folder, f"box-{arch}")
     made = subprocess.run([TOOL, "--arch", arch, "--out", folder, *options], capture_output=True, text=True)
     if made.returncode != 0:
-        if "could not fetch" in made.stderr or "has no linux-image" in made.stderr:
+        words = ("could not fetch", "has no linux-image", "could not read the lists", "could not install")
+        if any(word in made.stderr for word in words):
             raise Skip(f"there is no kernel to be had: {made.stderr.strip().splitlines()[-1]}")
         raise Failure(f"Tools/box ended with {made.returncode}: {made.stderr[-1000:]}")
     return folder
