@@ -115,7 +115,7 @@ private struct Delivering {
 @Suite struct OutboxTests {
     @Test("P2, P7: what cannot be noted is sent again, and what that has cost stands in the day's budget")
     func changeThatFails() {
-        let hub = Delivering(", budget: 100KiB")
+        let hub = Delivering(", batch: { budget: 100KiB }")
         for _ in 0..<3 { hub.take("Other") }
         let cursors = CursorBox()
         cursors.close()
