@@ -92,6 +92,68 @@ public enum Upkeep {
     /// Writes the store anew, without anything that was deleted or overwritten; the agent must not run.
     /// - Returns: the file's bytes before and after.
     public static func compact(folder: String) throws(UpkeepError) -> (before: Int64, after: Int64) {
-        do throws(StoreError) { return try Database.compact(folder: folder) } catch { throw UpkeepError(error, folder) }
+        do throws(StoreError) {
+            let sizes = try Database.compact(folder: folder)
+            // They may have what was deleted.
+            StoreFiles(folder: folder).removeCopies()
+            return sizes
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+    }
+
+    /// Holds every page of the store against the others, or a backup against its seal as well. The agent may run.
+    /// - Returns: the entries of all tables.
+    public static func check(folder: String, backup: String?) throws(UpkeepError) -> UInt64 {
+        let path = backup ?? StoreFiles(folder: folder).store
+        if !Files.exists(path) { throw UpkeepError("\(path): there is no such file", exitCode: 1) }
+        do throws(StoreError) {
+            if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
+            try StoreFile(path).check(isDeep: false)
+            if backup != nil || !Database.isInUse(folder) { return try StoreFile(path).check(isDeep: true) }
+            // No page that the snapshot can see is used again meanwhile, and what is read here is no older.
+            let database = try Database(reading: folder)
+            var reader = try database.makeReader()
+            try reader.begin()
+            defer { reader.end() }
+            return try StoreFile(path).check(isDeep: true)
+        } catch {
+            if case .damaged(let words) = error { throw UpkeepError("\(path): it is damaged: \(words)", exitCode: 1) }
+            throw UpkeepError(error, path)
+        }
+    }
+
+    /// Copies the store as it is at one moment into a file that is not there yet; the agent may run and write.
+    /// - Parameter path: the file, or a folder in which it gets the time as its name.
+    /// - Returns: the file and its bytes.
+    public static func backup(folder: String, to path: String) throws(UpkeepError) -> (path: String, bytes: Int64) {
+        let now = SystemClock().wallMilliseconds()
+        let file = Files.isFolder(path) ? joined(path, "/gatehouse-", String(now), ".mdb") : path
+        let exists = UpkeepError("\(file) is there already: name another file", exitCode: 1)
+        if Files.exists(file) { throw exists }
+        do throws(StoreError) {
+            try StoreFile(StoreFiles(folder: folder).store).check(isDeep: false)
+            let database = try Database(reading: folder)
+            if try database.snapshot(to: file, at: now, mayGoOn: { !Files.exists(file) }) { return (file, Files.size(file) ?? 0) }
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+        throw exists
+    }
+
+    /// Puts a backup in the place of the store, which stays beside it as `aside.mdb`; the agent must not run.
+    public static func restore(folder: String, from path: String) throws(UpkeepError) {
+        let files = StoreFiles(folder: folder)
+        _ = try check(folder: folder, backup: path)
+        if Files.exists(files.store), Database.isInUse(folder) { throw UpkeepError(StoreError.inUse(path: folder), folder) }
+        do throws(SystemError) {
+            try Files.makeDirectory(folder)
+            let fresh = files.snapshot(0)
+            Files.remove(fresh)
+            try Files.copy(path, to: fresh, mode: 0o600)
+            try files.replaceStore(with: fresh)
+        } catch {
+            throw UpkeepError(joined(path, ": ", error.message))
+        }
     }
 }

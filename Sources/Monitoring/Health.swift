@@ -43,6 +43,7 @@ public final class Health: Sendable {
     private let bundle = Atomic<Int>(HealthState.neverSynced.rawValue)
     private let store = Atomic<Int>(HealthState.fresh.rawValue)
     private let problem = Atomic<Int>(-1)
+    private let mending = Atomic<Bool>(false)
 
     public init() {}
 
@@ -54,6 +55,13 @@ public final class Health: Sendable {
     public var bundleState: HealthState { HealthState(rawValue: bundle.load(ordering: .relaxed)) ?? .degraded }
     public var bundleProblem: BundleProblem? { BundleProblem(rawValue: problem.load(ordering: .relaxed)) }
     public func storeIs(_ state: HealthState) { store.store(state.rawValue, ordering: .relaxed) }
+
+    /// The store is being mended: nobody is known, and nothing is taken, until that is done.
+    public func beginMending() {
+        mending.store(true, ordering: .relaxed)
+        storeIs(.degraded)
+    }
+    public var isMending: Bool { mending.load(ordering: .relaxed) }
 
     /// Whether events were written when that was last tried.
     public var takesEvents: Bool { store.load(ordering: .relaxed) == HealthState.fresh.rawValue }

@@ -43,6 +43,15 @@ extension Routes {
             writer.key("bundleProblem")
             writer.string(problem.word)
         }
+        let rebuiltAt = table.meters.storeRebuiltAt.current
+        if table.health.isMending {
+            writer.key("store")
+            writer.string("mending")
+        } else if rebuiltAt > 0 {
+            writer.key("storeRebuiltAt")
+            let time = Timestamp.write(rebuiltAt)
+            writer.string(time)
+        }
         writer.endObject()
         response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered

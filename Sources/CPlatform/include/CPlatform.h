@@ -136,6 +136,7 @@ void cp_trim_memory(void);
 int cp_resident_pages(int64_t *all, int64_t *of_files);
 int cp_give_back(void *address, size_t bytes);
 void cp_trapped(void);
+void cp_note_crashes(const char *path);
 // A thread's handle is an integer in glibc and a pointer in musl.
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
 void cp_join_thread(uintptr_t thread);
