@@ -187,8 +187,12 @@ struct Healing {
         var isKnown = try takeOver("suppressed", database) { key, value, transaction throws(StoreError) in
             _ = try transaction.insert(suppressed, key, value)
         }
+        var people = People(epoch: 0)
+        people.mark = try Rotation.mark(database.beginWrite())
+        var random = random
         let hasRefusals = try takeOver("consent_parts", database) { key, value, transaction throws(StoreError) in
-            try People.takeRefusals(of: value, under: key, in: &transaction)
+            let newcomer = ProfileID(high: random.next(), low: random.next())
+            try people.takeRefusals(of: value, under: key, newcomer: newcomer, now: now, in: &transaction)
         }
         isKnown = isKnown && hasRefusals
         // Who it is, and which bundles it has had.

@@ -63,10 +63,12 @@ final class SnapshotKeeper: @unchecked Sendable {
                 meters.snapshotAt.set(0)
                 dueAt = now + firstPause
             }
+            fit(database.usedBytes, besides: 0)
+            database.forgetDeadReaders()
             // One commit a second is what nobody's work does.
             let isIdle = meters.commits.current - commits <= 1
             commits = meters.commits.current
-            if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
+            if keep == 0 || now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
             dueAt = now + firstPause
             guard makeRoom(for: database) else {
                 if !hasComplained { Log.warning("there is no room for a snapshot of the store") }
@@ -91,17 +93,22 @@ final class SnapshotKeeper: @unchecked Sendable {
         return !isStopped
     }
 
-    /// Whether another snapshot fits: on the file system with as much to spare, and with the store and the others in
-    /// `limits.disk`. The oldest go for it.
+    /// Whether another snapshot fits: on the file system with as much to spare, and with the store in `limits.disk`.
     private func makeRoom(for database: Database) -> Bool {
-        let limit = diskBytes ?? .max
-        var bytes = 2 * database.usedBytes
-        guard let free = Files.freeBytes(files.folder), free > bytes, bytes <= limit else { return false }
-        for number in Limits.snapshots where number > 0 {
-            if number < keep { bytes += Files.size(files.snapshot(number)) ?? 0 }
-            if number > keep || bytes > limit { Files.remove(files.snapshot(number)) }
-        }
+        let used = database.usedBytes
+        guard let free = Files.freeBytes(files.folder), free > 2 * used, 2 * used <= diskBytes ?? .max else { return false }
+        fit(used, besides: used)
         return true
+    }
+
+    /// Removes the oldest snapshots for which `limits.disk` has no room beside the store and what else is to come.
+    private func fit(_ used: Int64, besides wanted: Int64) {
+        var bytes = used + wanted
+        for number in Limits.snapshots where number > 0 {
+            // The last of them makes way for a new one anyhow.
+            if wanted == 0 || number < keep { bytes += Files.size(files.snapshot(number)) ?? 0 }
+            if number > keep || bytes > diskBytes ?? .max { Files.remove(files.snapshot(number)) }
+        }
     }
 
     private func take(_ database: Database, _ meters: Meters, _ removed: Int) -> Bool {
