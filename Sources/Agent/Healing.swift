@@ -175,7 +175,9 @@ struct Healing {
         }
         let fresh = files.snapshot(0)
         _ = try empty.snapshot(to: fresh, at: 0) { true }
-        do throws(SystemError) { try files.replaceStore(with: fresh) } catch { throw .failed(error.operation, code: error.code) }
+        do throws(SystemError) { try files.replaceStore(with: fresh) } catch {
+            throw .failed(error.operation, code: error.code)
+        }
     }
 
     // MARK: Taking a snapshot into use
@@ -222,7 +224,8 @@ struct Healing {
         try transaction.delete(meta, mark.span)
         try transaction.commit()
         Log.warning("the store is another one than before") {
-            $0.field("from", takenAt == 0 ? "nothing" : String(decoding: Timestamp.write(Int64(clamping: takenAt)), as: UTF8.self))
+            let time = Timestamp.write(Int64(clamping: takenAt))
+            $0.field("from", takenAt == 0 ? "nothing" : String(decoding: time, as: UTF8.self))
             $0.field("lost", admitted == nil ? "unknown" : String(lost))
         }
     }

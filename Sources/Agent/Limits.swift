@@ -151,6 +151,8 @@ public enum Limits {
     /// How long after the start, or after an erasure has removed all snapshots, the first is taken, milliseconds: not in the
     /// rush after a power cut, and once for several erasures.
     static let firstSnapshotMilliseconds: Int64 = 600_000
+    /// How long a store that was set aside stays, milliseconds: time to look at it, and no longer than need be.
+    static let asideMilliseconds: Int64 = 7 * 86_400_000
     /// What answers while a store is mended has one of its own, with nothing in it but the tables.
     static let standInBytes: Int64 = 4 << 20
     /// A store is written anew at a start where so many bytes or more are free in it, and more than are in use.

@@ -1,5 +1,5 @@
-// Takes snapshots of the store, on a thread of its own: from time to time, while little happens, a few at most, and only where
-// there is room. What an erasure takes away is in no snapshot for longer than in the store (promise P8): they all go before
+// Takes snapshots of the store, on a thread of its own: from time to time, while little happens, a few at most, and only
+// where there is room. What an erasure takes away is in no snapshot for longer than in the store (promise P8): they all go before
 // it is committed, and one that is under way does not come to be.
 
 import Monitoring
@@ -65,6 +65,8 @@ final class SnapshotKeeper: @unchecked Sendable {
             }
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
+            let rebuiltAt = meters.storeRebuiltAt.current
+            if rebuiltAt > 0, clock.wallMilliseconds() - rebuiltAt > Limits.asideMilliseconds { Files.remove(files.aside) }
             // One commit a second is what nobody's work does.
             let isIdle = meters.commits.current - commits <= 1
             commits = meters.commits.current
@@ -140,7 +142,9 @@ final class SnapshotKeeper: @unchecked Sendable {
         defer { lock.unlock() }
         guard removals == removed else { return false }
         for number in stride(from: keep - 1, through: 0, by: -1) where Files.exists(files.snapshot(number)) {
-            do throws(SystemError) { try Files.move(files.snapshot(number), over: files.snapshot(number + 1)) } catch { return false }
+            do throws(SystemError) { try Files.move(files.snapshot(number), over: files.snapshot(number + 1)) } catch {
+                return false
+            }
         }
         meters.snapshotAt.set(time)
         return true

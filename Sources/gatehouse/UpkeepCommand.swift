@@ -52,8 +52,8 @@ enum StoreCommand {
 
         For the rest, stop the agent first.
 
-        restore checks a backup and puts it in the place of the store, which stays beside it as aside.mdb until somebody is
-        erased. At its next start the agent takes over from that who has refused something or was erased since, and numbers
+        restore checks a backup and puts it in the place of the store, which stays beside it as aside.mdb for a week, or
+        until somebody is erased. At its next start the agent takes over from that who has refused something or was erased since, and numbers
         its events anew.
 
         compact writes the store anew, without anything that was deleted or overwritten, gives the disk space back, and

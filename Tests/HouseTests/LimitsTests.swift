@@ -37,6 +37,7 @@ import Testing
         Agent selfTestMilliseconds selfTestStoreBytes: what the events of a self-test come to is less
         Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
         Agent firstSnapshotMilliseconds leastCompactedBytes: when a copy of the store is worth its while
+        Agent asideMilliseconds: how long what is of no use any more stays
         Agent standInBytes: what is in it is always the same
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
