@@ -13,35 +13,48 @@ import Unification
 /// What lies in a data folder beside the store itself.
 struct StoreFiles {
     let folder: String
-    var store: String { joined(folder, "/data.mdb") }
+    var store: String { named("/data.mdb") }
     /// The store that another has replaced. There is one at most.
-    var aside: String { joined(folder, "/aside.mdb") }
+    var aside: String { named("/aside.mdb") }
     /// Is there after a fault has ended the agent, until the store was looked at.
-    var crash: String { joined(folder, "/crashed") }
+    var crash: String { named("/crashed") }
+
+    @inline(never)
+    private func named(_ name: StaticString) -> String { joined(folder, String(copying: name.bytes)) }
 
     /// The agent's own snapshots, 1 the newest; 0 comes to be one.
+    @inline(never)
     func snapshot(_ number: Int64) -> String { joined(folder, "/snapshot-", String(number), ".mdb") }
 
     /// Sets the store aside and puts another file in its place. A power cut leaves either there.
-    func replaceStore(with path: String) throws(SystemError) {
-        if Files.exists(store) {
-            Files.remove(aside)
-            try Files.link(store, as: aside)
+    @inline(never)
+    func replaceStore(with path: String) throws(StoreError) {
+        let store = self.store
+        do throws(SystemError) {
+            if Files.exists(store) {
+                Files.remove(aside)
+                try Files.link(store, as: aside)
+            }
+            try Files.move(path, over: store)
+        } catch {
+            throw StoreError(error)
         }
-        try Files.move(path, over: store)
         // Whoever looks on at the former file has that of readers, too.
-        Files.remove(joined(folder, "/lock.mdb"))
+        Files.remove(named("/lock.mdb"))
     }
 
     /// Removes all that may have what the store does not have any more, for good.
+    @inline(never)
     func removeCopies() {
         // Of one that was not finished.
         Database.remove(joined(snapshot(0), ".new"))
-        var isThere = Files.exists(aside)
-        Files.remove(aside)
-        for number in Limits.snapshots where Files.exists(snapshot(number)) {
+        var isThere = false
+        // Beginning with what was set aside.
+        for number in -1...Limits.snapshots.upperBound {
+            let path = number < 0 ? aside : snapshot(number)
+            if !Files.exists(path) { continue }
             isThere = true
-            Files.remove(snapshot(number))
+            Files.remove(path)
         }
         if isThere { try? Files.synchronizeDirectory(of: store) }
     }
@@ -81,7 +94,7 @@ struct Rebuilds {
     }
 }
 
-struct Healing {
+final class Healing {
     enum Need {
         /// The store may be opened as it is.
         case nothing
@@ -106,6 +119,7 @@ struct Healing {
     }
 
     /// What is to be done before the store is opened. Costs some reads of single pages.
+    @inline(never)
     func need() -> Need {
         guard Files.size(files.store) ?? 0 > 0 else {
             return Files.exists(files.aside) || Files.exists(files.snapshot(1)) ? .replacement : .nothing
@@ -114,7 +128,7 @@ struct Healing {
             let file = try StoreFile(files.store)
             try file.check(isDeep: false)
             if file.isShort || Files.exists(files.crash) { return .look }
-            if try Healing.takenAt(file) != nil { return .adoption }
+            if try file.value(of: Snapshot.mark, in: "meta") != nil { return .adoption }
             let free = try file.freeBytes()
             return free > Limits.leastCompactedBytes && free > file.bytes / 2 ? .compaction : .nothing
         } catch {
@@ -124,31 +138,18 @@ struct Healing {
         }
     }
 
-    /// When the snapshot was taken that the file is; nil: it is none.
-    private static func takenAt(_ file: borrowing StoreFile) throws(StoreError) -> UInt64? {
-        var time: UInt64?
-        let mark = Snapshot.mark
-        try file.forEach("meta") { key, value in
-            if equal(key, mark.span) { time = NumberKey.decode(value) ?? 0 }
-            return true
-        }
-        return time
-    }
-
     /// Does what is needed. A power cut in the middle leaves a store that needs it again.
     /// - Parameter empty: a store without anything in it.
-    mutating func run(_ need: Need, _ empty: Database) throws(StoreError) {
+    @inline(never)
+    func run(_ need: Need, _ empty: Database) throws(StoreError) {
         if need == .compaction {
-            let (before, after) = try Database.compact(folder: files.folder)
-            Log.info("most of the store was free; it was written anew") {
-                $0.field("bytes", before)
-                $0.field("now", after)
-            }
+            Log.info("most of the store is free; it is written anew")
+            _ = try Database.compact(folder: files.folder)
         }
         if need == .replacement || need == .look && !isWhole() { try replace(empty) }
         Files.remove(files.crash)
-        guard let takenAt = try Healing.takenAt(StoreFile(files.store)) else { return }
-        try adopt(takenAt)
+        guard let mark = try StoreFile(files.store).value(of: Snapshot.mark, in: "meta") else { return }
+        try adopt(NumberKey.decode(mark.span) ?? 0)
     }
 
     private func isWhole() -> Bool {
@@ -161,68 +162,38 @@ struct Healing {
     }
 
     /// Sets the store aside and puts the newest snapshot that is whole in its place.
+    @inline(never)
     private func replace(_ empty: Database) throws(StoreError) {
-        Log.error("the store is damaged; it is set aside") { $0.field("as", files.aside) }
-        do throws(SystemError) {
-            for number in Limits.snapshots where number > 0 {
-                let path = files.snapshot(number)
-                if !Files.exists(path) { continue }
-                if Snapshot.time(of: path, isWhole: true) != nil { return try files.replaceStore(with: path) }
-                Log.error("a snapshot is damaged as well") { $0.field("file", path) }
-            }
-        } catch {
-            throw .failed(error.operation, code: error.code)
+        Healing.complain("the store is damaged; it is set aside", files.aside)
+        for number in Limits.snapshots where number > 0 {
+            let path = files.snapshot(number)
+            if !Files.exists(path) { continue }
+            if Snapshot.time(of: path, isWhole: true) != nil { return try files.replaceStore(with: path) }
+            Healing.complain("a snapshot is damaged as well", path)
         }
         let fresh = files.snapshot(0)
-        _ = try empty.snapshot(to: fresh, at: 0) { true }
-        do throws(SystemError) { try files.replaceStore(with: fresh) } catch {
-            throw .failed(error.operation, code: error.code)
-        }
+        _ = try empty.snapshot(to: fresh, at: 0, mayGoOn: nil)
+        try files.replaceStore(with: fresh)
+    }
+
+    @inline(never)
+    private static func complain(_ words: StaticString, _ path: String) {
+        Log.error(words) { $0.field("file", path) }
     }
 
     // MARK: Taking a snapshot into use
 
     /// Makes a store of a snapshot: with what was refused and erased since, and with numbers that were never given.
-    private mutating func adopt(_ takenAt: UInt64) throws(StoreError) {
+    private func adopt(_ takenAt: UInt64) throws(StoreError) {
         let database = try Database(folder: files.folder, mapBytes: mapBytes)
-        let (meta, suppressed) = (database.tables.meta, database.tables.suppressed)
-        var isKnown = try takeOver("suppressed", database) { key, value, transaction throws(StoreError) in
-            _ = try transaction.insert(suppressed, key, value)
-        }
-        var people = People(epoch: 0)
-        people.mark = try Rotation.mark(database.beginWrite())
-        var random = random
-        let hasRefusals = try takeOver("consent_parts", database) { key, value, transaction throws(StoreError) in
-            let newcomer = ProfileID(high: random.next(), low: random.next())
-            try people.takeRefusals(of: value, under: key, newcomer: newcomer, now: now, in: &transaction)
-        }
-        isKnown = isKnown && hasRefusals
-        // Who it is, and which bundles it has had.
-        let kept = ["device", "bundle", "known_time"].map { Array($0.utf8) }
-        _ = try takeOver("meta", database) { key, value, transaction throws(StoreError) in
-            for name in kept where equal(name.span, key) { try transaction.put(meta, key, value) }
-        }
         // With no other store beside it somebody has brought it here, and answers for it.
-        if !isKnown, Files.exists(files.aside) {
-            for table in [database.tables.consent, database.tables.consentParts] { try withdrawGrants(table, database) }
+        if try !takeOver(database), Files.exists(files.aside) {
+            try withdrawGrants(database.tables.consent, database)
+            try withdrawGrants(database.tables.consentParts, database)
             Log.warning("what people refused last cannot be read: whatever was granted has to be granted anew")
         }
         let admitted = admittedBefore()
-        var transaction = try database.beginWrite()
-        let ledger = try Ledger(transaction)
-        try DeviceIdentity.beginLife(from: ledger.nextSequence, &random, in: &transaction)
-        var rebuilds = try Rebuilds(transaction)
-        let lost = admitted.map { $0 - min($0, ledger.admitted) } ?? 0
-        rebuilds.count += 1
-        rebuilds.at = UInt64(clamping: now)
-        rebuilds.takenAt = takenAt
-        rebuilds.lost += lost
-        if admitted == nil { rebuilds.unknown += 1 }
-        try rebuilds.write(&transaction)
-        let (returned, mark) = (Healing.returned, Snapshot.mark)
-        try transaction.put(meta, returned.span, returned.span)
-        try transaction.delete(meta, mark.span)
-        try transaction.commit()
+        let lost = try beginAnew(takenAt, admitted, database)
         Log.warning("the store is another one than before") {
             let time = Timestamp.write(Int64(clamping: takenAt))
             $0.field("from", takenAt == 0 ? "nothing" : String(decoding: time, as: UTF8.self))
@@ -230,72 +201,100 @@ struct Healing {
         }
     }
 
+    /// Notes that another store took this one's place, and that it is one that is in use.
+    /// - Returns: how many events were lost, as far as is known.
+    @inline(never)
+    private func beginAnew(_ takenAt: UInt64, _ admitted: UInt64?, _ database: Database) throws(StoreError) -> UInt64 {
+        var transaction = try database.beginWrite()
+        let ledger = try Ledger(transaction)
+        try DeviceIdentity.beginLife(from: ledger.nextSequence, &random, in: &transaction)
+        var rebuilds = try Rebuilds(transaction)
+        var lost: UInt64 = 0
+        if let admitted { lost = admitted - min(admitted, ledger.admitted) } else { rebuilds.unknown += 1 }
+        rebuilds.count += 1
+        rebuilds.at = UInt64(clamping: now)
+        rebuilds.takenAt = takenAt
+        rebuilds.lost += lost
+        try rebuilds.write(&transaction)
+        let (meta, returned, mark) = (database.tables.meta, Healing.returned, Snapshot.mark)
+        try transaction.put(meta, returned.span, returned.span)
+        try transaction.delete(meta, mark.span)
+        try transaction.commit()
+        return lost
+    }
+
     /// In `meta` until it was seen to it that nobody is back who was erased.
     static let returned: [UInt8] = Array("returned".utf8)
 
     /// How many events the store that was set aside had admitted; nil: that cannot be read.
+    @inline(never)
     private func admittedBefore() -> UInt64? {
-        var admitted: UInt64?
-        let name = Ledger.key
         do throws(StoreError) {
-            try StoreFile(files.aside).forEach("accounts") { key, value in
-                if equal(key, name.span), let ledger = try? Ledger(record: value) { admitted = ledger.admitted }
-                return true
-            }
+            guard let record = try StoreFile(files.aside).value(of: Ledger.key, in: "accounts") else { return nil }
+            return try Ledger(record: record.span).admitted
         } catch {
             return nil
         }
-        return admitted
     }
 
-    /// Hands over what a table of the store that was set aside has.
-    /// - Returns: false when it cannot be read to its end.
-    private func takeOver(
-        _ table: StaticString, _ database: Database,
-        _ take: (Span<UInt8>, Span<UInt8>, inout WriteTransaction) throws(StoreError) -> Void
-    ) throws(StoreError) -> Bool {
-        var failure: StoreError?
-        var entries: [(key: [UInt8], value: [UInt8])] = []
-        func write() -> Bool {
-            do throws(StoreError) {
-                var transaction = try database.beginWrite()
-                for (key, value) in entries { try take(key.span, value.span, &transaction) }
-                try transaction.commit()
-            } catch {
-                failure = error
+    /// Tables of the store that was set aside: who was erased, what was refused, and at last who it is and which bundles it
+    /// has had.
+    private static let takenOver: [StaticString] = ["suppressed", "consent_parts", "meta"]
+    private static let kept: [StaticString] = ["device", "bundle", "known_time"]
+
+    /// Takes over what the store that was set aside has.
+    /// - Returns: false when who was erased and what was refused cannot be read to its end.
+    @inline(never)
+    private func takeOver(_ database: Database) throws(StoreError) -> Bool {
+        var isKnown = true
+        var transaction = try database.beginWrite()
+        var people = People(epoch: 0)
+        people.mark = try Rotation.mark(transaction)
+        var taken = 0
+        for number in 0..<3 {
+            guard let aside = try? StoreFile(files.aside) else { return false }
+            aside.begin(Healing.takenOver[number])
+            while aside.next() {
+                taken += 1
+                if taken % Limits.sweptPerStep == 0 {
+                    try transaction.commit()
+                    transaction = try database.beginWrite()
+                }
+                let (key, value) = (aside.key, aside.value)
+                switch number {
+                case 0: _ = try transaction.insert(database.tables.suppressed, key.span, value.span)
+                case 1:
+                    let newcomer = ProfileID(high: random.next(), low: random.next())
+                    try people.takeRefusals(of: value.span, under: key.span, newcomer: newcomer, now: now, in: &transaction)
+                default:
+                    for name in Healing.kept where equal(name.bytes, key.span) {
+                        try transaction.put(database.tables.meta, key.span, value.span)
+                    }
+                }
             }
-            entries.removeAll(keepingCapacity: true)
-            return failure == nil
+            if number < 2, aside.fault != nil { isKnown = false }
         }
-        var isWhole = true
-        do throws(StoreError) {
-            try StoreFile(files.aside).forEach(table) { key, value in
-                entries.append(([UInt8](copying: key), [UInt8](copying: value)))
-                return entries.count < Limits.sweptPerStep || write()
-            }
-        } catch {
-            isWhole = false
-        }
-        _ = failure == nil && write()
-        if let failure { throw failure }
-        return isWhole
+        try transaction.commit()
+        return isKnown
     }
 
+    @inline(never)
     private func withdrawGrants(_ table: Table, _ database: Database) throws(StoreError) {
         var start: [UInt8]? = []
         while let first = start {
             start = nil
-            var records: [(key: [UInt8], value: [UInt8])] = []
+            var keys: [[UInt8]] = []
             var transaction = try database.beginWrite()
-            try transaction.scan(table, from: first.span) { key, value in
-                if records.count == Limits.sweptPerStep {
-                    start = [UInt8](copying: key)
-                    return false
-                }
-                records.append(([UInt8](copying: key), ConsentRecord.withdrawing(value, at: now)))
-                return true
+            try transaction.scan(table, from: first.span) { key, _ in
+                keys.append([UInt8](copying: key))
+                return keys.count <= Limits.sweptPerStep
             }
-            for (key, value) in records { try transaction.put(table, key.span, value.span) }
+            if keys.count > Limits.sweptPerStep { start = keys.removeLast() }
+            for key in keys {
+                var record: [UInt8] = []
+                if let value = try transaction.get(table, key.span) { record = ConsentRecord.withdrawing(value, at: now) }
+                try transaction.put(table, key.span, record.span)
+            }
             try transaction.commit()
         }
     }

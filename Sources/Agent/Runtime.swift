@@ -91,7 +91,7 @@ public final class Runtime {
         if !Files.exists(configuration.data) || Database.isInUse(configuration.data) { return nil }
         let folder = standInFolder(configuration)
         Database.remove(folder)
-        var healing = Healing(configuration)
+        let healing = Healing(configuration)
         let need = healing.need()
         if need == .nothing { return nil }
         let standIn = try Runtime(configuration, isHub: isHub, isStandIn: true)
@@ -102,12 +102,18 @@ public final class Runtime {
             server = try standIn.makeServer()
             try server.start()
         } catch {
-            throw StartError("\(configuration.listen.host):\(configuration.listen.port): \(error.message)")
+            throw cannotListen(configuration, error)
         }
         do throws(StoreError) { try healing.run(need, standIn.database) } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            throw StartError(joined(configuration.data, ": ", error.message))
         }
         return StandIn(server, folder)
+    }
+
+    @inline(never)
+    private static func cannotListen(_ configuration: Configuration, _ error: SystemError) -> StartError {
+        let port = String(Int(configuration.listen.port))
+        return StartError(joined(configuration.listen.host, ":", port, joined(": ", error.message)))
     }
 
     private static func standInFolder(_ configuration: Configuration) -> String { joined(configuration.data, "/stand-in") }
@@ -138,7 +144,7 @@ public final class Runtime {
             floor = try ClockFloor.read(transaction)
             try Rebuilds(transaction).show(meters)
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            throw StartError(joined(configuration.data, ": ", error.message))
         }
         let now = clock.wallMilliseconds()
         (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
@@ -171,7 +177,7 @@ public final class Runtime {
             rotation = try Rotation(peppers, now: now, in: &transaction)
             try transaction.commit()
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            throw StartError(joined(configuration.data, ": ", error.message))
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }
@@ -238,7 +244,7 @@ public final class Runtime {
             writer.join()
             Log.info("stopped")
         } catch {
-            throw StartError("\(configuration.listen.host):\(configuration.listen.port): \(error.message)")
+            throw Runtime.cannotListen(configuration, error)
         }
     }
 
@@ -285,6 +291,7 @@ public final class Runtime {
 
     // MARK: Parts
 
+    @inline(never)
     private func makeServer() throws(SystemError) -> AgentServer {
         var settings = ServerConfiguration()
         var tls: TLSServerConfiguration?

@@ -26,6 +26,7 @@ final class SnapshotKeeper: @unchecked Sendable {
     }
 
     /// Removes all copies of what the store had. Whoever calls then commits that it does not have it any more.
+    @inline(never)
     func removeAll() {
         lock.with {
             removals += 1
@@ -35,6 +36,7 @@ final class SnapshotKeeper: @unchecked Sendable {
     }
 
     /// Ends the agent, so that its next start looks at the store.
+    @inline(never)
     func endForDamage() {
         try? Files.replace(files.crash, with: [], mode: 0o600)
         Process.terminate()
@@ -85,7 +87,9 @@ final class SnapshotKeeper: @unchecked Sendable {
     }
 
     /// Milliseconds.
-    private var now: Int64 { clock.monotonicNanoseconds() / 1_000_000 }
+    private var now: Int64 {
+        @inline(never) get { clock.monotonicNanoseconds() / 1_000_000 }
+    }
     private var firstPause: Int64 { min(pauseMilliseconds, Limits.firstSnapshotMilliseconds) }
 
     private func wait() -> Bool {
@@ -117,16 +121,16 @@ final class SnapshotKeeper: @unchecked Sendable {
         // In no snapshot's place, and removed with them.
         let fresh = files.snapshot(0)
         let time = clock.wallMilliseconds()
-        var begin = clock.monotonicNanoseconds()
+        var begin = now
         let enough = Int(clamping: database.mapBytes >> 15)
         do throws(StoreError) {
             let isTaken = try database.snapshot(to: fresh, at: time) {
                 lock.lock()
                 // As much time as this takes is others'.
-                lock.wait(milliseconds: (clock.monotonicNanoseconds() - begin) / 1_000_000)
+                lock.wait(milliseconds: now - begin)
                 let mayGoOn = !isStopped && removals == removed
                 lock.unlock()
-                begin = clock.monotonicNanoseconds()
+                begin = now
                 return mayGoOn && (try? database.freePages(atMost: enough)) == enough
             }
             return isTaken && keep(time, removed, meters)
@@ -141,10 +145,13 @@ final class SnapshotKeeper: @unchecked Sendable {
         lock.lock()
         defer { lock.unlock() }
         guard removals == removed else { return false }
-        for number in stride(from: keep - 1, through: 0, by: -1) where Files.exists(files.snapshot(number)) {
-            do throws(SystemError) { try Files.move(files.snapshot(number), over: files.snapshot(number + 1)) } catch {
-                return false
+        do throws(SystemError) {
+            for number in stride(from: keep - 1, through: 0, by: -1) {
+                let path = files.snapshot(number)
+                if Files.exists(path) { try Files.move(path, over: files.snapshot(number + 1)) }
             }
+        } catch {
+            return false
         }
         meters.snapshotAt.set(time)
         return true

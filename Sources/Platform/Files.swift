@@ -132,11 +132,14 @@ public enum Files {
         if path.withCString({ mkdir($0, mode_t(mode)) }) != 0 && cp_errno() != EEXIST { throw SystemError(last: "mkdir") }
     }
 
+    @inline(never)
     public static func isFolder(_ path: String) -> Bool { path.withCString { cp_is_directory($0) } != 0 }
 
+    @inline(never)
     public static func exists(_ path: String) -> Bool { path.withCString { access($0, F_OK) } == 0 }
 
     /// A file's size in bytes; `nil` when there is none.
+    @inline(never)
     public static func size(_ path: String) -> Int64? {
         let size = path.withCString { cp_path_size($0) }
         return size < 0 ? nil : size
@@ -154,6 +157,7 @@ public enum Files {
         return bytes < 0 ? nil : bytes
     }
 
+    @inline(never)
     public static func remove(_ path: String) { _ = path.withCString { unlink($0) } }
 
     /// Takes an exclusive lock on a file that lasts as long as the descriptor; `nil` when another process has it.

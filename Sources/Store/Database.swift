@@ -28,7 +28,7 @@ public final class Database: @unchecked Sendable {
     /// - Throws: `.inUse` when another process writes it, `.damaged` when it is not a store.
     public init(folder: String, mapBytes: Int64 = Limits.defaultMapBytes, synchronous: Bool = true) throws(StoreError) {
         path = folder
-        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
+        do { try Files.makeDirectory(folder) } catch { throw StoreError(error) }
         lock = try Database.takeLock(folder)
         // What a compaction left when the power failed.
         Database.remove(joined(folder, "/compact"))
@@ -63,6 +63,7 @@ public final class Database: @unchecked Sendable {
     deinit { mdb_env_close(environment) }
 
     /// Whether another process writes the store of a folder, or nobody could.
+    @inline(never)
     public static func isInUse(_ folder: String) -> Bool {
         do throws(StoreError) {
             _ = try takeLock(folder)
@@ -74,7 +75,7 @@ public final class Database: @unchecked Sendable {
 
     private static func takeLock(_ folder: String) throws(StoreError) -> Descriptor {
         let held: Descriptor?
-        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw .failed(error.operation, code: error.code) }
+        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw StoreError(error) }
         guard let held else { throw .inUse(path: folder) }
         return held
     }
@@ -160,7 +161,7 @@ public final class Database: @unchecked Sendable {
         let file = joined(folder, "/data.mdb")
         let before = Files.size(file) ?? 0
         let source = try Database(folder: folder)
-        _ = try source.copy(into: fresh, mark: nil) { true }
+        _ = try source.copy(into: fresh, mark: nil, nil)
         try put(fresh, at: file)
         // Whoever looks on at the former file has that of readers, too.
         Files.remove(joined(folder, "/lock.mdb"))
@@ -172,26 +173,27 @@ public final class Database: @unchecked Sendable {
     /// - Parameters:
     ///   - path: the file. Until it is whole it lies in a folder beside it.
     ///   - time: when, milliseconds since the epoch.
-    ///   - mayGoOn: asked after each part, and before the file comes into its place.
+    ///   - mayGoOn: asked after each part, and before the file comes into its place; nil: nothing speaks against it.
     /// - Returns: false when that said no; there is no file then.
-    public func snapshot(to path: String, at time: Int64, mayGoOn: () -> Bool) throws(StoreError) -> Bool {
+    @inline(never)
+    public func snapshot(to path: String, at time: Int64, mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
         let fresh = joined(path, ".new")
         defer { Database.remove(fresh) }
         guard try copy(into: fresh, mark: time, mayGoOn) else { return false }
         try Snapshot.seal(joined(fresh, "/data.mdb"), at: time)
-        guard mayGoOn() else { return false }
+        if let mayGoOn, !mayGoOn() { return false }
         try Database.put(fresh, at: path)
         return true
     }
 
+    @inline(never)
     private static func put(_ folder: String, at path: String) throws(StoreError) {
-        do throws(SystemError) { try Files.move(joined(folder, "/data.mdb"), over: path) } catch {
-            throw .failed(error.operation, code: error.code)
-        }
+        do throws(SystemError) { try Files.move(joined(folder, "/data.mdb"), over: path) } catch { throw StoreError(error) }
         remove(folder)
     }
 
     /// Removes a store that is not open, with its folder.
+    @inline(never)
     public static func remove(_ folder: String) {
         for name in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, name)) }
         Files.removeDirectory(folder)
@@ -199,7 +201,8 @@ public final class Database: @unchecked Sendable {
 
     /// Copies every table as one snapshot shows them into a new store; see `snapshot`.
     /// - Parameter mark: when given, the copy says that it is a snapshot of that time.
-    private func copy(into fresh: String, mark: Int64?, _ mayGoOn: () -> Bool) throws(StoreError) -> Bool {
+    @inline(never)
+    private func copy(into fresh: String, mark: Int64?, _ mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
         Database.remove(fresh)
         let target = try Database(folder: fresh, mapBytes: usedBytes / 4 * 5 + 1 << 20, synchronous: false)
         var reader = try makeReader()
@@ -208,7 +211,7 @@ public final class Database: @unchecked Sendable {
             var next: [UInt8]? = []
             while let start = next {
                 next = try Database.copy(reader, from, start, target, to)
-                if !mayGoOn() { return false }
+                if let mayGoOn, !mayGoOn() { return false }
             }
         }
         if let mark {

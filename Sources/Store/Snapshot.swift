@@ -25,7 +25,7 @@ public enum Snapshot {
             hash.digest().append(to: &seal)
             try Files.append(seal.span, to: path)
         } catch {
-            throw .failed(error.operation, code: error.code)
+            throw StoreError(error)
         }
     }
 
@@ -49,6 +49,7 @@ public enum Snapshot {
         }
     }
 
+    @inline(never)
     private static func hash(_ path: String, bytes: Int64, _ last: [UInt8]) throws(SystemError) -> SHA256 {
         var hash = SHA256()
         let file = try Files.open(path)

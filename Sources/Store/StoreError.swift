@@ -1,6 +1,7 @@
 // What the store can refuse.
 
 import CLMDB
+import Formats
 import Platform
 
 public enum StoreError: Error, Equatable {
@@ -24,6 +25,9 @@ public enum StoreError: Error, Equatable {
         }
     }
 
+    @inline(never)
+    public init(_ error: SystemError) { self = .failed(error.operation, code: error.code) }
+
     static func text(_ code: Int32) -> String {
         // mdb_strerror returns a string that lives at least until the next call in this thread; it is copied at once.
         String(cString: mdb_strerror(code))
@@ -31,12 +35,16 @@ public enum StoreError: Error, Equatable {
 
     /// One sentence for a person: what is wrong and what to do.
     public var message: String {
-        switch self {
-        case .full: "the store is full: raise limits.disk or free space on its file system"
-        case .inUse(let path): "another gatehouse is using \(path): stop it, or choose another data folder"
-        case .damaged(let words): "the store's file is damaged (\(words)): restore a backup, or move the folder away"
-        case .badRecord(let table): "a record of table \(table) fails its checksum and is not used"
-        case .failed(let operation, let code): "\(operation): \(StoreError.text(code))"
+        @inline(never) get {
+            switch self {
+            case .full: "the store is full: raise limits.disk or free space on its file system"
+            case .inUse(let path): joined("another gatehouse is using ", path, ": stop it, or choose another data folder")
+            case .damaged(let words):
+                joined("the store's file is damaged (", words, "): restore a backup, or move the folder away")
+            case .badRecord(let table):
+                joined("a record of table ", String(copying: table.bytes), " fails its checksum and is not used")
+            case .failed(let operation, let code): joined(String(copying: operation.bytes), ": ", StoreError.text(code))
+            }
         }
     }
 

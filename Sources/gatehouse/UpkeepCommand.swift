@@ -46,15 +46,13 @@ enum StoreCommand {
         gatehouse store compact [--config F]
         gatehouse store merge FOLDER [--timers] [--config F]
 
-        check holds every page of the store, or of a backup, against the others (exit code 1: it is damaged). backup copies the
-        store as it is at one moment into a new file, without what was deleted. The agent may be running for both. Back up
-        the pepper as well: it is not in the file, and without it nobody is recognised.
+        check looks at every page of the store or of a backup (exit code 1: damaged). backup copies the store as it is at one
+        moment into a new file. The agent may run for both. Back up the pepper as well: without it nobody is recognised.
 
-        For the rest, stop the agent first.
+        Stop the agent for the rest.
 
-        restore checks a backup and puts it in the place of the store, which stays beside it as aside.mdb for a week, or
-        until somebody is erased. At its next start the agent takes over from that who has refused something or was erased since, and numbers
-        its events anew.
+        restore puts a backup in the place of the store, which stays beside it as aside.mdb for a week, or until somebody is
+        erased. At its next start the agent takes over from that who has refused something or was erased since.
 
         compact writes the store anew, without anything that was deleted or overwritten, gives the disk space back, and
         removes the agent's own snapshots. A power cut in the middle leaves the old store as it was.
@@ -76,27 +74,26 @@ enum StoreCommand {
         guard let number = actions.firstIndex(where: { equal($0.bytes, action.span) }) else {
             return UpkeepArguments.missing("store needs check, backup, restore, compact or merge", arguments, help)
         }
-        var rest = Array(arguments.dropFirst())
-        var place: String?
-        if number != 3, let word = rest.first, word.utf8.first != UInt8(ascii: "-") {
-            place = word
-            rest.removeFirst()
-        }
+        var rest: [String] = []
+        var place = ""
         var withTimers = false
-        if number == 4 {
-            rest.removeAll {
-                if $0 != "--timers" { return false }
+        for index in 1..<arguments.count {
+            let argument = arguments[index]
+            if index == 1, number != 3, argument.utf8.first != UInt8(ascii: "-") {
+                place = argument
+            } else if number == 4, argument == "--timers" {
                 withTimers = true
-                return true
+            } else {
+                rest.append(argument)
             }
         }
-        if place == nil, number != 0, number != 3 {
+        if place.isEmpty, number != 0, number != 3 {
             return Command.misuse("store backup and restore need a file, merge the other device's data folder", help)
         }
         var code: Int32 = 2
         guard let configuration = UpkeepArguments.configuration(rest, help, &code) else { return code }
         do throws(UpkeepError) {
-            Process.standardOutput(try run(number, place ?? "", withTimers, configuration))
+            Process.standardOutput(try run(number, place, withTimers, configuration))
             return 0
         } catch {
             Process.complain(error.message)
@@ -111,21 +108,22 @@ enum StoreCommand {
         switch number {
         case 0:
             let entries = try Upkeep.check(folder: folder, backup: place.isEmpty ? nil : place)
-            return "whole: \(entries) entries\n"
+            return joined("whole: ", String(entries), " entries\n")
         case 1:
             let (path, bytes) = try Upkeep.backup(folder: folder, to: place)
-            return "\(path): \(bytes) bytes\n"
+            return joined(path, ": ", String(bytes), " bytes\n")
         case 2:
             try Upkeep.restore(folder: folder, from: place)
             return "restored: start the agent\n"
         case 3:
             let (before, after) = try Upkeep.compact(folder: folder)
-            return "compacted: \(before) bytes before, \(after) after\n"
+            return joined("compacted: ", String(before), " bytes before, ", joined(String(after), " after\n"))
         default:
             let (count, timers, taken) = try Upkeep.merge(place, withTimers: withTimers, into: configuration)
-            var words = "merged: \(count) identifiers looked at"
-            if timers > 0 { words += ", \(taken) of \(timers) timers taken over" }
-            return words + (withTimers || timers == 0 ? "\n" : " (see --timers in gatehouse help store)\n")
+            let words = joined("merged: ", String(count), " identifiers looked at")
+            if timers == 0 { return joined(words, "\n") }
+            let ofTimers = joined(", ", String(taken), " of ", String(timers))
+            return joined(words, ofTimers, " timers taken over", withTimers ? "\n" : " (see --timers in gatehouse help store)\n")
         }
     }
 }

@@ -52,11 +52,10 @@ import Testing
 
     private func content(_ path: String, _ table: StaticString) throws -> [UInt8] {
         var all: [UInt8] = []
-        try StoreFile(path).forEach(table) { key, value in
-            all.append(contentsOf: key)
-            all.append(contentsOf: value)
-            return true
-        }
+        let file = try StoreFile(path)
+        file.begin(table)
+        while file.next() { all += file.key + file.value }
+        if let fault = file.fault { throw fault }
         return all
     }
 
