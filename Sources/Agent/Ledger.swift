@@ -2,6 +2,7 @@
 // change in the same transaction as what they count.
 
 import Formats
+import Platform
 import Store
 
 /// Counts of events, and where the log's numbering stands.

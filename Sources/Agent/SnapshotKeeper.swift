@@ -124,7 +124,7 @@ final class SnapshotKeeper: @unchecked Sendable {
         var begin = now
         let enough = Int(clamping: database.mapBytes >> 15)
         do throws(StoreError) {
-            let isTaken = try database.snapshot(to: fresh, at: time) {
+            let isTaken = try database.snapshot(to: fresh, at: time) { [self] in
                 lock.lock()
                 // As much time as this takes is others'.
                 lock.wait(milliseconds: now - begin)

@@ -115,7 +115,7 @@ public enum Upkeep {
             if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
             return try countEntries(path, besideAgent: backup == nil && Database.isInUse(folder) ? folder : nil)
         } catch {
-            if case .damaged(let words) = error { throw UpkeepError(joined(path, ": it is damaged: ", words), exitCode: 1) }
+            if case .damaged(let words) = error { throw UpkeepError(joined(path, ": it is damaged: ", words.text), exitCode: 1) }
             throw UpkeepError(error, path)
         }
     }
@@ -156,7 +156,7 @@ public enum Upkeep {
         let files = StoreFiles(folder: folder)
         _ = try check(folder: folder, backup: path)
         do throws(StoreError) {
-            if Files.exists(files.store), Database.isInUse(folder) { throw .inUse(path: folder) }
+            if Files.exists(files.store), Database.isInUse(folder) { throw .inUse }
             let fresh = files.snapshot(0)
             Files.remove(fresh)
             do throws(SystemError) {

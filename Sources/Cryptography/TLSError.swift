@@ -124,7 +124,10 @@ public struct TLSError: Error {
         case .certificateIssuerUnknown:
             return (
                 "the certificate of ",
-                " is not signed by an authority that is trusted here: give the right file as tls.ca, and let the server send its whole chain"
+                """
+                 is not signed by an authority that is trusted here: give the right file as tls.ca, and let the server \
+                send its whole chain
+                """
             )
         case .certificateIssuerIsNoAuthority:
             return ("an issuer in the certificate chain of ", " is not allowed to issue it (CA bit, path length)")

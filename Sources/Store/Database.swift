@@ -76,7 +76,7 @@ public final class Database: @unchecked Sendable {
     private static func takeLock(_ folder: String) throws(StoreError) -> Descriptor {
         let held: Descriptor?
         do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw StoreError(error) }
-        guard let held else { throw .inUse(path: folder) }
+        guard let held else { throw .inUse }
         return held
     }
 
