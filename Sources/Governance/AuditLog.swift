@@ -3,7 +3,6 @@
 
 import Cryptography
 import Formats
-import Platform
 import Store
 
 /// What is worth a line.
