@@ -141,7 +141,13 @@ def test_p10_ten_thousand_rows_fit_and_cost_what_ten_do(bench):
     agent.stop()
     agent.start()
     agent.decide("by_product", "zora", product="p-06001")
+    # Who looks after bundles gives way to decisions, and lets go of what reading this one took a moment later.
     started = agent.rss_anon_kib()
+    for _ in range(50):
+        if started - before < 1400:
+            break
+        time.sleep(0.1)
+        started = agent.rss_anon_kib()
     print(f"      a decision: {few:.3f} ms with 10 rows, {many:.3f} ms with 10,000; loaded in {loading:.2f} s; "
           f"RssAnon {before} KiB with 10 rows, {reloaded} after a reload with 10,000, {started} after a start", flush=True)
     check(many < few * 3, f"{few} ms with 10 rows, {many} ms with 10,000")
