@@ -297,14 +297,15 @@ public final class Runtime {
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
         health.writerSeen.set(clock.monotonicNanoseconds())
-        return try Thread.spawn(givesWay: true) {
+        // These two do not give way: what waits for them is in memory.
+        return try Thread.spawn {
             Thread.name("writer")
             writer.run()
         }
     }
 
     private func startPreparer() throws(SystemError) -> Thread {
-        try Thread.spawn(givesWay: true) { [intake, bundles, pepper] in
+        try Thread.spawn { [intake, bundles, pepper] in
             var preparer = EventPreparer(bundles.plans, pepper: pepper)
             while let submission = intake.takeUnprepared() {
                 preparer.prepare(submission)

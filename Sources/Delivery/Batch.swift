@@ -22,6 +22,8 @@ public enum Lane: UInt8, Sendable {
 public struct Batch {
     /// The messages one after another, with commas between them.
     public private(set) var messages: [UInt8] = []
+    /// Bytes of `messages`, also when those have been lent.
+    private(set) var byteCount = 0
     /// Where each message ends in `messages`, and its number in the log.
     private var entries: [(end: Int, sequence: UInt64)] = []
     /// How many messages may still be added, and up to how many bytes of `messages`.
@@ -68,6 +70,7 @@ public struct Batch {
         oldestAt = .max
         for index in purposes.indices { purposes[index] = (0, 0) }
         messages.removeAll(keepingCapacity: true)
+        byteCount = 0
         entries.removeAll(keepingCapacity: true)
         self.maximumEvents = maximumEvents
         self.maximumBytes = maximumBytes
@@ -91,6 +94,7 @@ public struct Batch {
             messages.append(UInt8(ascii: ","))
         }
         messages.append(contentsOf: message)
+        byteCount = messages.count
         entries.append((messages.count, sequence))
         oldestAt = min(oldestAt, time)
         let place = min(purpose ?? Limits.purposes, Limits.purposes)
@@ -144,6 +148,9 @@ public struct Batch {
             body.append(contentsOf: messages.span)
         }
     }
+
+    /// Gives another batch the memory of the messages, which are on their way: only one of the two needs that much at a time.
+    mutating func lendMemory(to other: inout Batch) { swap(&messages, &other.messages) }
 
     /// Gives memory back that a large batch has taken.
     mutating func shrink() {

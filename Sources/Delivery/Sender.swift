@@ -300,6 +300,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     private mutating func makeNext() {
         nextRevision = nil
         let revision = source.revision
+        batch.lendMemory(to: &next)
         next.begin(after: batch.lastSequence, maximumEvents: sizers.batch.next, maximumBytes: maximumBytes)
         source.fill(&next)
         guard next.count > 0, encoder.encode(next, format, now: clock.wallMilliseconds()) else { return }
@@ -404,7 +405,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         for (index, (events, bytes)) in batch.purposes.enumerated() where events > 0 {
             meters.purposeEvents.add(UInt64(events), at: index)
             // Of 32 bits the product would be too large.
-            meters.purposeBytes.add(UInt64(bytes) * UInt64(packed) / UInt64(max(1, batch.messages.count)), at: index)
+            meters.purposeBytes.add(UInt64(bytes) * UInt64(packed) / UInt64(max(1, batch.byteCount)), at: index)
         }
     }
 
