@@ -38,8 +38,9 @@ public enum QuarantineReason: Equatable, Sendable {
 public protocol OutboxSource: AnyObject {
     /// What waits. Cheap: called before each batch.
     func outlook() -> OutboxOutlook
-    /// Adds events of `batch.lane` behind `batch.after`, or from the lane's cursor on, in order, by `batch.append` or `batch.pass`, until one of them says
-    /// false or the log ends. Consent, filters and denied fields are applied here, each time anew: a revocation stops what was queued.
+    /// Adds events of `batch.lane` behind `batch.after`, or from the lane's cursor on, in order, by `batch.append` or
+    /// `batch.pass`, until one of them says false or the log ends. Consent, filters and denied fields are applied here, each
+    /// time anew: a revocation stops what was queued.
     /// The lane `batch` ends before an event of the other that is not settled.
     func fill(_ batch: inout Batch)
     /// Another whenever what was filled before may not be sent as it is any more: somebody has made another choice or was
@@ -348,6 +349,10 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
         idleSince = nil
         primary.transport.rest()
         fallback?.transport.rest()
+        giveMemoryBack()
+    }
+
+    private mutating func giveMemoryBack() {
         batch.shrink()
         next.shrink()
         encoder.shrink()
@@ -437,6 +442,7 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
             return .paused
         case .unreachable:
             meters.lastStatus.set(0)
+            (isPrimary ? primary.transport : (fallback ?? primary).transport).rest()
             postpone(isPrimary, nil)
             return .paused
         }
@@ -456,6 +462,8 @@ public struct Sender<Source: OutboxSource, Way: Transport, Time: Clock, Chance: 
     /// The next attempt on this way is later; the events are read anew then.
     private mutating func postpone(_ isPrimary: Bool, _ retryAfter: Int64?) {
         meters.retries.add()
+        // A device is offline for weeks.
+        giveMemoryBack()
         let now = monotonicMilliseconds
         if isPrimary {
             primary.notBefore = now + primary.backoff.pause(retryAfter: retryAfter, random: &random)

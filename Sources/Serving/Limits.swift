@@ -60,7 +60,7 @@ public enum Limits {
 
     /// Work on its way through the writer: bytes of bodies and of their parsed values. Beyond it, 503 and Retry-After:
     /// the clients keep what they could not give.
-    public static let intakeBytes = 5 << 19
+    public static let intakeBytes = 2 << 20
     /// Work waiting for the writer: requests.
     public static let intakeRequests = 4096
     /// Bytes that a pooled submission may keep between uses, so that one large batch does not hold memory for ever.
