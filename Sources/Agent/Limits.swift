@@ -13,6 +13,10 @@ public enum Limits {
     static let entityTagBytes = 256
     /// What stands before the last good bundle in its file: two numbers, a hash, a signature, a tag.
     static let keptHeadBytes = 512
+    /// What a destination has taken is noted at least so often while a backlog drains: after so many nanoseconds, or so many
+    /// requests.
+    static let cursorNanoseconds: Int64 = 100_000_000
+    static let cursorsUnderWay = 64
     /// How long a destination rests after what it has taken could not be noted, milliseconds: at first, doubled each time, and at
     /// most.
     static let commitPauseMilliseconds: Int64 = 250

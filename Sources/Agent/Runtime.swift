@@ -147,7 +147,7 @@ public final class Runtime {
             try prepareDestinations(bundles.current)
             let writer = try startWriter()
             let preparer = try startPreparer()
-            let clerkThread = try Thread.spawn(givesWay: true) { [clerk] in clerk.run() }
+            let clerkThread = try Thread.spawn(turn: .givesWay) { [clerk] in clerk.run() }
             try startDelivering()
             loadShadow()
             try server.start()
@@ -200,7 +200,7 @@ public final class Runtime {
         if configuration.bundle == nil, configuration.bundleURL == nil { return nil }
         // The delivery threads are the keeper's to exchange from here on, until it has ended. What reads a bundle goes as deep as
         // its expressions do.
-        return try Thread.spawn(stackBytes: 8 << 20, givesWay: true) { [self] in keeper.run(self) }
+        return try Thread.spawn(stackBytes: 8 << 20, turn: .givesWay) { [self] in keeper.run(self) }
     }
 
     /// Whether the store has what a bundle needs to be put in force.
@@ -353,7 +353,7 @@ public final class Runtime {
             let fallback = entry.destination.fallback.map { makeClient(bundle.destinations[$0].destination, cancellation) }
             let clock = self.clock
             let destination = entry.destination
-            let thread = try Thread.spawn(givesWay: true) {
+            let thread = try Thread.spawn(turn: .givesWay) {
                 var sender = Sender(
                     destination: destination, source: outbox, transport: transport, fallback: fallback,
                     meters: senderMeters, clock: clock, random: SystemRandom())

@@ -34,10 +34,13 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     private var reader: Reader
     /// Whose the entry under way is today.
     private var person = ProfileID.nobody
-    /// The cursors and accounts as they are with the change that is `underWay`.
+    /// The cursors and accounts as they are with the changes that are `underWay`.
     private var ledger: DestinationLedger
-    /// What was settled last, until it is known to be committed.
-    private var underWay: CursorRequest?
+    /// What was settled last, until it is known to be committed; and how many of these the writer was woken for.
+    private var underWay: [CursorRequest] = []
+    private var wokenFor = 0
+    /// When the writer was woken last, monotonic nanoseconds.
+    private var wokenAt: Int64 = 0
     /// Up to here the lane `realtime` has nothing, whatever the signal says.
     private var nothingUrgent: UInt64 = 0
     /// What has gone over the wire and is not in the accounts yet.
@@ -757,26 +760,45 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         settle(batch, CursorChange(filtered: UInt64(batch.count), rejected: UInt64(batch.count)))
     }
 
+    /// Leaves it to the writer, and wakes that at times only: a backlog would make it commit two hundred times a second. What was
+    /// not committed before a power cut is sent again.
     private func settle(_ batch: borrowing Batch, _ counts: CursorChange) {
-        guard let change = change(by: batch, counts), finish() else { return }
+        let now = clock.monotonicNanoseconds()
+        let isDue = now - wokenAt >= Limits.cursorNanoseconds || underWay.count >= Limits.cursorsUnderWay
+        guard let change = change(by: batch, counts), !isDue || finish(wokenFor) else { return }
         let request = CursorRequest(destination: target.destination.name, change: change)
-        cursors.begin(request, intake)
-        underWay = request
+        cursors.begin(request, after: underWay.last)
+        underWay.append(request)
+        if isDue { wake(at: now) }
         take(change)
         if !followed.isEmpty { tellFollowed(change.cursor, isRefused: counts.rejected > 0) }
     }
 
-    /// Waits for the commit of what was settled last. Until then the next batch is on its way already.
+    private func wake(at now: Int64) {
+        (wokenFor, wokenAt) = (underWay.count, now)
+        intake.poke()
+    }
+
+    /// Waits for the commit of all that was settled. Until then the next batch is on its way already.
     /// - Returns: false when it could not be committed: what is in the store counts, and is sent from there again.
     func finish() -> Bool {
-        guard let request = underWay else { return true }
-        underWay = nil
-        if cursors.finish(request) {
+        if wokenFor < underWay.count { wake(at: clock.monotonicNanoseconds()) }
+        return finish(underWay.count)
+    }
+
+    /// Waits for the oldest changes.
+    private func finish(_ count: Int) -> Bool {
+        if count == 0 { return true }
+        if cursors.finish(underWay[count - 1]) {
+            underWay.removeFirst(count)
+            wokenFor = 0
             failedInARow = 0
             return true
         }
         // It went over the wire all the same: the day's budget holds.
-        unsaved += request.change.spentBytes
+        unsaved += cursors.failedBytes(underWay)
+        underWay = []
+        wokenFor = 0
         nothingUrgent = 0
         failedChanges += 1
         // What cannot be noted would be sent again and again.

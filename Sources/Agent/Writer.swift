@@ -49,17 +49,17 @@ final class CursorBox: @unchecked Sendable {
     private var waiting: [CursorRequest] = []
     private var isClosed = false
 
-    /// Hands a change over for the next commit; `finish` waits for it.
-    func begin(_ request: CursorRequest, _ intake: Intake) {
-        let isTaken = lock.with {
-            if isClosed {
+    /// Hands a change over for the next commit, whenever that comes; `finish` waits for it.
+    /// - Parameter last: the change of the same destination that this one goes on from. Where it could not be committed, this
+    ///   one is not either.
+    func begin(_ request: CursorRequest, after last: CursorRequest?) {
+        lock.with {
+            if isClosed || last?.hasFailed ?? false {
                 (request.isDone, request.hasFailed) = (true, true)
             } else {
                 waiting.append(request)
             }
-            return !isClosed
         }
-        if isTaken { intake.poke() }
     }
 
     /// Waits until the change is committed.
@@ -69,6 +69,15 @@ final class CursorBox: @unchecked Sendable {
         while !request.isDone { lock.wait(milliseconds: 1000) }
         lock.unlock()
         return !request.hasFailed
+    }
+
+    /// What went over the wire for those that could not be committed.
+    func failedBytes(_ requests: [CursorRequest]) -> UInt64 {
+        lock.with {
+            var sum: UInt64 = 0
+            for request in requests where request.hasFailed { sum += request.change.spentBytes }
+            return sum
+        }
     }
 
     fileprivate func take() -> [CursorRequest] {
@@ -86,6 +95,7 @@ final class CursorBox: @unchecked Sendable {
                 request.isDone = true
                 request.hasFailed = hasFailed
             }
+            if hasFailed { failWaiting() }
             lock.broadcast()
         }
     }
@@ -94,13 +104,18 @@ final class CursorBox: @unchecked Sendable {
     func close() {
         lock.with {
             isClosed = true
-            for request in waiting {
-                request.isDone = true
-                request.hasFailed = true
-            }
-            waiting = []
+            failWaiting()
             lock.broadcast()
         }
+    }
+
+    /// Under `lock`. They may go on from a change that failed.
+    private func failWaiting() {
+        for request in waiting {
+            request.isDone = true
+            request.hasFailed = true
+        }
+        waiting = []
     }
 }
 

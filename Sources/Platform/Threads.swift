@@ -59,6 +59,17 @@ private final class ThreadBody {
     init(_ run: @escaping () -> Void) { self.run = run }
 }
 
+/// Which thread gets a core first where there are too few for all. Each still gets its share. What the kernel does not permit
+/// is not done.
+public enum Turn: Sendable {
+    /// Works shortly and somebody waits for it: it gets a core at once, from threads that would keep it longer (sched_setattr(2),
+    /// a slice of its own, since Linux 6.12).
+    case first
+    case equal
+    /// Never interrupts another (sched(7): SCHED_BATCH, niceness).
+    case givesWay
+}
+
 /// A thread of the process.
 public struct Thread: @unchecked Sendable {
     private let handle: UInt
@@ -66,15 +77,18 @@ public struct Thread: @unchecked Sendable {
     /// Starts a thread that runs `body` and ends.
     /// - Parameters:
     ///   - stackBytes: its stack; pages never touched cost nothing.
-    ///   - givesWay: whether those that do not give way go first where there are too few cores for all (sched(7): SCHED_BATCH,
-    ///     niceness). It still gets its share.
+    ///   - turn: when it gets a core.
     public static func spawn(
-        stackBytes: Int = 512 * 1024, givesWay: Bool = false, _ body: @escaping () -> Void
+        stackBytes: Int = 512 * 1024, turn: Turn = .equal, _ body: @escaping () -> Void
     ) throws(SystemError) -> Thread {
         // The body's reference travels as the thread's argument and is taken over exactly once by the thread.
         let argument = Unmanaged.passRetained(
             ThreadBody {
-                if givesWay { cp_give_way(Limits.niceness) }
+                switch turn {
+                case .first: cp_go_first(Limits.sliceNanoseconds)
+                case .equal: break
+                case .givesWay: cp_give_way(Limits.niceness)
+                }
                 body()
             }
         ).toOpaque()

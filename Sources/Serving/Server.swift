@@ -107,7 +107,7 @@ public final class Server<Handler: RequestHandler & ~Copyable, Time: Clock> {
     /// Starts the threads.
     public func start() throws(SystemError) {
         for thread in serving {
-            threads.append(try Thread.spawn { thread.run() })
+            threads.append(try Thread.spawn(turn: .first) { thread.run() })
         }
     }
 

@@ -133,6 +133,31 @@ private struct Delivering {
         #expect(outbox.outlook().budgetBytes == before.budgetBytes - 10_000)
     }
 
+    @Test("P2, P7: of changes that go on from one another all fail with the first")
+    func changesThatFailTogether() {
+        let hub = Delivering(", batch: { budget: 100KiB }")
+        for _ in 0..<3 { hub.take("Other") }
+        let cursors = CursorBox()
+        let outbox = hub.device.outbox(0, cursors: cursors)
+        let before = outbox.outlook()
+        func deliverOne() {
+            var batch = Batch()
+            batch.begin(.batch, maximumEvents: 1, maximumBytes: 1 << 20)
+            outbox.fill(&batch)
+            outbox.spend(bytes: 10_000)
+            outbox.acknowledge(batch)
+        }
+        deliverOne()
+        deliverOne()
+        #expect(outbox.outlook().count == 1)
+        cursors.close()
+        deliverOne()
+        #expect(outbox.outlook().count == 0)
+        let isDone = outbox.finish()
+        #expect(!isDone && outbox.outlook().count == 3)
+        #expect(outbox.outlook().budgetBytes == before.budgetBytes - 30_000)
+    }
+
     @Test("P4: a batch may begin behind another; whether it may still be sent, a changed choice and an erasure tell")
     func ahead() {
         let hub = Delivering()

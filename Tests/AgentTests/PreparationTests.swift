@@ -41,7 +41,7 @@ import Unification
         let intake = Intake()
         #expect(!intake.isFull(forBody: 100 << 20), "one body is taken however large it is")
         let submission = intake.obtain()
-        submission.weight = 2 << 20
+        submission.weight = 3 << 19
         #expect(intake.submit(submission))
         #expect(!intake.isFull(forBody: 100 << 10) && intake.isFull(forBody: 500 << 10))
         intake.recycle(submission)

@@ -50,10 +50,11 @@ import Testing
         Delivery readBytes idleBufferBytes idleMilliseconds: buffers, and how often the sender looks around
         Formats jsonChildren jsonValues: a text that may be read has no room for so many
         Formats pairwiseKeys: from where on another way is quicker
-        Platform niceness: PlatformTests shows that it is set
+        Platform niceness sliceNanoseconds: PlatformTests shows that they are set
         Platform logSpanNanoseconds: the span that logLinesPerSpan is about
         Serving traceNanoseconds: when nobody looks any more
         Serving tracedAnswerBytes: what is left out of a line
+        Agent cursorNanoseconds cursorsUnderWay: how often a cursor is written while a backlog drains
         Agent commitPauseMilliseconds longestCommitPauseMilliseconds: pauses while nothing can be committed
         Serving readBytes outputBytes recordBytes: buffers
         Serving acceptsPerTurn timerNanoseconds: turns of the loop

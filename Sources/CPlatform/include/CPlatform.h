@@ -148,6 +148,7 @@ void cp_trapped(void);
 // A thread's handle is an integer in glibc and a pointer in musl.
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
 void cp_give_way(int niceness);
+void cp_go_first(uint64_t nanoseconds);
 void cp_join_thread(uintptr_t thread);
 
 // The machine, for its first process. Addresses are numbers whose highest byte is written first; 0 is none. Texts end with a
