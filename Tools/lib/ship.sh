@@ -63,16 +63,18 @@ prepare() {
 
 strip_of() { target "$1"; printf '%s-strip' "$gnu"; }
 
-# pack FOLDER : what C's sources embed, there: the files of the console in a third of their size, and Unicode's categories. What
-# is the same stays untouched.
+# pack FOLDER : what C's sources embed, there: the files of the console in a third of their size, and Unicode's categories and
+# small letters. What is the same stays untouched.
 pack() {
     local file tables="$swift_root/lib/swift/embedded/x86_64-unknown-linux-gnu"
     mkdir -p "$1"
     for file in Sources/CConsole/console.{html,css,js}; do
         gzip -9 -n -c "$file" | keep "$1/$(basename "$file").gz"
     done
-    gcc -O2 -o "$1/categories" Tools/lib/categories.c -L "$tables" -lswiftUnicodeDataTables
-    "$1/categories" | keep "$1/categories.bin"
+    for file in categories lowercase; do
+        gcc -O2 -o "$1/$file" "Tools/lib/$file.c" -L "$tables" -lswiftUnicodeDataTables
+        "$1/$file" | keep "$1/$file.bin"
+    done
 }
 
 # keep FILE : standard input as that file, untouched if it is the same already.
@@ -109,7 +111,8 @@ compile() {
         [ ! -f "$out" ] || assembled+=("$out")
     done < <(current_objects ".build/$name/$triple/release" "$product")
     # Where Swift and we both have something, ours counts.
-    "$gnu-objcopy" --weaken-symbol=_swift_stdlib_getGeneralCategory \
+    "$gnu-objcopy" --weaken-symbol=_swift_stdlib_getGeneralCategory --weaken-symbol=_swift_stdlib_getMapping \
+        --weaken-symbol=_swift_stdlib_getSpecialMapping \
         "$swift_root/lib/swift/embedded/$triple/libswiftUnicodeDataTables.a" ".build/$name/libswiftUnicodeDataTables.a"
     # The tables for unwinding a stack would be 50 KiB, and nothing here unwinds one.
     "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
