@@ -281,12 +281,11 @@ function showOutbox(destinations) {
 
 /** What somebody should look at, the gravest first: [how grave, words]. */
 function troubles(ready, destinations) {
-  const list = [], state = ready.json.status;
+  const list = [];
   const bad = words => list.push(['bad', words]), warn = words => list.push(['warn', words]);
-  if (state === 'disk-full') bad('The disk is full: events are refused until there is room. Decisions go on.');
-  else if (state === 'never-synced') warn('No bundle has been loaded: there are no rules. Set bundle in the configuration.');
-  else if (ready.status !== 200) bad('The agent is not well (' + state + '). Its log says why. Decisions go on.');
-  else if (state !== 'fresh') warn('The agent says that it is ' + state + '.');
+  for (const { problem, destination, advice, detail } of ready.json.problems)
+    (ready.status === 200 ? warn : bad)(
+      (destination ? destination + ': ' : '') + (advice || problem) + (detail ? ' (' + detail + ')' : ''));
   for (const [labels, isStale] of family(newest(), 'gatehouse_event_stale'))
     if (isStale) bad('No “' + labels.event + '” has come for longer than it should.');
   for (const [labels, isStale] of family(newest(), 'gatehouse_source_stale'))
@@ -300,10 +299,9 @@ function troubles(ready, destinations) {
     if (lost) warn(things(lost, 'event') + ' never reached ' + name + ': the time was up, or the disk was full.');
   }
   if (get('gatehouse_store_used_bytes') > 0.9 * get('gatehouse_store_limit_bytes')) warn('The store is nearly full.');
-  const aside = get(ASIDE), damaged = get('gatehouse_bad_records_total');
+  const aside = get(ASIDE);
   if (aside) warn(things(aside, 'event is', 'events are') + ' in quarantine: mend the plan and release, or delete.');
   if (speed(['gatehouse_requests_shed_total'], 60)) warn('More comes than the device can write: senders are told to wait.');
-  if (damaged) bad(things(damaged, 'record was', 'records were') + ' damaged: the disk may be failing.');
   return list;
 }
 

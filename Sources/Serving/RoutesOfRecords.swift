@@ -67,6 +67,8 @@ extension Routes {
             writer.beginObject()
             writer.key("problem")
             writer.string(finding.problem.word)
+            writer.key("advice")
+            writer.string(Problem.advice[finding.problem.rawValue])
             if isTrusted, !finding.destination.isEmpty {
                 writer.key("destination")
                 writer.string(finding.destination)

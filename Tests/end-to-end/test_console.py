@@ -143,6 +143,7 @@ def test_console_shows_what_the_metrics_say(bench, browser):
     equal((outbox[0], outbox[2], outbox[8]), ("hub", str(states["queued"]), str(states["admitted"])), "outbox")
     check("Order Completed" in browser.text("t-fresh") and "just now" in browser.text("t-fresh"), browser.text("t-fresh"))
     check("2 events are in quarantine" in browser.text("attention"), browser.text("attention"))
+    check("A destination takes no events" in browser.text("attention"), browser.text("attention"))
     # A rate appears while events come, and goes.
     end = time.monotonic() + 20
     while browser.text("r-collect").startswith("0\n") and time.monotonic() < end:
