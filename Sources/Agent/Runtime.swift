@@ -24,6 +24,26 @@ public struct StartError: Error {
     }
 }
 
+private typealias AgentServer = Server<Routes<SystemClock>, SystemClock>
+
+/// What answers while a store is being mended.
+public final class StandIn {
+    private var server: AgentServer?
+    private let folder: String
+
+    fileprivate init(_ server: AgentServer, _ folder: String) {
+        self.server = server
+        self.folder = folder
+    }
+
+    /// Ends it once another takes its connections, and removes the store that it had.
+    fileprivate func stop() {
+        server?.stop()
+        server = nil
+        Database.remove(folder)
+    }
+}
+
 /// A sender, its thread and the means to end it.
 private struct Delivering {
     let name: [UInt8]
@@ -63,25 +83,71 @@ public final class Runtime {
     private let trace = Trace()
     /// What the local API shows to its clients, once it listens.
     private var certificate: TLSServerConfiguration?
+    private let snapshots: SnapshotKeeper
     private var delivering: [Delivering] = []
 
+    /// Looks at the store before it is opened, and mends it where it needs that. Decisions are answered meanwhile, as about
+    /// people of whom nothing is known; events are to come again.
+    /// - Returns: what answers, for `run` to take its place; nil when nothing was to be done.
+    public static func mend(_ configuration: Configuration, isHub: Bool) throws(StartError) -> StandIn? {
+        // A store that somebody uses is not ours to mend; whoever opens it says so.
+        if !Files.exists(configuration.data) || Database.isInUse(configuration.data) { return nil }
+        let folder = standInFolder(configuration)
+        Database.remove(folder)
+        let healing = Healing(configuration)
+        let need = healing.need()
+        if need == .nothing { return nil }
+        let standIn = try Runtime(configuration, isHub: isHub, isStandIn: true)
+        standIn.health.beginMending()
+        standIn.intake.close()
+        let server: AgentServer
+        do throws(SystemError) {
+            server = try standIn.makeServer()
+            try server.start()
+        } catch {
+            throw cannotListen(configuration, error)
+        }
+        do throws(StoreError) { try healing.run(need, standIn.database) } catch {
+            throw StartError(joined(configuration.data, ": ", error.message))
+        }
+        return StandIn(server, folder)
+    }
+
+    @inline(never)
+    private static func cannotListen(_ configuration: Configuration, _ error: SystemError) -> StartError {
+        let port = String(Int(configuration.listen.port))
+        return StartError(joined(configuration.listen.host, ":", port, joined(": ", error.message)))
+    }
+
+    private static func standInFolder(_ configuration: Configuration) -> String { joined(configuration.data, "/stand-in") }
+
+    /// Whether the agent has ended because its store is damaged.
+    public static func isDamaged(_ configuration: Configuration) -> Bool {
+        Files.exists(StoreFiles(folder: configuration.data).crash)
+    }
+
     /// Opens what is needed; nothing runs yet.
-    public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
+    /// - Parameter isStandIn: with an empty store of its own, in place of one that is being mended.
+    public init(_ configuration: Configuration, isHub: Bool, isStandIn: Bool = false) throws(StartError) {
         self.configuration = configuration
+        snapshots = SnapshotKeeper(configuration)
         access = AccessList(configuration.tokens)
         watch = PlanWatch(sources: access.sources)
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
             database = try Database(
-                folder: configuration.data, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
+                folder: isStandIn ? Runtime.standInFolder(configuration) : configuration.data,
+                mapBytes: isStandIn ? Limits.standInBytes : configuration.diskBytes ?? Store.Limits.defaultMapBytes,
+                synchronous: !isStandIn)
             identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
             let transaction = try database.beginWrite()
             signal = LogSignal(
                 next: try Ledger(transaction).nextSequence, urgent: try transaction.lastNumber(database.tables.urgent) ?? 0)
             floor = try ClockFloor.read(transaction)
+            try Rebuilds(transaction).show(meters)
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            throw StartError(joined(configuration.data, ": ", error.message))
         }
         let now = clock.wallMilliseconds()
         (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
@@ -114,7 +180,7 @@ public final class Runtime {
             rotation = try Rotation(peppers, now: now, in: &transaction)
             try transaction.commit()
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            throw StartError(joined(configuration.data, ": ", error.message))
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }
@@ -139,7 +205,9 @@ public final class Runtime {
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the bundle anew.
-    public func run() throws(StartError) {
+    /// - Parameter standIn: what has answered until now.
+    public func run(inPlaceOf standIn: StandIn? = nil) throws(StartError) {
+        Process.noteCrashes(at: StoreFiles(folder: configuration.data).crash)
         do throws(SystemError) {
             let signals = try SignalWatcher()
             let server = try makeServer()
@@ -151,8 +219,10 @@ public final class Runtime {
             try startDelivering()
             loadShadow()
             try server.start()
+            standIn?.stop()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
             let keeping = try startKeeping()
+            let snapshotThread = try Thread.spawn(givesWay: true) { [snapshots, database, meters] in snapshots.run(database, meters) }
             Log.info(isHub ? "the hub is ready" : "the agent is ready") {
                 $0.field("listen", self.configuration.listen.host)
                 $0.field("port", Int(server.port))
@@ -169,6 +239,8 @@ public final class Runtime {
             keeper.stop()
             keeping?.join()
             server.stop()
+            snapshots.stop()
+            snapshotThread.join()
             stopDelivering()
             clerk.close()
             clerkThread.join()
@@ -177,7 +249,7 @@ public final class Runtime {
             writer.join()
             Log.info("stopped")
         } catch {
-            throw StartError("\(configuration.listen.host):\(configuration.listen.port): \(error.message)")
+            throw Runtime.cannotListen(configuration, error)
         }
     }
 
@@ -231,7 +303,8 @@ public final class Runtime {
             certificate: certificate, clock: clock)
     }
 
-    private func makeServer() throws(SystemError) -> Server<Routes<SystemClock>, SystemClock> {
+    @inline(never)
+    private func makeServer() throws(SystemError) -> AgentServer {
         var settings = ServerConfiguration()
         var tls: TLSServerConfiguration?
         if let identity = configuration.ownIdentity {
@@ -287,12 +360,16 @@ public final class Runtime {
             throw SystemError("mdb_txn_begin", code: 5)
         }
         pipeline.trace = trace
+        do throws(StoreError) { try pipeline.eraseReturned(database, now: clock.wallMilliseconds()) } catch {
+            Log.error("who was erased cannot be erased once more") { $0.field("reason", error.message) }
+            throw SystemError("mdb_txn_commit", code: 5)
+        }
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            historyBytes: configuration.historyBytes, pipeline: pipeline,
+            historyBytes: configuration.historyBytes, snapshots: snapshots, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)

@@ -710,7 +710,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.key("device")
         message.string(identity.device)
         message.key("epoch")
-        message.uint(identity.epoch)
+        message.uint(identity.epoch(of: number))
         message.key("seq")
         message.uint(number)
         message.key("consent")

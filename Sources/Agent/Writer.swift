@@ -172,6 +172,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let isHub: Bool
     /// What the log may take of events that every destination has; nil: nobody has said.
     private let historyBytes: Int64?
+    private let snapshots: SnapshotKeeper
     private var pipeline: Pipeline<Random>
     /// Those in force.
     private var plans: Plans
@@ -203,7 +204,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
+        historyBytes: Int64?, snapshots: SnapshotKeeper, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
         floor: ClockFloor, formerPepper: String? = nil
     ) {
         self.floor = floor
@@ -220,6 +221,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.clock = clock
         self.isHub = isHub
         self.historyBytes = historyBytes
+        self.snapshots = snapshots
         plans = bundles.current.plans
         self.pipeline = pipeline
         self.decider = decider
@@ -457,6 +459,13 @@ final class Writer<Time: Clock, Random: RandomSource> {
         goBack(to: mark)
         health.storeNote.set(error.message)
         health.storeIs(error == .full ? .diskFull : .degraded)
+        switch error {
+        // Room for events is worth more than what was.
+        case .full: snapshots.removeAll()
+        // LMDB has met a page that cannot be: the store is looked at whole before it is used again.
+        case .damaged: snapshots.endForDamage()
+        default: break
+        }
         if !isFailing {
             Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
         }
@@ -510,6 +519,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func dropFormerPepper() {
         guard pipeline.rotation.isOver, let path = formerPepper else { return }
         formerPepper = nil
+        snapshots.removeAll()
         Pepper.dropFormer(path)
     }
 
@@ -784,6 +794,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             &transaction)
         try pipeline.eraseMore(
             &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
+        snapshots.removeAll()
         erasures.append(erasure)
         needsTrim = true
         var writer = JSONWriter(reserving: 160)
@@ -1070,7 +1081,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         switch outcome {
         case .taken, .repeated: break
         case .refused(let refusal): note(refusal)
-        case .erasing(let erasure): erasures.append(erasure)
+        case .erasing(let erasure):
+            snapshots.removeAll()
+            erasures.append(erasure)
         case .noRoom:
             // What came before it in the batch is known when it comes again.
             place.message = nil

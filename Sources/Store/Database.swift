@@ -34,10 +34,10 @@ public final class Database: @unchecked Sendable {
     /// - Throws: `.inUse` when another process writes it, `.damaged` when it is not a store.
     public init(folder: String, mapBytes: Int64 = Limits.defaultMapBytes, synchronous: Bool = true) throws(StoreError) {
         path = folder
-        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
+        do { try Files.makeDirectory(folder) } catch { throw StoreError(error) }
         lock = try Database.takeLock(folder)
         // What a compaction left when the power failed.
-        for name in Database.compactionFiles { Files.remove(folder + "/compact/" + name) }
+        Database.remove(joined(folder, "/compact"))
         var made: OpaquePointer?
         var code = mdb_env_create(&made)
         guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }
@@ -68,10 +68,21 @@ public final class Database: @unchecked Sendable {
 
     deinit { mdb_env_close(environment) }
 
+    /// Whether another process writes the store of a folder, or nobody could.
+    @inline(never)
+    public static func isInUse(_ folder: String) -> Bool {
+        do throws(StoreError) {
+            _ = try takeLock(folder)
+            return false
+        } catch {
+            return true
+        }
+    }
+
     private static func takeLock(_ folder: String) throws(StoreError) -> Descriptor {
         let held: Descriptor?
-        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw .failed(error.operation, code: error.code) }
-        guard let held else { throw .inUse(path: folder) }
+        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw StoreError(error) }
+        guard let held else { throw .inUse }
         return held
     }
 
@@ -154,52 +165,99 @@ public final class Database: @unchecked Sendable {
     /// - Throws: `.inUse` when a process has the store open for writing.
     /// - Returns: the file's bytes before and after.
     public static func compact(folder: String) throws(StoreError) -> (before: Int64, after: Int64) {
-        let fresh = folder + "/compact"
-        let (old, new) = (folder + "/data.mdb", fresh + "/data.mdb")
-        let before = Files.size(old) ?? 0
+        let fresh = joined(folder, "/compact")
+        let file = joined(folder, "/data.mdb")
+        let before = Files.size(file) ?? 0
         let source = try Database(folder: folder)
-        do {
-            let target = try Database(folder: fresh, mapBytes: max(source.mapBytes, before), synchronous: false)
-            for (from, to) in zip(source.tables.all, target.tables.all) { try copy(source, from, target, to) }
-            let code = mdb_env_sync(target.environment, 1)
-            if code != 0 { throw StoreError("mdb_env_sync", code) }
-        }
-        do throws(SystemError) {
-            try Files.move(new, over: old)
-            for name in compactionFiles { Files.remove(fresh + "/" + name) }
-            Files.removeDirectory(fresh)
-        } catch {
-            throw .failed(error.operation, code: error.code)
-        }
-        return (before, Files.size(old) ?? 0)
+        _ = try source.copy(into: fresh, mark: nil, nil)
+        try put(fresh, at: file)
+        // Whoever looks on at the former file has that of readers, too.
+        Files.remove(joined(folder, "/lock.mdb"))
+        return (before, Files.size(file) ?? 0)
     }
 
-    private static let compactionFiles = ["data.mdb", "lock.mdb", "gatehouse.lock"]
+    /// Writes what the newest commit shows into one file, sealed (see `Snapshot`). Others may write the store meanwhile; until
+    /// it is done no page that it can see is used again.
+    /// - Parameters:
+    ///   - path: the file. Until it is whole it lies in a folder beside it.
+    ///   - time: when, milliseconds since the epoch.
+    ///   - mayGoOn: asked after each part, and before the file comes into its place; nil: nothing speaks against it.
+    /// - Returns: false when that said no; there is no file then.
+    @inline(never)
+    public func snapshot(to path: String, at time: Int64, mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
+        let fresh = joined(path, ".new")
+        defer { Database.remove(fresh) }
+        guard try copy(into: fresh, mark: time, mayGoOn) else { return false }
+        try Snapshot.seal(joined(fresh, "/data.mdb"), at: time)
+        if let mayGoOn, !mayGoOn() { return false }
+        try Database.put(fresh, at: path)
+        return true
+    }
 
-    private static func copy(_ source: Database, _ from: Table, _ target: Database, _ to: Table) throws(StoreError) {
-        var reader = try source.makeReader()
+    @inline(never)
+    private static func put(_ folder: String, at path: String) throws(StoreError) {
+        do throws(SystemError) { try Files.move(joined(folder, "/data.mdb"), over: path) } catch { throw StoreError(error) }
+        remove(folder)
+    }
+
+    /// Removes a store that is not open, with its folder.
+    @inline(never)
+    public static func remove(_ folder: String) {
+        for name in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, name)) }
+        Files.removeDirectory(folder)
+    }
+
+    /// Copies every table as one snapshot shows them into a new store; see `snapshot`.
+    /// - Parameter mark: when given, the copy says that it is a snapshot of that time.
+    @inline(never)
+    private func copy(into fresh: String, mark: Int64?, _ mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
+        Database.remove(fresh)
+        let target = try Database(folder: fresh, mapBytes: usedBytes / 4 * 5 + 1 << 20, synchronous: false)
+        var reader = try makeReader()
         try reader.begin()
-        var next: [UInt8]? = []
-        while let start = next {
-            next = nil
-            var transaction = try target.beginWrite()
-            var failure: StoreError?
-            var count = 0
-            try reader.scan(from, from: start.span) { key, value in
-                if count == Limits.copiedPerCommit {
-                    next = [UInt8](copying: key)
-                    return false
-                }
-                count += 1
-                do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch {
-                    failure = error
-                    return false
-                }
-                return true
+        for (from, to) in zip(tables.all, target.tables.all) {
+            var next: [UInt8]? = []
+            while let start = next {
+                next = try Database.copy(reader, from, start, target, to)
+                if let mayGoOn, !mayGoOn() { return false }
             }
-            if let failure { throw failure }
+        }
+        if let mark {
+            var transaction = try target.beginWrite()
+            let name = Snapshot.mark
+            try transaction.put(target.tables.meta, name.span, NumberKey(UInt64(mark)).bytes.span)
             try transaction.commit()
         }
+        let code = mdb_env_sync(target.environment, 1)
+        if code != 0 { throw StoreError("mdb_env_sync", code) }
+        return true
+    }
+
+    /// Copies what one transaction takes.
+    /// - Returns: the key to go on with; nil: that was all.
+    private static func copy(
+        _ reader: borrowing Reader, _ from: Table, _ start: [UInt8], _ target: Database, _ to: Table
+    ) throws(StoreError) -> [UInt8]? {
+        var next: [UInt8]?
+        var transaction = try target.beginWrite()
+        var failure: StoreError?
+        try reader.scan(from, from: start.span) { key, value in
+            if transaction.changedPages >= Limits.copiedPagesPerCommit {
+                next = [UInt8](copying: key)
+                return false
+            }
+            do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch { failure = error }
+            return failure == nil
+        }
+        if let failure { throw failure }
+        try transaction.commit()
+        return next
+    }
+
+    /// Forgets readers whose process has ended: what they saw would never be used again.
+    public func forgetDeadReaders() {
+        var dead: Int32 = 0
+        mdb_reader_check(environment, &dead)
     }
 
     /// Gives the map's pages back that this process has looked at: they stay in the kernel's cache as long as it likes, and
