@@ -13,11 +13,21 @@ import Unification
 /// What lies in a data folder beside the store itself.
 struct StoreFiles {
     let folder: String
+    /// Something spoke for damage at this start, and then the whole store was looked at and nothing found.
+    var isFoundWhole = false
     var store: String { named("/data.mdb") }
-    /// The store that another has replaced. There is one at most.
+    /// The store in whose place another was put, until that one is in use and has taken over what this one shows.
     var aside: String { named("/aside.mdb") }
-    /// Is there after a fault has ended the agent, until the store was looked at.
+    /// The same from then on, to be looked at by somebody. There is one at most.
+    var former: String { named("/former.mdb") }
+    /// Is there after a fault has ended the agent, or damage was met, until the store was looked at.
     var crash: String { named("/crashed") }
+    /// Is there after damage was met that a look does not find, until another store is in the place of this one.
+    var damage: String { named("/damaged") }
+    /// Is there when most of the store was free, until it was written anew.
+    var sparse: String { named("/mostly-free") }
+
+    init(_ folder: String) { self.folder = folder }
 
     @inline(never)
     private func named(_ name: StaticString) -> String { joined(folder, String(copying: name.bytes)) }
@@ -26,15 +36,21 @@ struct StoreFiles {
     @inline(never)
     func snapshot(_ number: Int64) -> String { joined(folder, "/snapshot-", String(number), ".mdb") }
 
+    /// When the snapshot was taken that the store is, milliseconds since the epoch, and 0 for an empty one; nil: it is in use.
+    @inline(never)
+    func mark() throws(StoreError) -> UInt64? {
+        guard let mark = try StoreFile(store).value(of: Snapshot.mark, in: "meta") else { return nil }
+        return NumberKey.decode(mark.span) ?? 0
+    }
+
     /// Sets the store aside and puts another file in its place. A power cut leaves either there.
     @inline(never)
     func replaceStore(with path: String) throws(StoreError) {
-        let store = self.store
+        settle()
         do throws(SystemError) {
-            if Files.exists(store) {
-                Files.remove(aside)
-                try Files.link(store, as: aside)
-            }
+            // What nobody has used yet may go. The one that was set aside for it is the one that has refusals and erasures.
+            if Files.size(store) ?? 0 > 0, !Files.exists(aside) { try Files.link(store, as: aside) }
+            for name in [crash, damage] { Files.remove(name) }
             try Files.move(path, over: store)
         } catch {
             throw StoreError(error)
@@ -43,15 +59,41 @@ struct StoreFiles {
         Files.remove(named("/lock.mdb"))
     }
 
+    /// Once the store is in use nothing is taken over any more from the one that was set aside.
+    @inline(never)
+    func settle() {
+        do throws(StoreError) {
+            if Files.exists(aside), try mark() == nil { try? Files.move(aside, over: former) }
+        } catch {}
+    }
+
+    /// Sees to it that the next start looks at the store, and replaces it where a look does not help. Other errors are no damage.
+    @inline(never)
+    func note(_ error: StoreError) {
+        switch error {
+        case .damaged, .badRecord: try? Files.replace(isFoundWhole ? damage : crash, with: [], mode: 0o600)
+        default: break
+        }
+    }
+
+    /// Removes what a power cut has left of a copy.
+    @inline(never)
+    func removeUnfinished() {
+        Files.remove(snapshot(0))
+        Database.remove(joined(snapshot(0), ".new"))
+        Database.remove(named("/compact"))
+    }
+
     /// Removes all that may have what the store does not have any more, for good.
     @inline(never)
     func removeCopies() {
+        settle()
         // Of one that was not finished.
         Database.remove(joined(snapshot(0), ".new"))
         var isThere = false
         // Beginning with what was set aside.
         for number in -1...Limits.snapshots.upperBound {
-            let path = number < 0 ? aside : snapshot(number)
+            let path = number < 0 ? former : snapshot(number)
             if !Files.exists(path) { continue }
             isThere = true
             Files.remove(path)
@@ -104,18 +146,41 @@ final class Healing {
         case replacement
         /// It is a snapshot that was put there.
         case adoption
-        /// Most of it is free.
+        /// Most of it was free.
         case compaction
     }
 
-    private let files: StoreFiles
+    /// The data folder's, from the first look at it until the store is closed.
+    let lock: StoreLock
+    private(set) var files: StoreFiles
+    /// What answers meanwhile, and until something takes its place.
+    var standIn: AgentServer?
     private let mapBytes: Int64
     private let now = SystemClock().wallMilliseconds()
     private var random = SystemRandom()
 
-    init(_ configuration: Configuration) {
-        files = StoreFiles(folder: configuration.data)
+    /// - Throws: `.inUse` when somebody else has the folder.
+    init(_ configuration: Configuration) throws(StoreError) {
+        files = StoreFiles(configuration.data)
         mapBytes = configuration.diskBytes ?? Store.Limits.defaultMapBytes
+        lock = try StoreLock(configuration.data)
+        files.removeUnfinished()
+        Database.remove(standInFolder)
+    }
+
+    var standInFolder: String { joined(files.folder, "/stand-in") }
+
+    /// Whether the disk takes what is to be made.
+    var hasRoom: Bool {
+        @inline(never) get { Files.freeBytes(files.folder) ?? 0 >= Limits.leastMendingBytes }
+    }
+
+    /// Ends what answers meanwhile, and removes the store that it had.
+    @inline(never)
+    func endStandIn() {
+        standIn?.stop()
+        standIn = nil
+        Database.remove(standInFolder)
     }
 
     /// What is to be done before the store is opened. Costs some reads of single pages.
@@ -127,10 +192,10 @@ final class Healing {
         do throws(StoreError) {
             let file = try StoreFile(files.store)
             try file.check(isDeep: false)
-            if file.isShort || Files.exists(files.crash) { return .look }
-            if try file.value(of: Snapshot.mark, in: "meta") != nil { return .adoption }
-            let free = try file.freeBytes()
-            return free > Limits.leastCompactedBytes && free > file.bytes / 2 ? .compaction : .nothing
+            if file.isShort || Files.exists(files.crash) || Files.exists(files.damage) { return .look }
+            if try files.mark() != nil { return .adoption }
+            files.settle()
+            return Files.exists(files.sparse) ? .compaction : .nothing
         } catch {
             // Whoever opens it says what else it is.
             if case .damaged = error { return .replacement }
@@ -139,38 +204,66 @@ final class Healing {
     }
 
     /// Does what is needed. A power cut in the middle leaves a store that needs it again.
-    /// - Parameter empty: a store without anything in it.
+    /// - Parameter empty: a store without anything in it; nil: there was no room for one.
+    /// - Throws: what is no damage of the store, as a disk that cannot be read: nothing is set aside for that.
     @inline(never)
-    func run(_ need: Need, _ empty: Database) throws(StoreError) {
-        if need == .compaction {
-            Log.info("most of the store is free; it is written anew")
-            _ = try Database.compact(folder: files.folder)
+    func run(_ need: Need, _ empty: Database?) throws(StoreError) {
+        if need == .compaction { compact() }
+        if need == .replacement {
+            try replace(empty)
+        } else if need == .look {
+            if try isWhole() {
+                files.isFoundWhole = true
+                Files.remove(files.crash)
+            } else {
+                try replace(empty)
+            }
         }
-        if need == .replacement || need == .look && !isWhole() { try replace(empty) }
-        Files.remove(files.crash)
-        guard let mark = try StoreFile(files.store).value(of: Snapshot.mark, in: "meta") else { return }
-        try adopt(NumberKey.decode(mark.span) ?? 0)
+        if let mark = try files.mark() {
+            if !hasRoom { throw .full }
+            try adopt(mark)
+            files.settle()
+        }
     }
 
-    private func isWhole() -> Bool {
+    private func isWhole() throws(StoreError) -> Bool {
+        if Files.exists(files.damage) { return false }
         do throws(StoreError) {
             try StoreFile(files.store).check(isDeep: true)
             return true
         } catch {
-            return false
+            if case .damaged = error { return false }
+            throw error
+        }
+    }
+
+    /// Writes the store anew where most of it is free and the disk has room for that; else it is used as it is.
+    private func compact() {
+        Files.remove(files.sparse)
+        do throws(StoreError) {
+            let file = try StoreFile(files.store)
+            let free = try file.freeBytes()
+            if free <= file.bytes / 2 { return }
+            if Files.freeBytes(files.folder) ?? 0 < file.bytes - free + Limits.leastFreeBytes { throw .full }
+            Log.info("most of the store is free; it is written anew")
+            _ = try Database.compact(folder: files.folder, lock)
+        } catch {
+            Log.warning("the store is mostly free, and cannot be written anew") { $0.field("reason", error.message) }
         }
     }
 
     /// Sets the store aside and puts the newest snapshot that is whole in its place.
     @inline(never)
-    private func replace(_ empty: Database) throws(StoreError) {
+    private func replace(_ empty: Database?) throws(StoreError) {
         Healing.complain("the store is damaged; it is set aside", files.aside)
+        if !hasRoom { Files.remove(files.former) }
         for number in Limits.snapshots where number > 0 {
             let path = files.snapshot(number)
             if !Files.exists(path) { continue }
             if Snapshot.time(of: path, isWhole: true) != nil { return try files.replaceStore(with: path) }
             Healing.complain("a snapshot is damaged as well", path)
         }
+        guard let empty else { throw .full }
         let fresh = files.snapshot(0)
         _ = try empty.snapshot(to: fresh, at: 0, mayGoOn: nil)
         try files.replaceStore(with: fresh)
@@ -185,7 +278,7 @@ final class Healing {
 
     /// Makes a store of a snapshot: with what was refused and erased since, and with numbers that were never given.
     private func adopt(_ takenAt: UInt64) throws(StoreError) {
-        let database = try Database(folder: files.folder, mapBytes: mapBytes)
+        let database = try Database(folder: files.folder, mapBytes: mapBytes, lock: lock)
         // With no other store beside it somebody has brought it here, and answers for it.
         if try !takeOver(database), Files.exists(files.aside) {
             try withdrawGrants(database.tables.consent, database)
@@ -237,13 +330,30 @@ final class Healing {
         }
     }
 
-    /// Tables of the store that was set aside: who was erased, what was refused, and at last who it is and which bundles it
-    /// has had.
-    private static let takenOver: [StaticString] = ["suppressed", "consent_parts", "meta"]
     private static let kept: [StaticString] = ["device", "bundle", "known_time"]
 
-    /// Takes over what the store that was set aside has.
-    /// - Returns: false when who was erased and what was refused cannot be read to its end.
+    /// Takes over who a store's device is, which bundles it has had and what time it was, where that can be read.
+    @inline(never)
+    private static func takeKept(from path: String, to database: Database) throws(StoreError) {
+        guard let file = try? StoreFile(path) else { return }
+        var transaction = try database.beginWrite()
+        for name in kept {
+            let key = [UInt8](copying: name.bytes)
+            guard let value = try? file.value(of: key, in: "meta") else { continue }
+            try transaction.put(transaction.tables.meta, key.span, value.span)
+        }
+        try transaction.commit()
+    }
+
+    /// The same for what stands in: it draws as the device does, and takes no bundle that is older than what was taken.
+    @inline(never)
+    func takeKept(to database: Database) throws(StoreError) {
+        // What is known best comes last.
+        for path in [files.snapshot(1), files.store, files.aside] { try Healing.takeKept(from: path, to: database) }
+    }
+
+    /// Takes over what the store that was set aside has: who was erased, and what was refused.
+    /// - Returns: false when that cannot be read to its end.
     @inline(never)
     private func takeOver(_ database: Database) throws(StoreError) -> Bool {
         var isKnown = true
@@ -251,9 +361,10 @@ final class Healing {
         var people = People(epoch: 0)
         people.mark = try Rotation.mark(transaction)
         var taken = 0
-        for number in 0..<3 {
+        for isOfErasures in [true, false] {
+            // Each for itself: what is wrong in one of them is not in the other.
             guard let aside = try? StoreFile(files.aside) else { return false }
-            aside.begin(Healing.takenOver[number])
+            aside.begin(isOfErasures ? "suppressed" : "consent_parts")
             while aside.next() {
                 taken += 1
                 if taken % Limits.sweptPerStep == 0 {
@@ -261,20 +372,17 @@ final class Healing {
                     transaction = try database.beginWrite()
                 }
                 let (key, value) = (aside.key, aside.value)
-                switch number {
-                case 0: _ = try transaction.insert(database.tables.suppressed, key.span, value.span)
-                case 1:
+                if isOfErasures {
+                    try SuppressionList.learn(key, value, in: &transaction)
+                } else {
                     let newcomer = ProfileID(high: random.next(), low: random.next())
                     try people.takeRefusals(of: value.span, under: key.span, newcomer: newcomer, now: now, in: &transaction)
-                default:
-                    for name in Healing.kept where equal(name.bytes, key.span) {
-                        try transaction.put(database.tables.meta, key.span, value.span)
-                    }
                 }
             }
-            if number < 2, aside.fault != nil { isKnown = false }
+            if aside.fault != nil { isKnown = false }
         }
         try transaction.commit()
+        try Healing.takeKept(from: files.aside, to: database)
         return isKnown
     }
 

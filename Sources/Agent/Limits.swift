@@ -172,6 +172,9 @@ public enum Limits {
     static let asideMilliseconds: Int64 = 7 * 86_400_000
     /// What answers while a store is mended has one of its own, with nothing in it but the tables.
     static let standInBytes: Int64 = 4 << 20
+    /// With less room on the file system a store is neither replaced nor taken into use, and nothing stands in for it: LMDB's
+    /// file of locks is memory that a full disk takes away from the process, which ends by that.
+    static let leastMendingBytes: Int64 = 1 << 20
     /// A store is written anew at a start where so many bytes or more are free in it, and more than are in use.
     static let leastCompactedBytes: Int64 = 16 << 20
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).

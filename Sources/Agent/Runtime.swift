@@ -24,25 +24,7 @@ public struct StartError: Error {
     }
 }
 
-private typealias AgentServer = Server<Routes<SystemClock>, SystemClock>
-
-/// What answers while a store is being mended.
-public final class StandIn {
-    private var server: AgentServer?
-    private let folder: String
-
-    fileprivate init(_ server: AgentServer, _ folder: String) {
-        self.server = server
-        self.folder = folder
-    }
-
-    /// Ends it once another takes its connections, and removes the store that it had.
-    fileprivate func stop() {
-        server?.stop()
-        server = nil
-        Database.remove(folder)
-    }
-}
+typealias AgentServer = Server<Routes<SystemClock>, SystemClock>
 
 /// A sender, its thread and the means to end it.
 private struct Delivering {
@@ -83,34 +65,57 @@ public final class Runtime {
     private let trace = Trace()
     /// What the local API shows to its clients, once it listens.
     private var certificate: TLSServerConfiguration?
+    private let healing: Healing
     private let snapshots: SnapshotKeeper
     private var delivering: [Delivering] = []
 
-    /// Looks at the store before it is opened, and mends it where it needs that. Decisions are answered meanwhile, as about
-    /// people of whom nothing is known; events are to come again.
-    /// - Returns: what answers, for `run` to take its place; nil when nothing was to be done.
-    public static func mend(_ configuration: Configuration, isHub: Bool) throws(StartError) -> StandIn? {
-        // A store that somebody uses is not ours to mend; whoever opens it says so.
-        if !Files.exists(configuration.data) || Database.isInUse(configuration.data) { return nil }
-        let folder = standInFolder(configuration)
-        Database.remove(folder)
-        let healing = Healing(configuration)
+    /// Mends the store where it needs that, and runs until SIGTERM or SIGINT. Decisions are answered meanwhile, as about people
+    /// of whom nothing is known; events are to come again.
+    public static func run(_ configuration: Configuration, isHub: Bool) throws(StartError) {
+        Process.noteCrashes(at: StoreFiles(configuration.data).crash)
+        let healing: Healing
+        do throws(StoreError) { healing = try Healing(configuration) } catch { throw cannotUse(configuration, error) }
         let need = healing.need()
-        if need == .nothing { return nil }
-        let standIn = try Runtime(configuration, isHub: isHub, isStandIn: true)
-        standIn.health.beginMending()
-        standIn.intake.close()
-        let server: AgentServer
-        do throws(SystemError) {
-            server = try standIn.makeServer()
-            try server.start()
+        if need != .nothing {
+            let empty = standIn(configuration, isHub: isHub, healing)
+            do throws(StoreError) { try healing.run(need, empty) } catch {
+                healing.files.note(error)
+                throw cannotUse(configuration, error)
+            }
+        }
+        try Runtime(configuration, isHub: isHub, healing).run()
+        let files = healing.files
+        if Files.exists(files.crash) || Files.exists(files.damage) {
+            throw StartError(joined(configuration.data, ": the store is damaged; the next start mends it"))
+        }
+    }
+
+    /// Lets something answer while the store is mended. Where that cannot be, as on a full disk, it is mended all the same.
+    /// - Returns: an empty store; nil: there is none.
+    private static func standIn(_ configuration: Configuration, isHub: Bool, _ healing: Healing) -> Database? {
+        var empty: Database?
+        do throws(StartError) {
+            if !healing.hasRoom { throw StartError(StoreError.full.message) }
+            let runtime = try Runtime(configuration, isHub: isHub, healing, isStandIn: true)
+            empty = runtime.database
+            runtime.health.beginMending()
+            runtime.intake.close()
+            do throws(SystemError) {
+                let server = try runtime.makeServer()
+                try server.start()
+                healing.standIn = server
+            } catch {
+                throw cannotListen(configuration, error)
+            }
         } catch {
-            throw cannotListen(configuration, error)
+            Log.warning("nothing answers while the store is mended") { $0.field("reason", error.message) }
         }
-        do throws(StoreError) { try healing.run(need, standIn.database) } catch {
-            throw StartError(joined(configuration.data, ": ", error.message))
-        }
-        return StandIn(server, folder)
+        return empty
+    }
+
+    @inline(never)
+    private static func cannotUse(_ configuration: Configuration, _ error: StoreError) -> StartError {
+        StartError(joined(configuration.data, ": ", error.message))
     }
 
     @inline(never)
@@ -119,38 +124,39 @@ public final class Runtime {
         return StartError(joined(configuration.listen.host, ":", port, joined(": ", error.message)))
     }
 
-    private static func standInFolder(_ configuration: Configuration) -> String { joined(configuration.data, "/stand-in") }
-
-    /// Whether the agent has ended because its store is damaged.
-    public static func isDamaged(_ configuration: Configuration) -> Bool {
-        Files.exists(StoreFiles(folder: configuration.data).crash)
-    }
-
     /// Opens what is needed; nothing runs yet.
     /// - Parameter isStandIn: with an empty store of its own, in place of one that is being mended.
-    public init(_ configuration: Configuration, isHub: Bool, isStandIn: Bool = false) throws(StartError) {
+    private init(
+        _ configuration: Configuration, isHub: Bool, _ healing: Healing, isStandIn: Bool = false
+    ) throws(StartError) {
         self.configuration = configuration
-        snapshots = SnapshotKeeper(configuration)
+        self.healing = healing
+        snapshots = SnapshotKeeper(configuration, healing.files)
         access = AccessList(configuration.tokens)
         watch = PlanWatch(sources: access.sources)
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
             database = try Database(
-                folder: isStandIn ? Runtime.standInFolder(configuration) : configuration.data,
+                folder: isStandIn ? healing.standInFolder : configuration.data,
                 mapBytes: isStandIn ? Limits.standInBytes : configuration.diskBytes ?? Store.Limits.defaultMapBytes,
-                synchronous: !isStandIn)
+                synchronous: !isStandIn, lock: isStandIn ? nil : healing.lock)
+            if isStandIn { try healing.takeKept(to: database) }
             identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
             let transaction = try database.beginWrite()
             signal = LogSignal(
                 next: try Ledger(transaction).nextSequence, urgent: try transaction.lastNumber(database.tables.urgent) ?? 0)
             floor = try ClockFloor.read(transaction)
             try Rebuilds(transaction).show(meters)
+            // A snapshot that nobody has taken into use would bring back what was erased, and numbers that were given.
+            let mark = Snapshot.mark
+            if try transaction.get(transaction.tables.meta, mark.span) != nil { throw .damaged("it was not taken into use") }
         } catch {
-            throw StartError(joined(configuration.data, ": ", error.message))
+            if !isStandIn { healing.files.note(error) }
+            throw Runtime.cannotUse(configuration, error)
         }
         let now = clock.wallMilliseconds()
-        (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
+        (pepper, rotation) = try Runtime.loadPepper(configuration, database, healing, now, &random)
         floor.warn(now / 1000)
         meters.startedAt.set(now)
         keeper = try BundleKeeper(
@@ -168,7 +174,8 @@ public final class Runtime {
 
     /// The device's secrets, and the rotation that is under way with them.
     private static func loadPepper(
-        _ configuration: Configuration, _ database: Database, _ now: Int64, _ random: inout SystemRandom
+        _ configuration: Configuration, _ database: Database, _ healing: Healing, _ now: Int64,
+        _ random: inout SystemRandom
     ) throws(StartError) -> (Peppers, Rotation) {
         var peppers: Peppers
         do throws(PepperError) { peppers = try Pepper.load(configuration.pepperPath, &random) } catch {
@@ -180,7 +187,8 @@ public final class Runtime {
             rotation = try Rotation(peppers, now: now, in: &transaction)
             try transaction.commit()
         } catch {
-            throw StartError(joined(configuration.data, ": ", error.message))
+            healing.files.note(error)
+            throw cannotUse(configuration, error)
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }
@@ -205,21 +213,21 @@ public final class Runtime {
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the bundle anew.
-    /// - Parameter standIn: what has answered until now.
-    public func run(inPlaceOf standIn: StandIn? = nil) throws(StartError) {
-        Process.noteCrashes(at: StoreFiles(folder: configuration.data).crash)
+    private func run() throws(StartError) {
         do throws(SystemError) {
             let signals = try SignalWatcher()
+            // Before connections come here, which would wait for the end of it.
+            let pipeline = try makePipeline()
             let server = try makeServer()
             // Before the writer begins: its first commit, and the sync of it, would be waited for.
             try prepareDestinations(bundles.current)
-            let writer = try startWriter()
+            let writer = try startWriter(pipeline)
             let preparer = try startPreparer()
             let clerkThread = try Thread.spawn(givesWay: true) { [clerk] in clerk.run() }
             try startDelivering()
             loadShadow()
             try server.start()
-            standIn?.stop()
+            healing.endStandIn()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
             let keeping = try startKeeping()
             let snapshotThread = try Thread.spawn(givesWay: true) { [snapshots, database, meters] in snapshots.run(database, meters) }
@@ -348,22 +356,33 @@ public final class Runtime {
         return server
     }
 
-    private func startWriter() throws(SystemError) -> Thread {
-        var pipeline: Pipeline<Chance>
+    private func makePipeline() throws(SystemError) -> Pipeline<Chance> {
         do throws(StoreError) {
-            let transaction = try database.beginWrite()
-            pipeline = try Pipeline(
-                bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
-                random: .kernel, transaction)
+            var pipeline: Pipeline<Chance>
+            do {
+                let transaction = try database.beginWrite()
+                pipeline = try Pipeline(
+                    bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
+                    random: .kernel, transaction)
+            }
+            pipeline.trace = trace
+            try pipeline.eraseReturned(database, now: clock.wallMilliseconds())
+            return pipeline
         } catch {
-            Log.error("the store cannot be read") { $0.field("reason", error.message) }
-            throw SystemError("mdb_txn_begin", code: 5)
+            throw cannotUse(error)
         }
-        pipeline.trace = trace
-        do throws(StoreError) { try pipeline.eraseReturned(database, now: clock.wallMilliseconds()) } catch {
-            Log.error("who was erased cannot be erased once more") { $0.field("reason", error.message) }
-            throw SystemError("mdb_txn_commit", code: 5)
-        }
+    }
+
+    /// Says what is wrong with the store, and sees to it that the next start mends it if it is damaged.
+    @inline(never)
+    private func cannotUse(_ error: StoreError) -> SystemError {
+        healing.files.note(error)
+        Log.error("the store cannot be used") { $0.field("reason", error.message) }
+        return SystemError("mdb_txn_commit", code: 5)
+    }
+
+    private func startWriter(_ made: consuming Pipeline<Chance>) throws(SystemError) -> Thread {
+        var pipeline = made
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
@@ -405,8 +424,7 @@ public final class Runtime {
             }
             try transaction.commit()
         } catch {
-            Log.error("the destinations cannot be prepared") { $0.field("reason", error.message) }
-            throw SystemError("mdb_txn_commit", code: 5)
+            throw cannotUse(error)
         }
     }
 
@@ -423,8 +441,7 @@ public final class Runtime {
                     signal: signal, cursors: cursors, intake: intake, meters: meters, trace: trace, clock: clock,
                     stop: stop)
             } catch {
-                Log.error("a destination cannot be served") { $0.field("reason", error.message) }
-                throw SystemError("mdb_txn_begin", code: 5)
+                throw cannotUse(error)
             }
             let transport = makeClient(entry.destination, cancellation)
             let fallback = entry.destination.fallback.map { makeClient(bundle.destinations[$0].destination, cancellation) }

@@ -18,8 +18,8 @@ final class SnapshotKeeper: @unchecked Sendable {
     /// How often all snapshots were removed.
     private var removals = 0
 
-    init(_ configuration: Configuration) {
-        files = StoreFiles(folder: configuration.data)
+    init(_ configuration: Configuration, _ files: StoreFiles) {
+        self.files = files
         pauseMilliseconds = configuration.snapshotMilliseconds
         keep = configuration.snapshots
         diskBytes = configuration.diskBytes
@@ -35,10 +35,13 @@ final class SnapshotKeeper: @unchecked Sendable {
         }
     }
 
-    /// Ends the agent, so that its next start looks at the store.
+    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store.
     @inline(never)
-    func endForDamage() {
-        try? Files.replace(files.crash, with: [], mode: 0o600)
+    func note(_ error: StoreError) {
+        // Room for events is worth more than what was; at `limits.disk` nothing else takes theirs.
+        if error == .full, Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes { removeAll() }
+        guard case .damaged = error else { return }
+        files.note(error)
         Process.terminate()
     }
 
@@ -67,13 +70,14 @@ final class SnapshotKeeper: @unchecked Sendable {
             }
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
-            let rebuiltAt = meters.storeRebuiltAt.current
-            if rebuiltAt > 0, clock.wallMilliseconds() - rebuiltAt > Limits.asideMilliseconds { Files.remove(files.aside) }
+            if clock.wallMilliseconds() - meters.storeRebuiltAt.current > Limits.asideMilliseconds { Files.remove(files.former) }
             // One commit a second is what nobody's work does.
             let isIdle = meters.commits.current - commits <= 1
             commits = meters.commits.current
-            if keep == 0 || now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
+            if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
             dueAt = now + firstPause
+            noteFree(of: database)
+            if keep == 0 { continue }
             guard makeRoom(for: database) else {
                 if !hasComplained { Log.warning("there is no room for a snapshot of the store") }
                 hasComplained = true
@@ -97,6 +101,14 @@ final class SnapshotKeeper: @unchecked Sendable {
         defer { lock.unlock() }
         if !isStopped { lock.wait(milliseconds: 1000) }
         return !isStopped
+    }
+
+    /// Leaves word for the next start, which has no time to count what is free.
+    func noteFree(of database: Database) {
+        let used = database.usedBytes
+        guard let pages = try? database.freePages(atMost: .max) else { return }
+        let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
+        if free > Limits.leastCompactedBytes, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
     }
 
     /// Whether another snapshot fits: on the file system with as much to spare, and with the store in `limits.disk`.

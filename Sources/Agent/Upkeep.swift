@@ -96,9 +96,10 @@ public enum Upkeep {
     /// - Returns: the file's bytes before and after.
     public static func compact(folder: String) throws(UpkeepError) -> (before: Int64, after: Int64) {
         do throws(StoreError) {
-            let sizes = try Database.compact(folder: folder)
+            let lock = try StoreLock(folder)
+            let sizes = try Database.compact(folder: folder, lock)
             // They may have what was deleted.
-            StoreFiles(folder: folder).removeCopies()
+            StoreFiles(folder).removeCopies()
             return sizes
         } catch {
             throw UpkeepError(error, folder)
@@ -109,7 +110,7 @@ public enum Upkeep {
     /// - Returns: the entries of all tables.
     @inline(never)
     public static func check(folder: String, backup: String?) throws(UpkeepError) -> UInt64 {
-        let path = backup ?? StoreFiles(folder: folder).store
+        let path = backup ?? StoreFiles(folder).store
         if !Files.exists(path) { throw UpkeepError(joined(path, ": there is no such file"), exitCode: 1) }
         do throws(StoreError) {
             if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
@@ -140,7 +141,7 @@ public enum Upkeep {
         let file = Files.isFolder(path) ? joined(path, "/gatehouse-", String(now), ".mdb") : path
         do throws(StoreError) {
             if !Files.exists(file) {
-                try StoreFile(StoreFiles(folder: folder).store).check(isDeep: false)
+                try StoreFile(StoreFiles(folder).store).check(isDeep: false)
                 let isTaken = try Database(reading: folder).snapshot(to: file, at: now) { !Files.exists(file) }
                 if isTaken { return (file, Files.size(file) ?? 0) }
             }
@@ -153,16 +154,15 @@ public enum Upkeep {
     /// Puts a backup in the place of the store, which stays beside it as `aside.mdb`; the agent must not run.
     @inline(never)
     public static func restore(folder: String, from path: String) throws(UpkeepError) {
-        let files = StoreFiles(folder: folder)
+        let files = StoreFiles(folder)
         _ = try check(folder: folder, backup: path)
         do throws(StoreError) {
-            if Files.exists(files.store), Database.isInUse(folder) { throw .inUse }
+            let lock = try StoreLock(folder)
+            defer { withExtendedLifetime(lock) {} }
             let fresh = files.snapshot(0)
             Files.remove(fresh)
-            do throws(SystemError) {
-                try Files.makeDirectory(folder)
-                try Files.copy(path, to: fresh, mode: 0o600)
-            } catch {
+            do throws(SystemError) { try Files.copy(path, to: fresh, mode: 0o600) } catch {
+                Files.remove(fresh)
                 throw StoreError(error)
             }
             try files.replaceStore(with: fresh)

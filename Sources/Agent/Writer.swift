@@ -459,13 +459,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         goBack(to: mark)
         health.storeNote.set(error.message)
         health.storeIs(error == .full ? .diskFull : .degraded)
-        switch error {
-        // Room for events is worth more than what was.
-        case .full: snapshots.removeAll()
-        // LMDB has met a page that cannot be: the store is looked at whole before it is used again.
-        case .damaged: snapshots.endForDamage()
-        default: break
-        }
+        snapshots.note(error)
         if !isFailing {
             Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
         }

@@ -133,6 +133,9 @@ public final class Health: Sendable {
     public func beginMending() {
         mending.store(true, ordering: .relaxed)
         storeIs(.degraded)
+        storeNote.set("the store is being mended")
+        // There is no writer that could stall.
+        writerSeen.set(.max)
     }
     public var isMending: Bool { mending.load(ordering: .relaxed) }
 

@@ -89,7 +89,8 @@ public enum Files {
     /// Gives a file a second name; where the file system knows no such thing, another name.
     public static func link(_ path: String, as other: String) throws(SystemError) {
         let linked = path.withCString { old in other.withCString { new in CPlatform.link(old, new) } }
-        if linked != 0 { try move(path, over: other) }
+        if linked != 0 { return try move(path, over: other) }
+        try synchronizeDirectory(of: other)
     }
 
     /// Copies a file, up to its end, and makes the copy durable.

@@ -18,9 +18,11 @@ public enum StoreError: Error, Equatable {
     init(_ operation: Words, _ code: Int32) {
         switch code {
         case MDB_MAP_FULL, SystemError.noSpace: self = .full
+        // MDB_PANIC is none: a commit has failed for what stands in the log, as by a disk that takes nothing more.
         case MDB_INVALID: self = .damaged("it is no store")
-        case MDB_VERSION_MISMATCH: self = .damaged("another kind of device has written it")
-        case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_PANIC: self = .damaged("its pages do not fit together")
+        case MDB_VERSION_MISMATCH:
+            self = .failed("another kind of device has written the store: move the folder away", code: code)
+        case MDB_CORRUPTED, MDB_PAGE_NOTFOUND: self = .damaged("its pages do not fit together")
         default: self = .failed(operation, code: code)
         }
     }
@@ -40,7 +42,7 @@ public enum StoreError: Error, Equatable {
             case .full: "the store is full: raise limits.disk or free space on its file system"
             case .inUse: "another gatehouse is using it: stop it, or choose another data folder"
             case .damaged(let words):
-                joined("the store's file is damaged (", words.text, "): restore a backup, or move the folder away")
+                joined("the store's file is damaged (", words.text, "): start the agent, which mends it, or restore a backup")
             case .badRecord(let table):
                 joined("a record of table ", table.text, " fails its checksum and is not used")
             case .failed(let operation, let code): joined(operation.text, ": ", StoreError.text(code))

@@ -45,7 +45,9 @@ public final class StoreFile {
     /// The entry that `next` came to.
     public private(set) var key: [UInt8] = []
     private var isTree = false
+    /// The page that its value begins in, whose number that is, and where in it: a large one goes on in the pages behind it.
     private var valuePage: [UInt8] = []
+    private var valuePageNumber: UInt64 = 0
     private var valueStart = 0
     private var valueBytes = 0
 
@@ -61,6 +63,8 @@ public final class StoreFile {
         }
         if let fault { throw fault }
         pageCount = StoreFile.number(meta, StoreFile.metaBytes - 2 * StoreFile.word) &+ 1
+        // More than any device has, and little enough to reckon with.
+        if pageCount > 1 << 40 { throw .damaged("it was cut short") }
         there = UInt64(max(0, cp_file_size(file.raw))) / UInt64(pageBytes)
     }
 
@@ -69,7 +73,7 @@ public final class StoreFile {
         let (word, head) = (StoreFile.word, StoreFile.head)
         // A device of the other word size has written it: that is no damage.
         if StoreFile.half(bytes, 28 - head) == StoreFile.magic {
-            fault = .failed("open", code: MDB_VERSION_MISMATCH)
+            fault = StoreError("open", MDB_VERSION_MISMATCH)
             return
         }
         // The mark of such a page, LMDB's magic number, and the version of its format.
@@ -120,10 +124,13 @@ public final class StoreFile {
         isOrdered = false
         var pages: UInt64 = 0
         while next() {
-            if valueBytes >= StoreFile.word { pages &+= StoreFile.number(valuePage, valueStart) }
+            // Of what may be megabytes of numbers, only how many there are.
+            let count = valueBytes < StoreFile.word ? 0 : StoreFile.number(valuePage, valueStart)
+            if count > pageCount { noteDamage() } else { pages += count }
+            if pages > pageCount { noteDamage() }
         }
         if let fault { throw fault }
-        return Int64(clamping: pages) * Int64(pageBytes)
+        return Int64(pages) * Int64(pageBytes)
     }
 
     /// Holds the pages against each other.
@@ -150,7 +157,9 @@ public final class StoreFile {
         begin(table)
         while next() {
             let key = key
-            if equal(key.span, name.span) { return value }
+            if !equal(key.span, name.span) { continue }
+            let value = value
+            if fault == nil { return value }
         }
         if let fault { throw fault }
         return nil
@@ -265,14 +274,14 @@ public final class StoreFile {
             let number = StoreFile.number(page, valueStart)
             guard let first = self.page(number) else { return false }
             let pages = UInt64(StoreFile.half(first, StoreFile.word + 4))
-            if place(first, StoreFile.word + 2) != 4 || number &+ pages > there
+            if place(first, StoreFile.word + 2) != 4 || number &+ pages > there || count > UInt32(Int32.max)
                 || UInt64(count) + UInt64(StoreFile.head) > pages * UInt64(pageBytes)
             {
                 return false
             }
-            valueStart = 0
-            guard let large = read(at: number * UInt64(pageBytes) + UInt64(StoreFile.head), Int(count)) else { return false }
-            valuePage = large
+            valuePage = first
+            valuePageNumber = number
+            valueStart = StoreFile.head
         } else if count > UInt32(pageBytes - valueStart) {
             return false
         }
@@ -280,11 +289,15 @@ public final class StoreFile {
         return true
     }
 
-    /// The value of the entry that `next` came to.
+    /// The value of the entry that `next` came to; empty, with the reason in `fault`, where it cannot be read.
     public var value: [UInt8] {
         @inline(never) get {
-            let page = valuePage
-            return [UInt8](copying: page.span.extracting(valueStart..<valueStart + valueBytes))
+            let end = valueStart + valueBytes
+            if end <= valuePage.count { return Array(valuePage[valueStart..<end]) }
+            // No value of a store's own is larger: whoever says so has no memory to be filled with it.
+            if valueBytes > Limits.largestValueBytes { noteDamage() }
+            if fault != nil { return [] }
+            return read(at: valuePageNumber * UInt64(pageBytes) + UInt64(valueStart), valueBytes) ?? []
         }
     }
 

@@ -144,12 +144,7 @@ enum RunCommand {
         }
         Log.setLevel(configuration.logLevel)
         do throws(StartError) {
-            // Once more where the store turns out to be damaged.
-            for _ in 0..<2 {
-                let standIn = try Runtime.mend(configuration, isHub: isHub)
-                try Runtime(configuration, isHub: isHub).run(inPlaceOf: standIn)
-                if !Runtime.isDamaged(configuration) { break }
-            }
+            try Runtime.run(configuration, isHub: isHub)
             return 0
         } catch {
             Process.complain(error.message)

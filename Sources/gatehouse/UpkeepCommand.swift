@@ -51,8 +51,9 @@ enum StoreCommand {
 
         Stop the agent for the rest.
 
-        restore puts a backup in the place of the store, which stays beside it as aside.mdb for a week, or until somebody is
-        erased. At its next start the agent takes over from that who has refused something or was erased since.
+        restore puts a backup in the place of the store, which stays beside it as aside.mdb. At its next start the agent takes
+        over from that who has refused something or was erased since; then it is former.mdb, for a week, or until somebody is
+        erased.
 
         compact writes the store anew, without anything that was deleted or overwritten, gives the disk space back, and
         removes the agent's own snapshots. A power cut in the middle leaves the old store as it was.

@@ -65,7 +65,8 @@ import Testing
         Serving preparedNodeBytes preparedAtOnceBytes: how work is weighed, and which thread does it
         Serving recordsBeforeWaking: when the writer is woken
         Store tables: the list of tables is the house's own
-        Store copiedPagesPerCommit: steps of a copy
+        Store copiedPagesPerCommit copiedCommitsPerSync: steps of a copy
+        Store largestValueBytes: nothing is as large of what is looked for in a file
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
         gatehouse deviceLooks deviceLookMilliseconds diskPauseMilliseconds: how often and how long a box looks for a device

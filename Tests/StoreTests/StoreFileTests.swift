@@ -143,6 +143,51 @@ import Testing
         #expect(found > 60)
     }
 
+    /// Numbers with which nobody can reckon, where pages are counted: of the file, and of those that are free.
+    @Test(arguments: [.max, 1 << 63, 1 << 60, 1 << 41] as [UInt64])
+    func pageCountsThatCannotBeAreDamage(number: UInt64) throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        do { _ = try makeStore(folder, entries: 300) }
+        let path = folder + "/data.mdb"
+        let whole = try Data(contentsOf: URL(fileURLWithPath: path))
+        let bytes = (0..<8).map { UInt8(truncatingIfNeeded: number >> UInt64(8 * $0)) }
+        var changed = whole
+        for page in [0, 4096] { changed.replaceSubrange(page + 136..<page + 144, with: bytes) }
+        try changed.write(to: URL(fileURLWithPath: path))
+        #expect(isDamaged(path, isDeep: false))
+        // The trees of free pages begin where the meta pages say; a leaf's first entry: 8 bytes, key, value.
+        changed = whole
+        for meta in [0, 4096] {
+            let root = Int(whole[meta + 80]) | Int(whole[meta + 81]) << 8
+            if root == 0 || root == 0xFFFF { continue }
+            let entry = root * 4096 + Int(whole[root * 4096 + 16]) | Int(whole[root * 4096 + 17]) << 8
+            changed.replaceSubrange(entry + 16..<entry + 24, with: bytes)
+        }
+        #expect(changed != whole)
+        try changed.write(to: URL(fileURLWithPath: path))
+        #expect(!isDamaged(path, isDeep: false) && isDamaged(path))
+    }
+
+    /// LMDB leaves pages at the end unwritten that a transaction has taken and then not used.
+    @Test func aFileIsNeverShorterThanItSays() throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let store = try Database(folder: folder, mapBytes: 64 << 20, synchronous: false)
+        let path = folder + "/data.mdb"
+        for round in 1...20 as ClosedRange<UInt64> {
+            var writing = try store.beginWrite()
+            for number in 0..<round * 50 {
+                try writing.put(store.tables.log, NumberKey(number).bytes.span, [UInt8](repeating: 1, count: 200).span)
+            }
+            // From the end: the last pages are those that are not used.
+            for number in (5..<round * 50).reversed() { try writing.delete(store.tables.log, NumberKey(number).bytes.span) }
+            try writing.commit()
+            #expect(try !StoreFile(path).isShort, "round \(round)")
+        }
+        #expect(try StoreFile(path).check(isDeep: true) == 5)
+    }
+
     @Test func aFileThatWasCutIsShortAndNotWhole() throws {
         let folder = makeFolder()
         defer { try? FileManager.default.removeItem(atPath: folder) }

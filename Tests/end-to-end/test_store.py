@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from harness import Failure, binary, check, equal, track, wait_until
+from harness import Failure, Skip, binary, check, equal, track, wait_until
 
 KILLS = int(os.environ.get("GATEHOUSE_KILLS", "6"))
 OFTEN = "snapshots: { every: 1s, keep: 2 }"
@@ -185,7 +185,8 @@ def rebuild(bench, damage, lost):
     equal(gatehouse("store", "check", "--config", agent.config, code=1).stdout, "", "a damaged store")
     check(os.path.exists(file_of(agent, "snapshot-1.mdb")), "no snapshot")
     start_mended(agent)
-    check(os.path.exists(file_of(agent, "aside.mdb")), "the damaged store is gone")
+    check(os.path.exists(file_of(agent, "former.mdb")), "the damaged store is gone")
+    check(not os.path.exists(file_of(agent, "aside.mdb")), "the damaged store is for ever to be taken over")
     equal(counted(agent, "ada"), 100, "orders at the snapshot")
     metrics = agent.metrics()
     equal(metrics["gatehouse_store_rebuilds_total"], 1, "rebuilds")
@@ -383,8 +384,42 @@ def test_p8_nothing_of_an_erased_person_is_in_a_snapshot(bench):
     agent.stop()
     gatehouse("store", "compact", "--config", agent.config)
     equal(files_with(agent.data, *needles), [], "files with something of her")
-    equal([name for name in os.listdir(agent.data) if name.startswith(("snapshot", "aside"))], [], "copies after a compaction")
+    equal([name for name in os.listdir(agent.data) if name.startswith(("snapshot", "aside", "former"))], [], "copies")
     gatehouse("audit", "verify", "--config", agent.config)
+
+
+def test_p4_p8_a_second_restore_and_a_compaction_lose_no_refusal_and_no_erasure(bench):
+    agent = bench.agent()
+    for user in ("ada", "ben", "cy", "zora"):
+        orders(agent, user, 3)
+    backup = os.path.join(bench.folder, "backup")
+    gatehouse("store", "backup", backup, "--config", agent.config)
+    equal(agent.call("PUT", "/v1/profiles/user_id:ada/consent", {"analytics": False}).status, 200, "refusing")
+    equal(agent.call("DELETE", "/v1/profiles/user_id:zora").status, 200, "erasing")
+    # Erased, and back by a choice of her own: without what was there before.
+    equal(agent.call("DELETE", "/v1/profiles/user_id:cy").status, 200, "erasing")
+    equal(agent.call("PUT", "/v1/profiles/user_id:cy/consent", {"analytics": True}).status, 200, "a new choice")
+    orders(agent, "cy", 1)
+    equal(counted(agent, "cy"), 1, "orders of somebody who is back")
+    later = os.path.join(bench.folder, "later")
+    gatehouse("store", "backup", later, "--config", agent.config)
+    agent.stop()
+    # A copy from after that has her as she is.
+    gatehouse("store", "restore", later, "--config", agent.config)
+    start_mended(agent)
+    equal(counted(agent, "cy"), 1, "orders of somebody who was back when the copy was made")
+    agent.profile("user_id:zora", expect=404)
+    agent.stop()
+    for _ in range(2):
+        gatehouse("store", "restore", backup, "--config", agent.config)
+        gatehouse("store", "compact", "--config", agent.config)
+    start_mended(agent)
+    for user in ("zora", "cy"):
+        agent.profile(f"user_id:{user}", expect=404)
+    equal(agent.profile("user_id:ada")["consent"]["analytics"], False, "what she has refused")
+    equal(counted(agent, "ben"), 3, "orders")
+    orders(agent, "ada", 1)
+    equal(counted(agent, "ada"), 3, "orders of somebody who has refused")
 
 
 # --- Room ----------------------------------------------------------------------------------------------------------
@@ -402,8 +437,49 @@ def test_p6_there_is_no_snapshot_where_there_is_no_room(bench):
     check(sum(sizes.values()) <= 6 << 20, f"together they take more than they may: {sizes}")
 
 
-def test_a_store_of_which_most_is_free_is_written_anew_at_a_start(bench):
+# limit: Agent.leastMendingBytes
+def test_p6_a_full_disk_keeps_no_agent_with_a_healthy_store_from_starting(bench):
+    """On a file system of its own, which is filled to the last byte before the agent starts: with a store that is to be looked
+    at, and with one of which most is free. There is room neither for what stands in nor for a new file."""
     agent = bench.agent(settings="limits: { history: 0 }")
+    for turn in range(5):
+        orders(agent, f"user-{turn}", 45, notes="x" * 9000)
+    states = lambda: {entry["state"] for entry in agent.call("GET", "/v1/erasures").json()["erasures"]}
+    for turn in range(4):
+        equal(agent.call("DELETE", f"/v1/profiles/user_id:user-{turn}").status, 200, "erasing")
+    wait_until(lambda: "erasing" not in states(), 20, "the erasure does not go on")
+    agent.stop()
+    saved = os.path.join(bench.folder, "saved")
+    os.rename(agent.data, saved)
+    os.mkdir(agent.data)
+    mount = f"mount -t tmpfs -o size=24m none {agent.data}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode != 0:
+        raise Skip("there is no file system of a test's own here")
+    fill = f"cp -a {saved}/. {agent.data}; dd if=/dev/zero of={agent.data}/full bs=4k 2>/dev/null"
+    agent.prefix = ["unshare", "-rm", "sh", "-c", f'{mount}; {fill}; exec "$@"', "sh"]
+    for marker, word in (("crashed", "nothing answers while"), ("mostly-free", "cannot be written anew"), ("nothing", "ready")):
+        with open(os.path.join(saved, marker), "w"):
+            pass
+        for left in ("compact", "snapshot-0.mdb.new"):
+            os.makedirs(os.path.join(saved, left))
+            with open(os.path.join(saved, left, "data.mdb"), "w") as file:
+                file.write("what a power cut has left" * 1000)
+        agent.start()
+        equal(counted(agent, "user-4"), 45, f"orders with {marker}")
+        equal(agent.decide("checkout_offer", "user-4")["variant"], "none", "a decision")
+        check(word in agent.log(), f"{marker}: {agent.log()}")
+        inside = f"/proc/{agent.process.pid}/root{agent.data}"
+        for left in ("crashed", "mostly-free", "compact", "snapshot-0.mdb.new", "stand-in", "aside.mdb"):
+            check(not os.path.exists(os.path.join(inside, left)), f"{left} is there with {marker}")
+        check("storeRebuiltAt" not in agent.call("GET", "/readyz").json(), f"a whole store was replaced with {marker}")
+        agent.stop()
+        os.remove(os.path.join(saved, marker))
+        for left in ("compact", "snapshot-0.mdb.new"):
+            shutil.rmtree(os.path.join(saved, left))
+
+
+def test_a_store_of_which_most_is_free_is_written_anew_at_a_start(bench):
+    agent = bench.agent(settings="limits: { history: 0 }\n" + OFTEN)
     text = "x" * 9000
     for turn in range(48):
         orders(agent, "ada", 45, notes=text)
@@ -411,6 +487,7 @@ def test_a_store_of_which_most_is_free_is_written_anew_at_a_start(bench):
     orders(agent, "ben", 5)
     states = lambda: {entry["state"] for entry in agent.call("GET", "/v1/erasures").json()["erasures"]}
     wait_until(lambda: "erasing" not in states(), 20, "the erasure does not go on")
+    wait_until(lambda: os.path.exists(file_of(agent, "mostly-free")), 20, "nobody has counted what is free")
     agent.stop()
     before = os.path.getsize(file_of(agent))
     check(before > 17 << 20, f"the test fills too little: {before}")
