@@ -50,7 +50,8 @@ struct StoreFiles {
         do throws(SystemError) {
             // What nobody has used yet may go. The one that was set aside for it is the one that has refusals and erasures.
             if Files.size(store) ?? 0 > 0, !Files.exists(aside) { try Files.link(store, as: aside) }
-            for name in [crash, damage] { Files.remove(name) }
+            Files.remove(crash)
+            Files.remove(damage)
             try Files.move(path, over: store)
         } catch {
             throw StoreError(error)
@@ -248,7 +249,7 @@ final class Healing {
             Log.info("most of the store is free; it is written anew")
             _ = try Database.compact(folder: files.folder, lock)
         } catch {
-            Log.warning("the store is mostly free, and cannot be written anew") { $0.field("reason", error.message) }
+            Log.warning("the store is mostly free, and cannot be written anew", because: error.message)
         }
     }
 
@@ -349,7 +350,9 @@ final class Healing {
     @inline(never)
     func takeKept(to database: Database) throws(StoreError) {
         // What is known best comes last.
-        for path in [files.snapshot(1), files.store, files.aside] { try Healing.takeKept(from: path, to: database) }
+        try Healing.takeKept(from: files.snapshot(1), to: database)
+        try Healing.takeKept(from: files.store, to: database)
+        try Healing.takeKept(from: files.aside, to: database)
     }
 
     /// Takes over what the store that was set aside has: who was erased, and what was refused.
@@ -388,19 +391,20 @@ final class Healing {
 
     @inline(never)
     private func withdrawGrants(_ table: Table, _ database: Database) throws(StoreError) {
-        var start: [UInt8]? = []
-        while let first = start {
-            start = nil
-            var keys: [[UInt8]] = []
+        var keys: [[UInt8]] = [[]]
+        while let start = keys.last {
+            keys = []
+            var records: [[UInt8]] = []
             var transaction = try database.beginWrite()
-            try transaction.scan(table, from: first.span) { key, _ in
+            // From the one on that was the last.
+            try transaction.scan(table, from: start.span) { key, value in
+                if keys.isEmpty, equal(key, start.span) { return true }
                 keys.append([UInt8](copying: key))
-                return keys.count <= Limits.sweptPerStep
+                records.append(ConsentRecord.withdrawing(value, at: now))
+                return keys.count < Limits.sweptPerStep
             }
-            if keys.count > Limits.sweptPerStep { start = keys.removeLast() }
-            for key in keys {
-                var record: [UInt8] = []
-                if let value = try transaction.get(table, key.span) { record = ConsentRecord.withdrawing(value, at: now) }
+            for index in 0..<keys.count {
+                let (key, record) = (keys[index], records[index])
                 try transaction.put(table, key.span, record.span)
             }
             try transaction.commit()

@@ -33,7 +33,7 @@ struct MetricsPage {
                 ledger.generated)
             try writeDestinations(ledger, &page, reader)
         } catch {
-            Log.error("the accounts cannot be read") { $0.field("reason", error.message) }
+            Log.error("the accounts cannot be read", because: error.message)
         }
         page.counter("gatehouse_decisions_matched_total", "Decisions that a rule made.", meters.decisionsMatched.current)
         page.counter("gatehouse_decisions_default_total", "Decisions answered by the default.", meters.decisionsDefault.current)

@@ -108,7 +108,7 @@ public final class Runtime {
                 throw cannotListen(configuration, error)
             }
         } catch {
-            Log.warning("nothing answers while the store is mended") { $0.field("reason", error.message) }
+            Log.warning("nothing answers while the store is mended", because: error.message)
         }
         return empty
     }
@@ -207,7 +207,7 @@ public final class Runtime {
             next = try BundleSource.check(text, path, now: clock.wallMilliseconds())
             Log.info("a shadow runs beside the bundle") { $0.field("version", Int64(next?.policy.version ?? 0)) }
         } catch {
-            Log.error("the shadow is wrong; none runs") { $0.field("reason", error.words) }
+            Log.error("the shadow is wrong; none runs", because: error.words)
         }
         shadow.replace(with: next?.policy, beside: bundles.current.policy)
     }
@@ -299,7 +299,7 @@ public final class Runtime {
         bundles.replace(with: next)
         intake.poke()
         do throws(SystemError) { try startDelivering() } catch {
-            Log.error("delivery could not be started again") { $0.field("reason", error.message) }
+            Log.error("delivery could not be started again", because: error.message)
         }
     }
 
@@ -322,7 +322,7 @@ public final class Runtime {
                     clientAuthorities: configuration.clientAuthority.map { .file($0) },
                     revoked: configuration.revoked.map { .file($0) }, earliest: floor.seconds)
             } catch {
-                Log.error("the certificate cannot be used") { $0.field("reason", error.message) }
+                Log.error("the certificate cannot be used", because: error.message)
                 throw SystemError("tls", code: 22)
             }
         }
@@ -377,7 +377,7 @@ public final class Runtime {
     @inline(never)
     private func cannotUse(_ error: StoreError) -> SystemError {
         healing.files.note(error)
-        Log.error("the store cannot be used") { $0.field("reason", error.message) }
+        Log.error("the store cannot be used", because: error.message)
         return SystemError("mdb_txn_commit", code: 5)
     }
 

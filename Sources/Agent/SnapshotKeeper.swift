@@ -147,7 +147,7 @@ final class SnapshotKeeper: @unchecked Sendable {
             }
             return isTaken && keep(time, removed, meters)
         } catch {
-            Log.warning("a snapshot of the store could not be taken") { $0.field("reason", error.message) }
+            Log.warning("a snapshot of the store could not be taken", because: error.message)
             return false
         }
     }

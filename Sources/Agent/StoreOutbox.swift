@@ -202,7 +202,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             return true
         } catch {
             reader.end()
-            Log.error("the log cannot be read") { $0.field("reason", error.message) }
+            Log.error("the log cannot be read", because: error.message)
             return false
         }
     }

@@ -256,7 +256,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             try pipeline.ledger.write(to: &transaction)
             try transaction.commit()
         } catch {
-            Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }
+            Log.warning("what was observed of events is lost", because: error.message)
         }
     }
 
@@ -288,7 +288,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             let transaction = try database.beginWrite()
             erasures = try Pipeline<Random>.unfinishedErasures(transaction)
         } catch {
-            Log.error("unfinished erasures cannot be read") { $0.field("reason", error.message) }
+            Log.error("unfinished erasures cannot be read", because: error.message)
         }
     }
 
@@ -461,7 +461,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         health.storeIs(error == .full ? .diskFull : .degraded)
         snapshots.note(error)
         if !isFailing {
-            Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
+            Log.error("nothing can be written; events are refused until it can", because: error.message)
         }
         isFailing = true
         failedAt = clock.monotonicNanoseconds()

@@ -36,6 +36,7 @@ public struct SuppressionList {
     }
 
     /// When the identifier was suppressed, milliseconds since the epoch; nil when it is not.
+    @inline(never)
     public func time(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Int64? {
@@ -50,6 +51,7 @@ public struct SuppressionList {
     /// - Parameters:
     ///   - mark: the number of the pepper that the identifier was hashed under.
     ///   - isLifted: it is only remembered.
+    @inline(never)
     public mutating func add(
         _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, isLifted: Bool = false,
         in transaction: inout WriteTransaction
@@ -64,6 +66,7 @@ public struct SuppressionList {
     }
 
     /// Suppresses an identifier no longer.
+    @inline(never)
     public func lift(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: inout WriteTransaction
     ) throws(StoreError) {

@@ -45,9 +45,7 @@ public enum Files {
         let file = Descriptor(owning: raw)
         try writeAll(file.raw, bytes.span)
         if fsync(file.raw) != 0 { throw SystemError(last: "fsync") }
-        let renamed = temporary.withCString { old in path.withCString { new in rename(old, new) } }
-        if renamed != 0 { throw SystemError(last: "rename") }
-        try synchronizeDirectory(of: path)
+        try move(temporary, over: path)
     }
 
     /// Makes a file that is not there yet, to be written.
@@ -80,6 +78,7 @@ public enum Files {
     }
 
     /// Puts a file in the place of another; after a power cut either is there, whole. What is in it must be durable.
+    @inline(never)
     public static func move(_ path: String, over other: String) throws(SystemError) {
         let renamed = path.withCString { old in other.withCString { new in rename(old, new) } }
         if renamed != 0 { throw SystemError(last: "rename") }
@@ -87,6 +86,7 @@ public enum Files {
     }
 
     /// Gives a file a second name; where the file system knows no such thing, another name.
+    @inline(never)
     public static func link(_ path: String, as other: String) throws(SystemError) {
         let linked = path.withCString { old in other.withCString { new in CPlatform.link(old, new) } }
         if linked != 0 { return try move(path, over: other) }
@@ -110,6 +110,7 @@ public enum Files {
     public static func removeDirectory(_ path: String) { _ = path.withCString { rmdir($0) } }
 
     /// Makes the creation or renaming of a file durable.
+    @inline(never)
     public static func synchronizeDirectory(of path: String) throws(SystemError) {
         let directory = parent(path)
         let raw = directory.withCString { cp_open($0, O_RDONLY | O_DIRECTORY, 0) }

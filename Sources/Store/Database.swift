@@ -231,7 +231,9 @@ public final class Database: @unchecked Sendable {
     /// Removes a store that is not open, with its folder.
     @inline(never)
     public static func remove(_ folder: String) {
-        for name in ["/data.mdb", "/lock.mdb", "/gatehouse.lock"] { Files.remove(joined(folder, name)) }
+        Files.remove(joined(folder, "/data.mdb"))
+        Files.remove(joined(folder, "/lock.mdb"))
+        Files.remove(joined(folder, "/gatehouse.lock"))
         Files.removeDirectory(folder)
     }
 

@@ -316,6 +316,7 @@ def test_after_a_fault_the_whole_store_is_looked_at_once_and_kept_if_it_is_whole
     agent.process.send_signal(signal.SIGSEGV)
     equal(agent.process.wait(10), -signal.SIGSEGV, "how it ended")
     check(os.path.exists(file_of(agent, "crashed")), "nothing tells of the fault")
+    check("ended by a fault" in gatehouse("doctor", "--config", agent.config, code=1).stdout, "the doctor does not tell of it")
     agent.start()
     wait_for_use(agent)
     equal(counted(agent, "ada"), 50, "orders")
@@ -466,7 +467,7 @@ def test_p6_a_full_disk_keeps_no_agent_with_a_healthy_store_from_starting(bench)
                 file.write("what a power cut has left" * 1000)
         agent.start()
         equal(counted(agent, "user-4"), 45, f"orders with {marker}")
-        equal(agent.decide("checkout_offer", "user-4")["variant"], "none", "a decision")
+        equal(agent.decide("checkout_offer", "user-4")["variant"], "five", "a decision about somebody who is known")
         check(word in agent.log(), f"{marker}: {agent.log()}")
         inside = f"/proc/{agent.process.pid}/root{agent.data}"
         for left in ("crashed", "mostly-free", "compact", "snapshot-0.mdb.new", "stand-in", "aside.mdb"):
