@@ -147,6 +147,8 @@ final class Healing {
         case replacement
         /// It is a snapshot that was put there.
         case adoption
+        /// It was one, and whoever was erased has yet to be erased once more.
+        case erasures
         /// Most of it was free.
         case compaction
     }
@@ -196,6 +198,8 @@ final class Healing {
             if file.isShort || Files.exists(files.crash) || Files.exists(files.damage) { return .look }
             if try files.mark() != nil { return .adoption }
             files.settle()
+            // Who is back is erased before the agent listens, which takes its time.
+            if try file.value(of: Healing.returned, in: "meta") != nil { return .erasures }
             return Files.exists(files.sparse) ? .compaction : .nothing
         } catch {
             // Whoever opens it says what else it is.

@@ -124,7 +124,7 @@ import Testing
             #expect(try files.mark() == nil)
             #expect(!Files.exists(files.aside))
             #expect(try name(files.former) == "live")
-            #expect(healing.need() == .nothing)
+            #expect(healing.need() == .erasures)
             files.removeCopies()
             #expect(!Files.exists(files.former))
         }
@@ -178,7 +178,7 @@ import Testing
             try healing.run(.look, nil)
             #expect(try name(files.store) == "backup")
             #expect(try name(files.former) == "live")
-            #expect(healing.need() == .nothing)
+            #expect(healing.need() == .erasures)
         }
     }
 
