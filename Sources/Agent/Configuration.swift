@@ -47,6 +47,9 @@ public final class Configuration {
     /// The file of a bundle that runs beside it and is only looked at.
     public var shadow: String?
     public var durability = Durability.commit
+    /// How many snapshots of itself the store keeps, and how often one is taken, milliseconds.
+    public var snapshots: Int64 = 2
+    public var snapshotMilliseconds: Int64 = 86_400_000
     /// Bytes that the store may take.
     public var diskBytes: Int64?
     /// Bytes that the log may take for events that every destination has.
@@ -125,7 +128,7 @@ public final class Configuration {
             document, root,
             [
                 "device", "listen", "socket", "data", "pepper", "pepper_rotation", "bundle", "durability", "limits", "tls",
-                "tokens", "log", "threads",
+                "tokens", "log", "threads", "snapshots",
             ], of: "the configuration")
         if let node = reader.text(document, root, "device") {
             if Configuration.isDeviceName(document.bytes(node)) {
@@ -148,6 +151,15 @@ public final class Configuration {
         readBundle(document, &reader)
         readDurability(document, &reader)
         readLimits(document, &reader)
+        if let node = reader.object(document, root, "snapshots") {
+            let range = Limits.snapshotMilliseconds
+            reader.refuseOthers(document, node, ["every", "keep"], of: "snapshots")
+            snapshots = reader.integer(document, node, "keep", Limits.snapshots) ?? snapshots
+            if let every = document.member(node, "every") {
+                snapshotMilliseconds = reader.duration(document, node, "every", atMost: range.upperBound) ?? snapshotMilliseconds
+                if snapshotMilliseconds < range.lowerBound { reader.report(document, every, "every must be 1s or more") }
+            }
+        }
         if let node = reader.object(document, root, "tls") {
             reader.refuseOthers(
                 document, node, ["ca", "cert", "key", "client_cert", "client_key", "client_ca", "crl", "pins"], of: "tls")

@@ -20,9 +20,17 @@ public enum Diagnosis {
         }
         if isRunning { return }
         let folder = configuration.data
+        let files = StoreFiles(folder)
+        if Files.exists(files.crash) || Files.exists(files.damage) {
+            tell("store", joined(folder, ": the agent has ended by a fault; its next start looks at the store, and mends it"))
+        }
         // Without LMDB's file of locks one would be made, as whoever asks.
-        if Files.exists(joined(folder, "/data.mdb")), Files.exists(joined(folder, "/lock.mdb")) {
-            do throws(StoreError) { _ = try Database(reading: folder) } catch {
+        if Files.exists(files.store), Files.exists(joined(folder, "/lock.mdb")) {
+            do throws(StoreError) {
+                // What LMDB would trust.
+                try StoreFile(files.store).check(isDeep: false)
+                _ = try Database(reading: folder)
+            } catch {
                 tell("store", joined(folder, ": ", error.message))
             }
         }

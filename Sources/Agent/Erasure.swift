@@ -36,7 +36,10 @@ extension Pipeline {
         for identifier in own {
             let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
             try suppression.add(identifier.kindTag, identifier.digest, at: now, mark: mark, in: &transaction)
-            if let digest = try IdentityGraph.former(of: identifier, in: transaction) { older.append(digest) }
+            guard let digest = try IdentityGraph.former(of: identifier, in: transaction) else { continue }
+            older.append(digest)
+            // By which a backup may know them.
+            try suppression.add(digest.kindTag, digest.digest, at: now, isLifted: true, in: &transaction)
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)
         if let named, let former {

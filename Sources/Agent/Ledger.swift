@@ -2,6 +2,7 @@
 // change in the same transaction as what they count.
 
 import Formats
+import Platform
 import Store
 
 /// Counts of events, and where the log's numbering stands.
@@ -41,6 +42,12 @@ public struct Ledger: Equatable, Sendable {
         try take(bytes)
     }
 
+    /// Reads a record as it lies in the table `accounts`.
+    init(record: Span<UInt8>) throws(StoreError) {
+        self.init()
+        try take(record)
+    }
+
     /// Reads the last committed state for `/metrics`.
     public init(_ reader: borrowing Reader) throws(StoreError) {
         self.init()
@@ -74,7 +81,7 @@ public struct Ledger: Equatable, Sendable {
         try transaction.put(transaction.tables.accounts, Ledger.key.span, bytes.span)
     }
 
-    private static let key: [UInt8] = Array("ledger".utf8)
+    static let key: [UInt8] = Array("ledger".utf8)
 }
 
 /// One destination's accounts and the cursors of its two lanes.

@@ -165,6 +165,22 @@ public enum Limits {
     /// How much later the last time known must be than the one in the store to be written, seconds: once an hour costs no
     /// flash, and certificates last for days.
     static let knownTimeSeconds: Int64 = 3600
+    /// `snapshots.keep`: the agent's own, each as large as what the store has in use.
+    static let snapshots: ClosedRange<Int64> = 0...8
+    /// `snapshots.every`, milliseconds: from what a test needs to a quarter of a year.
+    static let snapshotMilliseconds: ClosedRange<Int64> = 1000...90 * 86_400_000
+    /// How long after the start, or after an erasure has removed all snapshots, the first is taken, milliseconds: not in the
+    /// rush after a power cut, and once for several erasures.
+    static let firstSnapshotMilliseconds: Int64 = 600_000
+    /// How long a store that was set aside stays, milliseconds: time to look at it, and no longer than need be.
+    static let asideMilliseconds: Int64 = 7 * 86_400_000
+    /// What answers while a store is mended has one of its own, with nothing in it but the tables.
+    static let standInBytes: Int64 = 4 << 20
+    /// With less room on the file system a store is neither replaced nor taken into use, and nothing stands in for it: LMDB's
+    /// file of locks is memory that a full disk takes away from the process, which ends by that.
+    static let leastMendingBytes: Int64 = 1 << 20
+    /// A store is written anew at a start where so many bytes or more are free in it, and more than are in use.
+    static let leastCompactedBytes: Int64 = 16 << 20
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32
 

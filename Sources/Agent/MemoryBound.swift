@@ -36,7 +36,7 @@ struct MemoryBound {
     private mutating func complain(_ reason: String) {
         if hasComplained { return }
         hasComplained = true
-        Log.warning("limits.memory cannot be kept") { $0.field("reason", reason) }
+        Log.warning("limits.memory cannot be kept", because: reason)
     }
 }
 

@@ -33,7 +33,7 @@ struct MetricsPage {
                 ledger.generated)
             try writeDestinations(ledger, &page, reader)
         } catch {
-            Log.error("the accounts cannot be read") { $0.field("reason", error.message) }
+            Log.error("the accounts cannot be read", because: error.message)
         }
         page.counter("gatehouse_decisions_matched_total", "Decisions that a rule made.", meters.decisionsMatched.current)
         page.counter("gatehouse_decisions_default_total", "Decisions answered by the default.", meters.decisionsDefault.current)
@@ -104,6 +104,7 @@ struct MetricsPage {
         page.gauge("gatehouse_store_used_bytes", "Bytes of the store's file in use.", database.usedBytes)
         page.gauge("gatehouse_store_limit_bytes", "The most that the store's file may grow to.", database.mapBytes)
         writeDisk(&page)
+        writeRebuilds(&page)
         page.gauge("gatehouse_profiles", "Profiles in the store.", reader.count(reader.tables.profiles))
         page.gauge(
             "gatehouse_profile_bytes", "Bytes of the store that profiles take.",
@@ -147,6 +148,19 @@ struct MetricsPage {
         page.gauge(
             "gatehouse_disk_bytes_per_event", "The same for each event admitted since then.",
             written / max(1, Int64(meters.activate.total)))
+    }
+
+    private func writeRebuilds(_ page: inout MetricsWriter) {
+        let counts: [(StaticString, StaticString, Gauge)] = [
+            ("gatehouse_store_rebuilds_total", "Times that another store took the place of one.", meters.storeRebuilds),
+            ("gatehouse_store_lost_events_total", "Events that had been admitted and were lost by it.", meters.storeLostEvents),
+            ("gatehouse_store_losses_unknown_total", "Times that how many cannot be told.", meters.storeLossesUnknown),
+        ]
+        for (name, help, gauge) in counts { page.counter(name, help, UInt64(gauge.current)) }
+        let takenAt = meters.snapshotAt.current
+        if takenAt > 0 {
+            page.gauge("gatehouse_snapshot_age_seconds", "Age of the store's newest snapshot.", max(0, now - takenAt) / 1000)
+        }
     }
 
     private func writeBundle(_ page: inout MetricsWriter) {

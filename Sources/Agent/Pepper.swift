@@ -14,14 +14,20 @@ public enum PepperError: Error {
     case rotating(path: String)
 
     public var message: String {
-        switch self {
-        case .unreadable(let path, let error): "\(path): \(error.message)"
-        case .wrongLength(let path): "\(path): the pepper must be \(Limits.pepperBytes) random bytes"
-        case .tooOpen(let path): "\(path): others can read the pepper; run: chmod 600 \(path)"
-        case .different(let path):
-            "\(path): this is another secret than this device's, so that nobody can be recognised; devices that are to know the same people are given the same pepper"
-        case .rotating(let path):
-            "\(path): a rotation of the pepper is under way; this has to wait for its end"
+        @inline(never) get {
+            let (path, words): (String, String) =
+                switch self {
+                case .unreadable(let path, let error): (path, error.message)
+                case .wrongLength(let path): (path, joined("the pepper must be ", String(Limits.pepperBytes), " random bytes"))
+                case .tooOpen(let path): (path, joined("others can read the pepper; run: chmod 600 ", path))
+                case .different(let path):
+                    (
+                        path,
+                        "this is another secret than this device's, so that nobody can be recognised; devices that are to know the same people are given the same pepper"
+                    )
+                case .rotating(let path): (path, "a rotation of the pepper is under way; this has to wait for its end")
+                }
+            return joined(path, ": ", words)
         }
     }
 }

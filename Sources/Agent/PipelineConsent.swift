@@ -95,11 +95,11 @@ extension Pipeline {
         return last
     }
 
-    private mutating func liftSuppression(
+    private func liftSuppression(
         _ identifiers: [HashedIdentifier], _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         for identifier in identifiers {
-            try suppression.remove(identifier.kindTag, identifier.digest, in: &transaction)
+            try suppression.lift(identifier.kindTag, identifier.digest, in: &transaction)
         }
     }
 

@@ -61,6 +61,13 @@ struct Rotation {
 
     init() {}
 
+    /// The number of the present pepper, as the store has it.
+    static func mark(_ transaction: borrowing WriteTransaction) throws(StoreError) -> UInt8 {
+        let key = Rotation.key
+        guard let record = try transaction.get(transaction.tables.meta, key.span), record.count == byteCount else { return 0 }
+        return record[0]
+    }
+
     /// Takes up the rotation that the peppers show, or begins it.
     init(_ peppers: Peppers, now: Int64, in transaction: inout WriteTransaction) throws(StoreError) {
         var known = false

@@ -24,6 +24,8 @@ public struct StartError: Error {
     }
 }
 
+typealias AgentServer = Server<Routes<SystemClock>, SystemClock>
+
 /// A sender, its thread and the means to end it.
 private struct Delivering {
     let name: [UInt8]
@@ -63,28 +65,98 @@ public final class Runtime {
     private let trace = Trace()
     /// What the local API shows to its clients, once it listens.
     private var certificate: TLSServerConfiguration?
+    private let healing: Healing
+    private let snapshots: SnapshotKeeper
     private var delivering: [Delivering] = []
 
+    /// Mends the store where it needs that, and runs until SIGTERM or SIGINT. Decisions are answered meanwhile, as about people
+    /// of whom nothing is known; events are to come again.
+    public static func run(_ configuration: Configuration, isHub: Bool) throws(StartError) {
+        Process.noteCrashes(at: StoreFiles(configuration.data).crash)
+        let healing: Healing
+        do throws(StoreError) { healing = try Healing(configuration) } catch { throw cannotUse(configuration, error) }
+        let need = healing.need()
+        if need != .nothing {
+            let empty = standIn(configuration, isHub: isHub, healing)
+            do throws(StoreError) { try healing.run(need, empty) } catch {
+                healing.files.note(error)
+                throw cannotUse(configuration, error)
+            }
+        }
+        try Runtime(configuration, isHub: isHub, healing).run()
+        let files = healing.files
+        if Files.exists(files.crash) || Files.exists(files.damage) {
+            throw StartError(joined(configuration.data, ": the store is damaged; the next start mends it"))
+        }
+    }
+
+    /// Lets something answer while the store is mended. Where that cannot be, as on a full disk, it is mended all the same.
+    /// - Returns: an empty store; nil: there is none.
+    private static func standIn(_ configuration: Configuration, isHub: Bool, _ healing: Healing) -> Database? {
+        var empty: Database?
+        do throws(StartError) {
+            if !healing.hasRoom { throw StartError(StoreError.full.message) }
+            let runtime = try Runtime(configuration, isHub: isHub, healing, isStandIn: true)
+            empty = runtime.database
+            runtime.health.beginMending()
+            runtime.intake.close()
+            do throws(SystemError) {
+                let server = try runtime.makeServer()
+                try server.start()
+                healing.standIn = server
+            } catch {
+                throw cannotListen(configuration, error)
+            }
+        } catch {
+            Log.warning("nothing answers while the store is mended", because: error.message)
+        }
+        return empty
+    }
+
+    @inline(never)
+    private static func cannotUse(_ configuration: Configuration, _ error: StoreError) -> StartError {
+        StartError(joined(configuration.data, ": ", error.message))
+    }
+
+    @inline(never)
+    private static func cannotListen(_ configuration: Configuration, _ error: SystemError) -> StartError {
+        let port = String(Int(configuration.listen.port))
+        return StartError(joined(configuration.listen.host, ":", port, joined(": ", error.message)))
+    }
+
     /// Opens what is needed; nothing runs yet.
-    public init(_ configuration: Configuration, isHub: Bool) throws(StartError) {
+    /// - Parameter isStandIn: with an empty store of its own, in place of one that is being mended.
+    private init(
+        _ configuration: Configuration, isHub: Bool, _ healing: Healing, isStandIn: Bool = false
+    ) throws(StartError) {
         self.configuration = configuration
+        self.healing = healing
+        snapshots = SnapshotKeeper(configuration, healing.files)
         access = AccessList(configuration.tokens)
         watch = PlanWatch(sources: access.sources)
         self.isHub = isHub
         var random = SystemRandom()
         do throws(StoreError) {
             database = try Database(
-                folder: configuration.data, mapBytes: configuration.diskBytes ?? Store.Limits.defaultMapBytes)
+                folder: isStandIn ? healing.standInFolder : configuration.data,
+                mapBytes: isStandIn ? Limits.standInBytes : configuration.diskBytes ?? Store.Limits.defaultMapBytes,
+                synchronous: !isStandIn, lock: isStandIn ? nil : healing.lock)
+            if isStandIn { try healing.takeKept(to: database) }
             identity = try DeviceIdentity.establish(database, configured: configuration.device, &random)
             let transaction = try database.beginWrite()
             signal = LogSignal(
                 next: try Ledger(transaction).nextSequence, urgent: try transaction.lastNumber(database.tables.urgent) ?? 0)
             floor = try ClockFloor.read(transaction)
+            try Rebuilds(transaction).show(meters)
+            // A snapshot that nobody has taken into use would bring back what was erased, and numbers that were given.
+            let mark = Snapshot.mark
+            if try transaction.get(transaction.tables.meta, mark.span) != nil { throw .damaged("it was not taken into use") }
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            if !isStandIn { healing.files.note(error) }
+            throw Runtime.cannotUse(configuration, error)
         }
         let now = clock.wallMilliseconds()
-        (pepper, rotation) = try Runtime.loadPepper(configuration, database, now, &random)
+        (pepper, rotation) = try Runtime.loadPepper(configuration, database, healing, now, &random)
         floor.warn(now / 1000)
         meters.startedAt.set(now)
         keeper = try BundleKeeper(
@@ -102,7 +174,8 @@ public final class Runtime {
 
     /// The device's secrets, and the rotation that is under way with them.
     private static func loadPepper(
-        _ configuration: Configuration, _ database: Database, _ now: Int64, _ random: inout SystemRandom
+        _ configuration: Configuration, _ database: Database, _ healing: Healing, _ now: Int64,
+        _ random: inout SystemRandom
     ) throws(StartError) -> (Peppers, Rotation) {
         var peppers: Peppers
         do throws(PepperError) { peppers = try Pepper.load(configuration.pepperPath, &random) } catch {
@@ -114,7 +187,8 @@ public final class Runtime {
             rotation = try Rotation(peppers, now: now, in: &transaction)
             try transaction.commit()
         } catch {
-            throw StartError("\(configuration.data): \(error.message)")
+            healing.files.note(error)
+            throw cannotUse(configuration, error)
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }
@@ -133,26 +207,30 @@ public final class Runtime {
             next = try BundleSource.check(text, path, now: clock.wallMilliseconds())
             Log.info("a shadow runs beside the bundle") { $0.field("version", Int64(next?.policy.version ?? 0)) }
         } catch {
-            Log.error("the shadow is wrong; none runs") { $0.field("reason", error.words) }
+            Log.error("the shadow is wrong; none runs", because: error.words)
         }
         shadow.replace(with: next?.policy, beside: bundles.current.policy)
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the bundle anew.
-    public func run() throws(StartError) {
+    private func run() throws(StartError) {
         do throws(SystemError) {
             let signals = try SignalWatcher()
+            // Before connections come here, which would wait for the end of it.
+            let pipeline = try makePipeline()
             let server = try makeServer()
             // Before the writer begins: its first commit, and the sync of it, would be waited for.
             try prepareDestinations(bundles.current)
-            let writer = try startWriter()
+            let writer = try startWriter(pipeline)
             let preparer = try startPreparer()
             let clerkThread = try Thread.spawn(turn: .givesWay) { [clerk] in clerk.run() }
             try startDelivering()
             loadShadow()
             try server.start()
+            healing.endStandIn()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
             let keeping = try startKeeping()
+            let snapshotThread = try Thread.spawn(givesWay: true) { [snapshots, database, meters] in snapshots.run(database, meters) }
             Log.info(isHub ? "the hub is ready" : "the agent is ready") {
                 $0.field("listen", self.configuration.listen.host)
                 $0.field("port", Int(server.port))
@@ -169,6 +247,8 @@ public final class Runtime {
             keeper.stop()
             keeping?.join()
             server.stop()
+            snapshots.stop()
+            snapshotThread.join()
             stopDelivering()
             clerk.close()
             clerkThread.join()
@@ -177,7 +257,7 @@ public final class Runtime {
             writer.join()
             Log.info("stopped")
         } catch {
-            throw StartError("\(configuration.listen.host):\(configuration.listen.port): \(error.message)")
+            throw Runtime.cannotListen(configuration, error)
         }
     }
 
@@ -219,7 +299,7 @@ public final class Runtime {
         bundles.replace(with: next)
         intake.poke()
         do throws(SystemError) { try startDelivering() } catch {
-            Log.error("delivery could not be started again") { $0.field("reason", error.message) }
+            Log.error("delivery could not be started again", because: error.message)
         }
     }
 
@@ -231,7 +311,8 @@ public final class Runtime {
             certificate: certificate, clock: clock)
     }
 
-    private func makeServer() throws(SystemError) -> Server<Routes<SystemClock>, SystemClock> {
+    @inline(never)
+    private func makeServer() throws(SystemError) -> AgentServer {
         var settings = ServerConfiguration()
         var tls: TLSServerConfiguration?
         if let identity = configuration.ownIdentity {
@@ -241,7 +322,7 @@ public final class Runtime {
                     clientAuthorities: configuration.clientAuthority.map { .file($0) },
                     revoked: configuration.revoked.map { .file($0) }, earliest: floor.seconds)
             } catch {
-                Log.error("the certificate cannot be used") { $0.field("reason", error.message) }
+                Log.error("the certificate cannot be used", because: error.message)
                 throw SystemError("tls", code: 22)
             }
         }
@@ -275,24 +356,39 @@ public final class Runtime {
         return server
     }
 
-    private func startWriter() throws(SystemError) -> Thread {
-        var pipeline: Pipeline<Chance>
+    private func makePipeline() throws(SystemError) -> Pipeline<Chance> {
         do throws(StoreError) {
-            let transaction = try database.beginWrite()
-            pipeline = try Pipeline(
-                bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
-                random: .kernel, transaction)
+            var pipeline: Pipeline<Chance>
+            do {
+                let transaction = try database.beginWrite()
+                pipeline = try Pipeline(
+                    bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
+                    random: .kernel, transaction)
+            }
+            pipeline.trace = trace
+            try pipeline.eraseReturned(database, now: clock.wallMilliseconds())
+            return pipeline
         } catch {
-            Log.error("the store cannot be read") { $0.field("reason", error.message) }
-            throw SystemError("mdb_txn_begin", code: 5)
+            throw cannotUse(error)
         }
-        pipeline.trace = trace
+    }
+
+    /// Says what is wrong with the store, and sees to it that the next start mends it if it is damaged.
+    @inline(never)
+    private func cannotUse(_ error: StoreError) -> SystemError {
+        healing.files.note(error)
+        Log.error("the store cannot be used", because: error.message)
+        return SystemError("mdb_txn_commit", code: 5)
+    }
+
+    private func startWriter(_ made: consuming Pipeline<Chance>) throws(SystemError) -> Thread {
+        var pipeline = made
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            historyBytes: configuration.historyBytes, pipeline: pipeline,
+            historyBytes: configuration.historyBytes, snapshots: snapshots, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
@@ -328,8 +424,7 @@ public final class Runtime {
             }
             try transaction.commit()
         } catch {
-            Log.error("the destinations cannot be prepared") { $0.field("reason", error.message) }
-            throw SystemError("mdb_txn_commit", code: 5)
+            throw cannotUse(error)
         }
     }
 
@@ -346,8 +441,7 @@ public final class Runtime {
                     signal: signal, cursors: cursors, intake: intake, meters: meters, trace: trace, clock: clock,
                     stop: stop)
             } catch {
-                Log.error("a destination cannot be served") { $0.field("reason", error.message) }
-                throw SystemError("mdb_txn_begin", code: 5)
+                throw cannotUse(error)
             }
             let transport = makeClient(entry.destination, cancellation)
             let fallback = entry.destination.fallback.map { makeClient(bundle.destinations[$0].destination, cancellation) }

@@ -59,7 +59,7 @@ extension Upkeep {
         } catch {
             throw UpkeepError(error, folder)
         }
-        throw UpkeepError("\(other): this is the store itself, or a copy of it: there is nothing to take over")
+        throw UpkeepError(joined(other, ": this is the store itself, or a copy of it: there is nothing to take over"))
     }
 
     private static func epoch(of source: Database) throws(StoreError) -> UInt64 {

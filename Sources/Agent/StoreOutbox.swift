@@ -205,7 +205,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             return true
         } catch {
             reader.end()
-            Log.error("the log cannot be read") { $0.field("reason", error.message) }
+            Log.error("the log cannot be read", because: error.message)
             return false
         }
     }
@@ -713,7 +713,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         message.key("device")
         message.string(identity.device)
         message.key("epoch")
-        message.uint(identity.epoch)
+        message.uint(identity.epoch(of: number))
         message.key("seq")
         message.uint(number)
         message.key("consent")

@@ -14,7 +14,8 @@ public struct UpkeepError: Error {
     /// 1 the input is wrong, 3 the device failed.
     public let exitCode: Int32
 
-    init(_ error: StoreError, _ folder: String) { self.init("\(folder): \(error.message)") }
+    @inline(never)
+    init(_ error: StoreError, _ folder: String) { self.init(joined(folder, ": ", error.message)) }
     init(_ error: PepperError) { self.init(error.message) }
     init(_ message: String, exitCode: Int32 = 3) {
         self.message = message
@@ -37,11 +38,13 @@ public enum Upkeep {
             try reader.begin()
             switch try AuditLog.verify(reader, root: pepper.root) {
             case .intact(let first, let last):
-                return (true, last < first ? "the audit log is intact: no lines yet" : "the audit log is intact: lines \(first) to \(last)")
+                let lines = last < first ? "no lines yet" : joined("lines ", String(first), " to ", String(last))
+                return (true, joined("the audit log is intact: ", lines))
             case .altered(let number):
-                return (false, "the audit log was changed: line \(number) was altered, or one before it was removed")
+                let line = joined("the audit log was changed: line ", String(number))
+                return (false, joined(line, " was altered, or one before it was removed"))
             case .missing(let number):
-                return (false, "the audit log was changed: lines from \(number) on were removed")
+                return (false, joined("the audit log was changed: lines from ", String(number), " on were removed"))
             case .noEnds:
                 return (false, "the audit log was changed: where it begins and ends is damaged or was removed")
             }
@@ -92,6 +95,79 @@ public enum Upkeep {
     /// Writes the store anew, without anything that was deleted or overwritten; the agent must not run.
     /// - Returns: the file's bytes before and after.
     public static func compact(folder: String) throws(UpkeepError) -> (before: Int64, after: Int64) {
-        do throws(StoreError) { return try Database.compact(folder: folder) } catch { throw UpkeepError(error, folder) }
+        do throws(StoreError) {
+            let lock = try StoreLock(folder)
+            let sizes = try Database.compact(folder: folder, lock)
+            // They may have what was deleted.
+            StoreFiles(folder).removeCopies()
+            return sizes
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+    }
+
+    /// Holds every page of the store against the others, or a backup against its seal as well. The agent may run.
+    /// - Returns: the entries of all tables.
+    @inline(never)
+    public static func check(folder: String, backup: String?) throws(UpkeepError) -> UInt64 {
+        let path = backup ?? StoreFiles(folder).store
+        if !Files.exists(path) { throw UpkeepError(joined(path, ": there is no such file"), exitCode: 1) }
+        do throws(StoreError) {
+            if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
+            return try countEntries(path, besideAgent: backup == nil && Database.isInUse(folder) ? folder : nil)
+        } catch {
+            if case .damaged(let words) = error { throw UpkeepError(joined(path, ": it is damaged: ", words.text), exitCode: 1) }
+            throw UpkeepError(error, path)
+        }
+    }
+
+    /// Looks at all pages of a store, which an agent may be writing in that folder.
+    private static func countEntries(_ path: String, besideAgent folder: String?) throws(StoreError) -> UInt64 {
+        try StoreFile(path).check(isDeep: false)
+        guard let folder else { return try StoreFile(path).check(isDeep: true) }
+        // No page that the snapshot can see is used again meanwhile, and what is read here is no older.
+        let database = try Database(reading: folder)
+        var reader = try database.makeReader()
+        try reader.begin()
+        return try StoreFile(path).check(isDeep: true)
+    }
+
+    /// Copies the store as it is at one moment into a file that is not there yet; the agent may run and write.
+    /// - Parameter path: the file, or a folder in which it gets the time as its name.
+    /// - Returns: the file and its bytes.
+    @inline(never)
+    public static func backup(folder: String, to path: String) throws(UpkeepError) -> (path: String, bytes: Int64) {
+        let now = SystemClock().wallMilliseconds()
+        let file = Files.isFolder(path) ? joined(path, "/gatehouse-", String(now), ".mdb") : path
+        do throws(StoreError) {
+            if !Files.exists(file) {
+                try StoreFile(StoreFiles(folder).store).check(isDeep: false)
+                let isTaken = try Database(reading: folder).snapshot(to: file, at: now) { !Files.exists(file) }
+                if isTaken { return (file, Files.size(file) ?? 0) }
+            }
+        } catch {
+            throw UpkeepError(error, folder)
+        }
+        throw UpkeepError(joined(file, " is there already: name another file"), exitCode: 1)
+    }
+
+    /// Puts a backup in the place of the store, which stays beside it as `aside.mdb`; the agent must not run.
+    @inline(never)
+    public static func restore(folder: String, from path: String) throws(UpkeepError) {
+        let files = StoreFiles(folder)
+        _ = try check(folder: folder, backup: path)
+        do throws(StoreError) {
+            let lock = try StoreLock(folder)
+            defer { withExtendedLifetime(lock) {} }
+            let fresh = files.snapshot(0)
+            Files.remove(fresh)
+            do throws(SystemError) { try Files.copy(path, to: fresh, mode: 0o600) } catch {
+                Files.remove(fresh)
+                throw StoreError(error)
+            }
+            try files.replaceStore(with: fresh)
+        } catch {
+            throw UpkeepError(error, path)
+        }
     }
 }

@@ -187,6 +187,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let isHub: Bool
     /// What the log may take of events that every destination has; nil: nobody has said.
     private let historyBytes: Int64?
+    private let snapshots: SnapshotKeeper
     private var pipeline: Pipeline<Random>
     /// Those in force.
     private var plans: Plans
@@ -218,7 +219,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
+        historyBytes: Int64?, snapshots: SnapshotKeeper, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
         floor: ClockFloor, formerPepper: String? = nil
     ) {
         self.floor = floor
@@ -235,6 +236,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.clock = clock
         self.isHub = isHub
         self.historyBytes = historyBytes
+        self.snapshots = snapshots
         plans = bundles.current.plans
         self.pipeline = pipeline
         self.decider = decider
@@ -269,7 +271,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             try pipeline.ledger.write(to: &transaction)
             try transaction.commit()
         } catch {
-            Log.warning("what was observed of events is lost") { $0.field("reason", error.message) }
+            Log.warning("what was observed of events is lost", because: error.message)
         }
     }
 
@@ -301,7 +303,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             let transaction = try database.beginWrite()
             erasures = try Pipeline<Random>.unfinishedErasures(transaction)
         } catch {
-            Log.error("unfinished erasures cannot be read") { $0.field("reason", error.message) }
+            Log.error("unfinished erasures cannot be read", because: error.message)
         }
     }
 
@@ -472,8 +474,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         goBack(to: mark)
         health.storeNote.set(error.message)
         health.storeIs(error == .full ? .diskFull : .degraded)
+        snapshots.note(error)
         if !isFailing {
-            Log.error("nothing can be written; events are refused until it can") { $0.field("reason", error.message) }
+            Log.error("nothing can be written; events are refused until it can", because: error.message)
         }
         isFailing = true
         failedAt = clock.monotonicNanoseconds()
@@ -525,6 +528,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func dropFormerPepper() {
         guard pipeline.rotation.isOver, let path = formerPepper else { return }
         formerPepper = nil
+        snapshots.removeAll()
         Pepper.dropFormer(path)
     }
 
@@ -799,6 +803,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             &transaction)
         try pipeline.eraseMore(
             &erasure, atMost: room.changes(atMost: Limits.erasureStep), now: envelope.receivedAt, &transaction)
+        snapshots.removeAll()
         erasures.append(erasure)
         needsTrim = true
         var writer = JSONWriter(reserving: 160)
@@ -1085,7 +1090,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         switch outcome {
         case .taken, .repeated: break
         case .refused(let refusal): note(refusal)
-        case .erasing(let erasure): erasures.append(erasure)
+        case .erasing(let erasure):
+            snapshots.removeAll()
+            erasures.append(erasure)
         case .noRoom:
             // What came before it in the batch is known when it comes again.
             place.message = nil

@@ -2,6 +2,7 @@
 // numbers in CMbedTLS.h.
 
 import CMbedTLS
+import Platform
 
 /// Why a TLS session, or the configuration of one, failed.
 public struct TLSError: Error {
@@ -84,63 +85,93 @@ public struct TLSError: Error {
 
     /// One sentence: which check failed, and what to do. Contains no secret and no personal data.
     public var message: String {
-        let peer = subject == "" ? "the peer" : subject
-        switch reason {
-        case .certificateExpired:
-            return "the certificate of \(peer), or of one of its issuers, has expired: renew it, or set this device's clock"
-        case .certificateNotYetValid:
-            return "the certificate of \(peer) is not valid yet: set this device's clock"
-        case .certificateForOtherHost:
-            return "the certificate is not for host \(peer): its subjectAltName must list that name or address"
-        case .certificateIssuerUnknown:
-            return "the certificate of \(peer) is not signed by an authority that is trusted here: "
-                + "give the right file as tls.ca, and let the server send its whole chain"
-        case .certificateIssuerIsNoAuthority:
-            return "an issuer in the certificate chain of \(peer) is not allowed to issue it (CA bit, path length)"
-        case .certificateRevoked:
-            return "the certificate of \(peer), or of one of its issuers, has been revoked: a new one is needed there"
-        case .certificateForOtherUse:
-            return "the certificate of \(peer) is not for this use: check its keyUsage and extendedKeyUsage"
-        case .certificateWeak:
-            return "the certificate chain of \(peer) is too weak: SHA-256 or better, RSA from 2048 bits or P-256/384/521"
-        case .certificateMalformed: return "the certificate chain of \(peer) cannot be read"
-        case .certificateMissing: return "\(peer) sent no certificate, and one is required"
-        case .certificateNotPinned:
-            return "\(peer) shows none of the public keys in pins: if its key was changed on purpose, add the new one"
-        case .revocationsOutOfDate:
-            return "the list of revoked certificates for the issuer of \(peer) is out of date: renew the file tls.crl"
-        case .revocationsNotTrusted:
-            return "the list of revoked certificates in tls.crl is not signed as it must be by the issuer of \(peer)"
-        case .certificateNotVerified: return "the certificate of \(peer) could not be verified"
-        case .protocolVersion: return "\(peer) does not speak TLS 1.2"
-        case .noCommonSuite:
-            return "no cipher suite in common with \(peer): TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 is needed"
-        case .peerRefused: return "\(peer) refused the connection: \(TLSError.alertName(alert))"
-        case .truncated: return "\(peer) ended the connection without saying so (truncated)"
-        case .connectionLost: return "the connection to \(peer) was lost (errno \(systemError))"
-        case .notTLS: return "\(peer) does not answer with TLS: check the port"
-        case .tampered: return "a record from \(peer) was damaged or forged on its way"
-        case .protocolViolation: return "\(peer) broke the TLS protocol (mbedTLS \(detail))"
-        case .renegotiation: return "\(peer) asked to negotiate TLS anew within a connection, which is refused"
-        case .certificateWanted:
-            return "\(peer) asks for a certificate of this device: give tls.client_cert and tls.client_key"
-        case .revocationsUnreadable:
-            return "no list of revoked certificates can be read from \(file): PEM or DER, at most 1 MiB\(systemErrorText)"
-        case .authoritiesUnreadable:
-            return "no authorities can be read from \(file): it must be a PEM file of certificates\(systemErrorText)"
-        case .ownCertificateUnreadable:
-            return "no certificate can be read from \(file): it must be a PEM file, own certificate first\(systemErrorText)"
-        case .ownKeyUnreadable:
-            return "no private key can be read from \(file): it must be a PEM file without a pass phrase\(systemErrorText)"
-        case .ownKeyMismatch: return "the certificate in \(file) does not belong to the private key given with it"
-        case .hostInvalid: return "\"\(subject)\" is no host name or address"
-        case .outOfMemory: return "no memory for a TLS session (about 40 KB)"
-        case .internalError: return "TLS failed inside (mbedTLS \(detail))"
+        @inline(never) get {
+            let (before, after) = words
+            guard let after else { return joined(before, ending) }
+            return joined(before, subject == "" ? nameOfNobody : subject, after, ending)
         }
     }
 
-    private var file: String { subject == "" ? "the text that was given" : subject }
-    private var systemErrorText: String { systemError == 0 ? "" : " (errno \(systemError))" }
+    /// What stands for the subject where that is unknown.
+    private var nameOfNobody: String {
+        switch reason {
+        case .hostInvalid: return ""
+        case .revocationsUnreadable, .authoritiesUnreadable, .ownCertificateUnreadable, .ownKeyUnreadable, .ownKeyMismatch:
+            return "the text that was given"
+        default: return "the peer"
+        }
+    }
+
+    /// What comes behind the words.
+    private var ending: String {
+        switch reason {
+        case .peerRefused: return TLSError.alertName(alert)
+        case .connectionLost: return joined(String(Int(systemError)), ")")
+        case .protocolViolation, .internalError: return joined(String(Int(detail)), ")")
+        default: return systemError == 0 ? "" : joined(" (errno ", String(Int(systemError)), ")")
+        }
+    }
+
+    /// What stands before the subject and behind it; nil: there is none.
+    private var words: (String, String?) {
+        switch reason {
+        case .certificateExpired:
+            return ("the certificate of ", ", or of one of its issuers, has expired: renew it, or set this device's clock")
+        case .certificateNotYetValid:
+            return ("the certificate of ", " is not valid yet: set this device's clock")
+        case .certificateForOtherHost:
+            return ("the certificate is not for host ", ": its subjectAltName must list that name or address")
+        case .certificateIssuerUnknown:
+            return (
+                "the certificate of ",
+                """
+                 is not signed by an authority that is trusted here: give the right file as tls.ca, and let the server \
+                send its whole chain
+                """
+            )
+        case .certificateIssuerIsNoAuthority:
+            return ("an issuer in the certificate chain of ", " is not allowed to issue it (CA bit, path length)")
+        case .certificateRevoked:
+            return ("the certificate of ", ", or of one of its issuers, has been revoked: a new one is needed there")
+        case .certificateForOtherUse:
+            return ("the certificate of ", " is not for this use: check its keyUsage and extendedKeyUsage")
+        case .certificateWeak:
+            return ("the certificate chain of ", " is too weak: SHA-256 or better, RSA from 2048 bits or P-256/384/521")
+        case .certificateMalformed: return ("the certificate chain of ", " cannot be read")
+        case .certificateMissing: return ("", " sent no certificate, and one is required")
+        case .certificateNotPinned:
+            return ("", " shows none of the public keys in pins: if its key was changed on purpose, add the new one")
+        case .revocationsOutOfDate:
+            return ("the list of revoked certificates for the issuer of ", " is out of date: renew the file tls.crl")
+        case .revocationsNotTrusted:
+            return ("the list of revoked certificates in tls.crl is not signed as it must be by the issuer of ", "")
+        case .certificateNotVerified: return ("the certificate of ", " could not be verified")
+        case .protocolVersion: return ("", " does not speak TLS 1.2")
+        case .noCommonSuite:
+            return ("no cipher suite in common with ", ": TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 is needed")
+        case .peerRefused: return ("", " refused the connection: ")
+        case .truncated: return ("", " ended the connection without saying so (truncated)")
+        case .connectionLost: return ("the connection to ", " was lost (errno ")
+        case .notTLS: return ("", " does not answer with TLS: check the port")
+        case .tampered: return ("a record from ", " was damaged or forged on its way")
+        case .protocolViolation: return ("", " broke the TLS protocol (mbedTLS ")
+        case .renegotiation: return ("", " asked to negotiate TLS anew within a connection, which is refused")
+        case .certificateWanted:
+            return ("", " asks for a certificate of this device: give tls.client_cert and tls.client_key")
+        case .revocationsUnreadable:
+            return ("no list of revoked certificates can be read from ", ": PEM or DER, at most 1 MiB")
+        case .authoritiesUnreadable:
+            return ("no authorities can be read from ", ": it must be a PEM file of certificates")
+        case .ownCertificateUnreadable:
+            return ("no certificate can be read from ", ": it must be a PEM file, own certificate first")
+        case .ownKeyUnreadable:
+            return ("no private key can be read from ", ": it must be a PEM file without a pass phrase")
+        case .ownKeyMismatch: return ("the certificate in ", " does not belong to the private key given with it")
+        case .hostInvalid: return ("\"", "\" is no host name or address")
+        case .outOfMemory: return ("no memory for a TLS session (about 40 KB)", nil)
+        case .internalError: return ("TLS failed inside (mbedTLS ", nil)
+        }
+    }
 
     /// The alert in words (RFC 5246 section 7.2, RFC 6066 section 9).
     private static func alertName(_ alert: Int32) -> String {
@@ -159,7 +190,7 @@ public struct TLSError: Error {
         case 71: return "it wants stronger security (insufficient_security)"
         case 80: return "internal error at its side"
         case 112: return "it does not serve this name (unrecognized_name)"
-        default: return "alert \(alert)"
+        default: return joined("alert ", String(Int(alert)))
         }
     }
 

@@ -3,6 +3,7 @@
 
 import Cryptography
 import Formats
+import Platform
 import Store
 
 /// What is worth a line.

@@ -176,6 +176,22 @@ public enum ConsentRecord {
         return bytes
     }
 
+    /// A record whose grants are taken back, because it is not known what was chosen since. What an SDK reports may renew them,
+    /// as it might have made them; nothing that was refused is.
+    /// - Parameter now: milliseconds since the epoch.
+    public static func withdrawing(_ record: Span<UInt8>, at now: Int64) -> [UInt8] {
+        guard isIntact(record) else { return [] }
+        var bytes = [UInt8](copying: record)
+        for offset in stride(from: 4, to: bytes.count, by: entryBytes)
+        where bytes[offset + 4] == State.granted.rawValue && UInt32(littleEndianAt: offset, of: record) != passedOverTag {
+            bytes[offset + 4] = State.revoked.rawValue
+            bytes[offset + 5] = ConsentSource.event.rawValue
+            store(now, at: offset + 8, in: &bytes)
+        }
+        seal(&bytes)
+        return bytes
+    }
+
     // MARK: Events that were passed over
 
     /// Stands where a purpose's tag does; no name has it.

@@ -7,7 +7,12 @@ import Store
 
 /// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian), and
 /// after the first rotation of the pepper the number of the one that the identifier was hashed under.
+///
+/// Whoever is back by a choice is suppressed no longer, but that they were erased is remembered as long as the list lives: the
+/// first bit of the time says so. A backup from before that may be put in the store's place at any time, with what was erased.
 public struct SuppressionList {
+    private static let lifted: UInt8 = 0x80
+
     private let key: HMACSHA256
     /// How many there are: most devices have none, and then nothing is looked up.
     private var count: Int64
@@ -31,32 +36,64 @@ public struct SuppressionList {
     }
 
     /// When the identifier was suppressed, milliseconds since the epoch; nil when it is not.
+    @inline(never)
     public func time(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Int64? {
         if count == 0 { return nil }
         let name = name(kindTag, digest)
         guard let value = try transaction.get(transaction.tables.suppressed, name.span) else { return nil }
+        if value.count > 7, value[0] & SuppressionList.lifted != 0 { return nil }
         // A value that cannot be read suppresses all the same: in doubt, closed.
         return Int64(bitPattern: NumberKey.decode(value.extracting(0..<min(8, value.count))) ?? UInt64(Int64.max))
     }
 
-    /// - Parameter mark: the number of the pepper that the identifier was hashed under.
+    /// - Parameters:
+    ///   - mark: the number of the pepper that the identifier was hashed under.
+    ///   - isLifted: it is only remembered.
+    @inline(never)
     public mutating func add(
-        _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, in transaction: inout WriteTransaction
+        _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, isLifted: Bool = false,
+        in transaction: inout WriteTransaction
     ) throws(StoreError) {
         let name = name(kindTag, digest)
         var value: [UInt8] = []
         value.append(contentsOf: NumberKey(UInt64(bitPattern: time)).bytes.span)
         if mark != 0 { value.append(mark) }
+        if isLifted { value[0] |= SuppressionList.lifted }
         try transaction.put(transaction.tables.suppressed, name.span, value.span)
         count = transaction.count(transaction.tables.suppressed)
     }
 
-    public mutating func remove(
+    /// Suppresses an identifier no longer.
+    @inline(never)
+    public func lift(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        try remove(named: name(kindTag, digest), in: &transaction)
+        if count == 0 { return }
+        let name = name(kindTag, digest)
+        var value: [UInt8] = []
+        if let known = try transaction.get(transaction.tables.suppressed, name.span) { value = [UInt8](copying: known) }
+        if value.isEmpty { return }
+        while value.count < 8 { value.append(0) }
+        value[0] |= SuppressionList.lifted
+        try transaction.put(transaction.tables.suppressed, name.span, value.span)
+    }
+
+    /// Takes over what the list of a later state of this store has. An erasure that is not known here was after this state: it
+    /// suppresses, also who was back then, until they choose once more.
+    /// - Parameter name: in the table; `value`: what is there.
+    public static func learn(
+        _ name: [UInt8], _ value: [UInt8], in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        var value = value
+        if !value.isEmpty { value[0] &= ~lifted }
+        if let known = try transaction.get(transaction.tables.suppressed, name.span), known.count > 7, value.count > 7,
+            known[0] & ~lifted == value[0], equal(known.extracting(1..<8), value.span.extracting(1..<8))
+        {
+            return
+        }
+        try transaction.put(transaction.tables.suppressed, name.span, value.span)
     }
 
     /// Takes one away by its name in the table.
@@ -69,16 +106,16 @@ public struct SuppressionList {
 
     // MARK: Rotation of the pepper
 
-    /// Keeps one under the present hash that is there under the former.
+    /// Suppresses one under the present hash that is suppressed under the former: a backup may know them by that.
     public mutating func renew(
         _ kindTag: UInt32, _ former: Digest256, as digest: Digest256, _ mark: UInt8, in transaction: inout WriteTransaction
     ) throws(StoreError) {
         guard let time = try time(kindTag, former, in: transaction) else { return }
-        try remove(kindTag, former, in: &transaction)
+        try lift(kindTag, former, in: &transaction)
         try add(kindTag, digest, at: time, mark: mark, in: &transaction)
     }
 
-    /// Names of those that are there under another pepper than the present one.
+    /// Names of those that are suppressed under another pepper than the present one.
     /// - Parameters:
     ///   - start: the name to begin with; empty for the first. `looks`: how many to look at.
     /// - Returns: with them the name to go on from; empty: that was all.
@@ -94,7 +131,8 @@ public struct SuppressionList {
                 return false
             }
             left -= 1
-            let isSeen = value.count > 8 ? value[8] == mark : mark == 0
+            let isLifted = value.count > 7 && value[0] & lifted != 0
+            let isSeen = isLifted || (value.count > 8 ? value[8] == mark : mark == 0)
             if !isSeen, key.count == 16 { names.append(InlineArray<16, UInt8> { key[$0] }) }
             return true
         }

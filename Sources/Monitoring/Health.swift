@@ -112,6 +112,7 @@ public final class Health: Sendable {
     public let shedAt = Gauge()
     /// 1 while the process itself needs more than `limits.memory`.
     public let isMemoryShort = Gauge()
+    private let mending = Atomic<Bool>(false)
 
     public init() {}
 
@@ -127,6 +128,16 @@ public final class Health: Sendable {
     public var bundleProblem: BundleProblem? { BundleProblem(rawValue: problem.load(ordering: .relaxed)) }
     public func storeIs(_ state: HealthState) { store.store(state.rawValue, ordering: .relaxed) }
     public var storeState: HealthState { HealthState(rawValue: store.load(ordering: .relaxed)) ?? .degraded }
+
+    /// The store is being mended: nobody is known, and nothing is taken, until that is done.
+    public func beginMending() {
+        mending.store(true, ordering: .relaxed)
+        storeIs(.degraded)
+        storeNote.set("the store is being mended")
+        // There is no writer that could stall.
+        writerSeen.set(.max)
+    }
+    public var isMending: Bool { mending.load(ordering: .relaxed) }
 
     /// Whether events were written when that was last tried.
     public var takesEvents: Bool { store.load(ordering: .relaxed) == HealthState.fresh.rawValue }

@@ -93,6 +93,14 @@ public final class Meters: Sendable {
     /// Bundles that were not taken, by `BundleProblem`.
     public let bundlesRefused = CounterArray(count: BundleProblem.words.count)
     public let startedAt = Gauge()
+    /// How often another store took the place of a damaged one, when last (milliseconds since the epoch), how many events were
+    /// lost by it, and how often that is not known.
+    public let storeRebuilds = Gauge()
+    public let storeRebuiltAt = Gauge()
+    public let storeLostEvents = Gauge()
+    public let storeLossesUnknown = Gauge()
+    /// When the newest snapshot of the store was taken, milliseconds since the epoch; 0: there is none.
+    public let snapshotAt = Gauge()
 
     public init() {}
 }

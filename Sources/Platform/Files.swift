@@ -45,9 +45,7 @@ public enum Files {
         let file = Descriptor(owning: raw)
         try writeAll(file.raw, bytes.span)
         if fsync(file.raw) != 0 { throw SystemError(last: "fsync") }
-        let renamed = temporary.withCString { old in path.withCString { new in rename(old, new) } }
-        if renamed != 0 { throw SystemError(last: "rename") }
-        try synchronizeDirectory(of: path)
+        try move(temporary, over: path)
     }
 
     /// Makes a file that is not there yet, to be written.
@@ -57,17 +55,62 @@ public enum Files {
         return Descriptor(owning: raw)
     }
 
+    /// Writes behind the end of a file, and makes all of it durable.
+    public static func append(_ bytes: Span<UInt8>, to path: String) throws(SystemError) {
+        let raw = path.withCString { cp_open($0, O_WRONLY | O_APPEND, 0) }
+        guard raw >= 0 else { throw SystemError(last: "open") }
+        let file = Descriptor(owning: raw)
+        try writeAll(file.raw, bytes)
+        if fsync(file.raw) != 0 { throw SystemError(last: "fsync") }
+    }
+
+    /// Reads a part of an open file.
+    /// - Returns: fewer bytes than asked for where the file ends.
+    public static func read(
+        _ file: borrowing Descriptor, from offset: Int64, _ count: Int
+    ) throws(SystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        // The kernel writes at most `count` bytes into the array's own storage.
+        let got = bytes.withUnsafeMutableBytes { pread(file.raw, $0.baseAddress!, count, off_t(offset)) }
+        if got < 0 { throw SystemError(last: "pread") }
+        bytes.removeLast(count - got)
+        return bytes
+    }
+
     /// Puts a file in the place of another; after a power cut either is there, whole. What is in it must be durable.
+    @inline(never)
     public static func move(_ path: String, over other: String) throws(SystemError) {
         let renamed = path.withCString { old in other.withCString { new in rename(old, new) } }
         if renamed != 0 { throw SystemError(last: "rename") }
         try synchronizeDirectory(of: other)
     }
 
+    /// Gives a file a second name; where the file system knows no such thing, another name.
+    @inline(never)
+    public static func link(_ path: String, as other: String) throws(SystemError) {
+        let linked = path.withCString { old in other.withCString { new in CPlatform.link(old, new) } }
+        if linked != 0 { return try move(path, over: other) }
+        try synchronizeDirectory(of: other)
+    }
+
+    /// Copies a file, up to its end, and makes the copy durable.
+    public static func copy(_ path: String, to other: String, mode: UInt32) throws(SystemError) {
+        let source = try open(path)
+        let target = try create(other, mode: mode)
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = try readSome(source.raw, into: &buffer)
+            if count == 0 { break }
+            try writeAll(target.raw, buffer.span.extracting(0..<count))
+        }
+        if fsync(target.raw) != 0 { throw SystemError(last: "fsync") }
+    }
+
     /// Removes an empty folder.
     public static func removeDirectory(_ path: String) { _ = path.withCString { rmdir($0) } }
 
     /// Makes the creation or renaming of a file durable.
+    @inline(never)
     public static func synchronizeDirectory(of path: String) throws(SystemError) {
         let directory = parent(path)
         let raw = directory.withCString { cp_open($0, O_RDONLY | O_DIRECTORY, 0) }
@@ -91,11 +134,14 @@ public enum Files {
         if path.withCString({ mkdir($0, mode_t(mode)) }) != 0 && cp_errno() != EEXIST { throw SystemError(last: "mkdir") }
     }
 
+    @inline(never)
     public static func isFolder(_ path: String) -> Bool { path.withCString { cp_is_directory($0) } != 0 }
 
+    @inline(never)
     public static func exists(_ path: String) -> Bool { path.withCString { access($0, F_OK) } == 0 }
 
     /// A file's size in bytes; `nil` when there is none.
+    @inline(never)
     public static func size(_ path: String) -> Int64? {
         let size = path.withCString { cp_path_size($0) }
         return size < 0 ? nil : size
@@ -113,6 +159,7 @@ public enum Files {
         return bytes < 0 ? nil : bytes
     }
 
+    @inline(never)
     public static func remove(_ path: String) { _ = path.withCString { unlink($0) } }
 
     /// Takes an exclusive lock on a file that lasts as long as the descriptor; `nil` when another process has it.

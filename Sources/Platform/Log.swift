@@ -145,4 +145,13 @@ public enum Log {
     public static func error(_ message: StaticString, _ fields: (inout LogLine) -> Void = { _ in }) {
         write(.error, message, fields)
     }
+
+    /// What has not worked, and why: what most entries say.
+    public static func warning(_ message: StaticString, because reason: String) { write(.warning, message, reason) }
+    public static func error(_ message: StaticString, because reason: String) { write(.error, message, reason) }
+
+    @inline(never)
+    private static func write(_ level: Level, _ message: StaticString, _ reason: String) {
+        write(level, message) { $0.field("reason", reason) }
+    }
 }

@@ -43,7 +43,7 @@ public final class RecordClerk: @unchecked Sendable {
     public func run() {
         let reader: Reader
         do throws(StoreError) { reader = try database.makeReader() } catch {
-            Log.error("exports are not possible") { $0.field("reason", error.message) }
+            Log.error("exports are not possible", because: error.message)
             return
         }
         var clerk = reader
@@ -56,7 +56,7 @@ public final class RecordClerk: @unchecked Sendable {
                     try complete(order, clerk)
                 }
             } catch {
-                Log.error("a record could not be copied") { $0.field("reason", error.message) }
+                Log.error("a record could not be copied", because: error.message)
                 order.status = 503
                 order.answer = Array("{\"success\":false,\"code\":\"not_read\",\"message\":\"the store cannot be read just now\"}".utf8)
             }

@@ -159,6 +159,11 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             sendRefusal(405, "bad_method", "This route does not take this method; see the Allow header.", role, &response)
             return false
         }
+        if table.health.isMending, role == .collect || role == .privacy {
+            response.header("Retry-After", "5")
+            sendRefusal(503, "mending", "The device's store is being mended; send it again in some seconds.", role, &response)
+            return false
+        }
         if table.access.isOpen { return true }
         let roles = table.access.roles(request.header("authorization"), &scratch, source: &source)
         if roles.contains(role) { return true }

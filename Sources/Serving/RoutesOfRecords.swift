@@ -55,6 +55,15 @@ extension Routes {
             isTrusted = table.access.roles(request.header("authorization"), &scratch, source: &source).contains(.operate)
         }
         write(findings, isTrusted)
+        let rebuiltAt = table.meters.storeRebuiltAt.current
+        if table.health.isMending {
+            writer.key("store")
+            writer.string("mending")
+        } else if rebuiltAt > 0 {
+            writer.key("storeRebuiltAt")
+            let time = Timestamp.write(rebuiltAt)
+            writer.string(time)
+        }
         writer.endObject()
         response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered

@@ -13,6 +13,26 @@ public struct Table: Sendable {
     let name: StaticString
 }
 
+/// Holds a data folder for this process, as long as it lives: what it finds there nobody else changes, and no other opens the
+/// store for writing.
+public final class StoreLock: @unchecked Sendable {
+    private let held: Descriptor
+
+    /// Makes the folder if it is not there.
+    /// - Throws: `.inUse` when somebody has it.
+    public init(_ folder: String) throws(StoreError) {
+        let file: Descriptor?
+        do throws(SystemError) {
+            try Files.makeDirectory(folder)
+            file = try Files.lockFile(joined(folder, "/gatehouse.lock"))
+        } catch {
+            throw StoreError(error)
+        }
+        guard let file else { throw .inUse }
+        held = file
+    }
+}
+
 /// An open store: one memory-mapped file, many readers, one writer.
 ///
 /// A commit is durable when `commit()` returns: LMDB writes the pages, syncs, writes the root page, syncs.
@@ -21,7 +41,7 @@ public final class Database: @unchecked Sendable {
     private let environment: OpaquePointer
     public let tables: Tables
     public let path: String
-    private let lock: Descriptor?
+    private let lock: StoreLock?
     private let consentCommits = Atomic<UInt64>(0)
 
     /// Another after each commit that has changed somebody's choices or their place, erasures included. What was read before
@@ -31,13 +51,15 @@ public final class Database: @unchecked Sendable {
     /// Opens the store in a folder, which is made if it is not there.
     /// - Parameter mapBytes: the most that the data file may grow to.
     /// - Parameter synchronous: false only for stores that may be lost (simulation): no sync at commit.
+    /// - Parameter lock: the folder's, where it is held already.
     /// - Throws: `.inUse` when another process writes it, `.damaged` when it is not a store.
-    public init(folder: String, mapBytes: Int64 = Limits.defaultMapBytes, synchronous: Bool = true) throws(StoreError) {
+    public init(
+        folder: String, mapBytes: Int64 = Limits.defaultMapBytes, synchronous: Bool = true, lock held: StoreLock? = nil
+    ) throws(StoreError) {
         path = folder
-        do { try Files.makeDirectory(folder) } catch { throw .failed(error.operation, code: error.code) }
-        lock = try Database.takeLock(folder)
+        if let held { lock = held } else { lock = try StoreLock(folder) }
         // What a compaction left when the power failed.
-        for name in Database.compactionFiles { Files.remove(folder + "/compact/" + name) }
+        Database.remove(joined(folder, "/compact"))
         var made: OpaquePointer?
         var code = mdb_env_create(&made)
         guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }
@@ -68,11 +90,15 @@ public final class Database: @unchecked Sendable {
 
     deinit { mdb_env_close(environment) }
 
-    private static func takeLock(_ folder: String) throws(StoreError) -> Descriptor {
-        let held: Descriptor?
-        do { held = try Files.lockFile(folder + "/gatehouse.lock") } catch { throw .failed(error.operation, code: error.code) }
-        guard let held else { throw .inUse(path: folder) }
-        return held
+    /// Whether another process writes the store of a folder, or nobody could.
+    @inline(never)
+    public static func isInUse(_ folder: String) -> Bool {
+        do throws(StoreError) {
+            _ = try StoreLock(folder)
+            return false
+        } catch {
+            return true
+        }
     }
 
     private static func openTables(_ environment: OpaquePointer, flags: UInt32 = 0) -> Result<Tables, StoreError> {
@@ -136,6 +162,20 @@ public final class Database: @unchecked Sendable {
         }
     }
 
+    /// LMDB leaves pages unwritten that a transaction has taken and then not used, and a file may end before its last page
+    /// so. It is made longer at once, so that one that is too short is one that was cut. Within a transaction, in which
+    /// nobody else makes it longer; and after a power cut it may be short all the same: then it is looked at.
+    @inline(never)
+    fileprivate func fillUp() {
+        var file: mdb_filehandle_t = -1
+        mdb_env_get_fd(environment, &file)
+        if cp_file_size(file) >= usedBytes { return }
+        var transaction: OpaquePointer?
+        if mdb_txn_begin(environment, nil, 0, &transaction) != 0 { return }
+        if cp_file_size(file) < usedBytes { _ = ftruncate(file, off_t(usedBytes)) }
+        mdb_txn_abort(transaction)
+    }
+
     fileprivate func noteConsent() { consentCommits.wrappingAdd(1, ordering: .releasing) }
 
     /// Begins the one writing transaction; waits for another one to end. The calling thread must finish it.
@@ -151,55 +191,112 @@ public final class Database: @unchecked Sendable {
     /// between and behind the entries.)
     ///
     /// A power cut leaves either file, whole.
-    /// - Throws: `.inUse` when a process has the store open for writing.
     /// - Returns: the file's bytes before and after.
-    public static func compact(folder: String) throws(StoreError) -> (before: Int64, after: Int64) {
-        let fresh = folder + "/compact"
-        let (old, new) = (folder + "/data.mdb", fresh + "/data.mdb")
-        let before = Files.size(old) ?? 0
-        let source = try Database(folder: folder)
-        do {
-            let target = try Database(folder: fresh, mapBytes: max(source.mapBytes, before), synchronous: false)
-            for (from, to) in zip(source.tables.all, target.tables.all) { try copy(source, from, target, to) }
-            let code = mdb_env_sync(target.environment, 1)
-            if code != 0 { throw StoreError("mdb_env_sync", code) }
-        }
-        do throws(SystemError) {
-            try Files.move(new, over: old)
-            for name in compactionFiles { Files.remove(fresh + "/" + name) }
-            Files.removeDirectory(fresh)
-        } catch {
-            throw .failed(error.operation, code: error.code)
-        }
-        return (before, Files.size(old) ?? 0)
+    /// - Parameter lock: the folder's, which is held until after that.
+    public static func compact(folder: String, _ lock: StoreLock) throws(StoreError) -> (before: Int64, after: Int64) {
+        let fresh = joined(folder, "/compact")
+        let file = joined(folder, "/data.mdb")
+        let before = Files.size(file) ?? 0
+        _ = try Database(folder: folder, lock: lock).copy(into: fresh, mark: nil, nil)
+        try put(fresh, at: file)
+        // Whoever looks on at the former file has that of readers, too.
+        Files.remove(joined(folder, "/lock.mdb"))
+        return (before, Files.size(file) ?? 0)
     }
 
-    private static let compactionFiles = ["data.mdb", "lock.mdb", "gatehouse.lock"]
+    /// Writes what the newest commit shows into one file, sealed (see `Snapshot`). Others may write the store meanwhile; until
+    /// it is done no page that it can see is used again.
+    /// - Parameters:
+    ///   - path: the file. Until it is whole it lies in a folder beside it.
+    ///   - time: when, milliseconds since the epoch.
+    ///   - mayGoOn: asked after each part, and before the file comes into its place; nil: nothing speaks against it.
+    /// - Returns: false when that said no; there is no file then.
+    @inline(never)
+    public func snapshot(to path: String, at time: Int64, mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
+        let fresh = joined(path, ".new")
+        defer { Database.remove(fresh) }
+        guard try copy(into: fresh, mark: time, mayGoOn) else { return false }
+        try Snapshot.seal(joined(fresh, "/data.mdb"), at: time)
+        if let mayGoOn, !mayGoOn() { return false }
+        try Database.put(fresh, at: path)
+        return true
+    }
 
-    private static func copy(_ source: Database, _ from: Table, _ target: Database, _ to: Table) throws(StoreError) {
-        var reader = try source.makeReader()
+    @inline(never)
+    private static func put(_ folder: String, at path: String) throws(StoreError) {
+        do throws(SystemError) { try Files.move(joined(folder, "/data.mdb"), over: path) } catch { throw StoreError(error) }
+        remove(folder)
+    }
+
+    /// Removes a store that is not open, with its folder.
+    @inline(never)
+    public static func remove(_ folder: String) {
+        Files.remove(joined(folder, "/data.mdb"))
+        Files.remove(joined(folder, "/lock.mdb"))
+        Files.remove(joined(folder, "/gatehouse.lock"))
+        Files.removeDirectory(folder)
+    }
+
+    /// Copies every table as one snapshot shows them into a new store; see `snapshot`.
+    /// - Parameter mark: when given, the copy says that it is a snapshot of that time.
+    @inline(never)
+    private func copy(into fresh: String, mark: Int64?, _ mayGoOn: (() -> Bool)?) throws(StoreError) -> Bool {
+        Database.remove(fresh)
+        let target = try Database(folder: fresh, mapBytes: usedBytes / 4 * 5 + 1 << 20, synchronous: false)
+        var reader = try makeReader()
         try reader.begin()
-        var next: [UInt8]? = []
-        while let start = next {
-            next = nil
-            var transaction = try target.beginWrite()
-            var failure: StoreError?
-            var count = 0
-            try reader.scan(from, from: start.span) { key, value in
-                if count == Limits.copiedPerCommit {
-                    next = [UInt8](copying: key)
-                    return false
-                }
-                count += 1
-                do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch {
-                    failure = error
-                    return false
-                }
-                return true
+        var commits = 0
+        for (from, to) in zip(tables.all, target.tables.all) {
+            var next: [UInt8]? = []
+            while let start = next {
+                next = try Database.copy(reader, from, start, target, to)
+                // A little at a time: all of it at once would keep the disk from others for seconds.
+                commits += 1
+                if commits % Limits.copiedCommitsPerSync == 0 { try target.synchronize() }
+                if let mayGoOn, !mayGoOn() { return false }
             }
-            if let failure { throw failure }
+        }
+        if let mark {
+            var transaction = try target.beginWrite()
+            let name = Snapshot.mark
+            try transaction.put(target.tables.meta, name.span, NumberKey(UInt64(mark)).bytes.span)
             try transaction.commit()
         }
+        try target.synchronize()
+        return true
+    }
+
+    @inline(never)
+    private func synchronize() throws(StoreError) {
+        let code = mdb_env_sync(environment, 1)
+        if code != 0 { throw StoreError("mdb_env_sync", code) }
+    }
+
+    /// Copies what one transaction takes.
+    /// - Returns: the key to go on with; nil: that was all.
+    private static func copy(
+        _ reader: borrowing Reader, _ from: Table, _ start: [UInt8], _ target: Database, _ to: Table
+    ) throws(StoreError) -> [UInt8]? {
+        var next: [UInt8]?
+        var transaction = try target.beginWrite()
+        var failure: StoreError?
+        try reader.scan(from, from: start.span) { key, value in
+            if transaction.changedPages >= Limits.copiedPagesPerCommit {
+                next = [UInt8](copying: key)
+                return false
+            }
+            do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch { failure = error }
+            return failure == nil
+        }
+        if let failure { throw failure }
+        try transaction.commit()
+        return next
+    }
+
+    /// Forgets readers whose process has ended: what they saw would never be used again.
+    public func forgetDeadReaders() {
+        var dead: Int32 = 0
+        mdb_reader_check(environment, &dead)
     }
 
     /// Gives the map's pages back that this process has looked at: they stay in the kernel's cache as long as it likes, and
@@ -241,11 +338,20 @@ public final class Database: @unchecked Sendable {
 
     /// How much of the map is in use, in bytes; pages freed but not yet reused count as used.
     public var usedBytes: Int64 {
-        var information = MDB_envinfo()
-        var status = MDB_stat()
-        mdb_env_info(environment, &information)
-        mdb_env_stat(environment, &status)
-        return Int64(information.me_last_pgno + 1) * Int64(status.ms_psize)
+        @inline(never) get {
+            var information = MDB_envinfo()
+            mdb_env_info(environment, &information)
+            return Int64(information.me_last_pgno + 1) * pageBytes
+        }
+    }
+
+    /// Bytes of a page.
+    public var pageBytes: Int64 {
+        @inline(never) get {
+            var status = MDB_stat()
+            mdb_env_stat(environment, &status)
+            return Int64(status.ms_psize)
+        }
     }
 
     /// How many pages the next writing transaction can take before the map is full, counted no further than `enough`: those
@@ -423,6 +529,7 @@ public struct WriteTransaction: ~Copyable {
         transaction = nil
         let code = mdb_txn_commit(ending)
         if code != 0 { throw StoreError("mdb_txn_commit", code) }
+        database.fillUp()
         if changes.haveTouched(database.tables.consent) || changes.haveTouched(database.tables.consentParts) {
             database.noteConsent()
         }

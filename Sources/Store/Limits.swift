@@ -10,8 +10,12 @@ public enum Limits {
     public static let defaultMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 8 << 30 : 512 << 20
     /// The largest map: 32-bit devices have no more address space to give.
     public static let maximumMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 1 << 40 : 1 << 30
-    /// Entries that one transaction of a compaction copies: bounds the memory of pages not yet written.
-    public static let copiedPerCommit = 2000
+    /// Pages that one transaction of a copy of the store fills: 256 KiB of memory until they are written.
+    public static let copiedPagesPerCommit = 64
+    /// And so many transactions of it go to the disk at once: 2 MiB, behind which nobody's commit waits for long.
+    static let copiedCommitsPerSync = 8
+    /// A value that is read from a store's file without LMDB: several times the largest of those that are looked for there.
+    static let largestValueBytes = 1 << 20
     /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too
     /// while a rotation lasts, and the one that it is counted for.
     public static let logEntryIdentifiers = 33

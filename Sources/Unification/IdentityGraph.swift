@@ -3,6 +3,7 @@
 
 import Cryptography
 import Formats
+import Governance
 import Platform
 import Store
 
@@ -182,6 +183,29 @@ public enum IdentityGraph {
             return true
         }
         return first == .max ? 0 : first
+    }
+
+    /// People who are here under an identifier of somebody who was erased.
+    /// - Parameter start: the identifier's key to begin with; empty for the first. `looks`: how many to look at.
+    /// - Returns: with them the key to go on from; empty: that was all.
+    public static func erased(
+        from start: [UInt8], _ suppression: SuppressionList, looks: Int, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> (people: [ProfileID], next: [UInt8]) {
+        var keys: [IdentifierKey] = []
+        var next: [UInt8] = []
+        try transaction.scan(transaction.tables.identifiers, from: start.span) { key, _ in
+            if keys.count == looks {
+                next = [UInt8](copying: key)
+                return false
+            }
+            if let key = IdentifierKey(key) { keys.append(key) }
+            return true
+        }
+        var people: [ProfileID] = []
+        for key in keys where try suppression.time(key.tag, key.digest, in: transaction) != nil {
+            if let person = try profile(of: key, in: transaction), !people.contains(person) { people.append(person) }
+        }
+        return (people, next)
     }
 
     /// When the newest of a profile's identifiers came to it, milliseconds since the epoch; 0 for a profile without any.

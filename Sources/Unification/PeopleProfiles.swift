@@ -116,6 +116,28 @@ extension People {
         return true
     }
 
+    /// Takes over refusals that lay under an identifier in another state of this store.
+    /// - Parameters:
+    ///   - name: the identifier's key in the table `consent_parts`; `choices`: the record there.
+    ///   - newcomer: whose it is from then on where nobody has it; `now`: since when, milliseconds since the epoch.
+    public func takeRefusals(
+        of choices: Span<UInt8>, under name: Span<UInt8>, newcomer: ProfileID, now: Int64,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let none: [UInt8] = []
+        let intact = ConsentRecord.merging(none.span, choices)
+        let refusals = ConsentRecord.refusals(of: intact.span)
+        guard ConsentRecord.isAnything(refusals.span), let key = IdentifierKey(name) else { return }
+        try People.addChoices(refusals.span, of: key, in: &transaction)
+        let owner = try IdentityGraph.profile(of: key, in: transaction)
+        if owner == nil { try IdentityGraph.assign(key, to: newcomer, from: nil, mark: mark, at: now, in: &transaction) }
+        let person = (owner ?? newcomer).bytes
+        var known: [UInt8] = []
+        if let value = try transaction.get(transaction.tables.consent, person.span) { known = [UInt8](copying: value) }
+        let merged = ConsentRecord.merging(known.span, refusals.span)
+        try transaction.put(transaction.tables.consent, person.span, merged.span)
+    }
+
     /// Notes a person's new choices with their identifiers, by which they go with whoever these turn out to belong to: a grant
     /// with the one under which it was made, a refusal with all of them. Whoever is parted from the person later has not
     /// granted it, and the refusal is not lost.

@@ -25,7 +25,7 @@ enum Command {
           gatehouse quarantine list|show|release|delete   events that break the tracking plan
           gatehouse erasures [RECEIPT]               how far erasures are
           gatehouse audit    verify|show             hold the audit log against its chain, or print it
-          gatehouse store    compact                 write the store anew, without what was deleted
+          gatehouse store    check|compact|backup|restore   look at the store, write it anew, copy it, put a copy back
           gatehouse pepper   rotate|forget           another secret for the hashes of identifiers
           gatehouse version
           gatehouse help     [COMMAND]
@@ -144,7 +144,7 @@ enum RunCommand {
         }
         Log.setLevel(configuration.logLevel)
         do throws(StartError) {
-            try Runtime(configuration, isHub: isHub).run()
+            try Runtime.run(configuration, isHub: isHub)
             return 0
         } catch {
             Process.complain(error.message)

@@ -1,6 +1,7 @@
 // `gatehouse audit`, `gatehouse store` and `gatehouse pepper`: what an operator does with the data of a device.
 
 import Agent
+import Formats
 import Platform
 
 enum AuditCommand {
@@ -39,11 +40,23 @@ enum AuditCommand {
 
 enum StoreCommand {
     static let help = """
+        gatehouse store check [BACKUP] [--config F]
+        gatehouse store backup FILE|FOLDER [--config F]
+        gatehouse store restore BACKUP [--config F]
         gatehouse store compact [--config F]
         gatehouse store merge FOLDER [--timers] [--config F]
 
-        compact writes the store anew, without anything that was deleted or overwritten, and gives the disk space back. A
-        power cut in the middle leaves the old store as it was.
+        check looks at every page of the store or of a backup (exit code 1: damaged). backup copies the store as it is at one
+        moment into a new file. The agent may run for both. Back up the pepper as well: without it nobody is recognised.
+
+        Stop the agent for the rest.
+
+        restore puts a backup in the place of the store, which stays beside it as aside.mdb. At its next start the agent takes
+        over from that who has refused something or was erased since; then it is former.mdb, for a week, or until somebody is
+        erased.
+
+        compact writes the store anew, without anything that was deleted or overwritten, gives the disk space back, and
+        removes the agent's own snapshots. A power cut in the middle leaves the old store as it was.
 
         merge takes over what the store in another device's data folder knows of people: identifiers and their links,
         attributes, choices; not its events. The other folder is only read and must have the same pepper. Doing it twice
@@ -53,37 +66,65 @@ enum StoreCommand {
         is for a box that this one replaces. While both run, leave it out: each does what it has begun, and with --timers
         both would. What is due for longer than its grace does not fire any more.
 
-        Stop the agent first.
-
         """
 
+    private static let actions: [StaticString] = ["check", "backup", "restore", "compact", "merge"]
+
     static func run(_ arguments: [String]) -> Int32 {
-        guard let action = arguments.first, action == "compact" || action == "merge" else {
-            return UpkeepArguments.missing("store needs compact or merge", arguments, help)
+        let action = arguments.first.map { Array($0.utf8) } ?? []
+        guard let number = actions.firstIndex(where: { equal($0.bytes, action.span) }) else {
+            return UpkeepArguments.missing("store needs check, backup, restore, compact or merge", arguments, help)
+        }
+        var rest: [String] = []
+        var place = ""
+        var withTimers = false
+        for index in 1..<arguments.count {
+            let argument = arguments[index]
+            if index == 1, number != 3, argument.utf8.first != UInt8(ascii: "-") {
+                place = argument
+            } else if number == 4, argument == "--timers" {
+                withTimers = true
+            } else {
+                rest.append(argument)
+            }
+        }
+        if place.isEmpty, number != 0, number != 3 {
+            return Command.misuse("store backup and restore need a file, merge the other device's data folder", help)
         }
         var code: Int32 = 2
-        let isMerge = action == "merge"
-        if isMerge, arguments.count < 2 { return Command.misuse("store merge needs the other device's data folder", help) }
-        var rest: [String] = []
-        var withTimers = false
-        for argument in arguments.dropFirst(isMerge ? 2 : 1) {
-            if isMerge, argument == "--timers" { withTimers = true } else { rest.append(argument) }
-        }
         guard let configuration = UpkeepArguments.configuration(rest, help, &code) else { return code }
         do throws(UpkeepError) {
-            if isMerge {
-                let (count, timers, taken) = try Upkeep.merge(arguments[1], withTimers: withTimers, into: configuration)
-                Process.standardOutput("merged: \(count) identifiers looked at")
-                if timers > 0 { Process.standardOutput(", \(taken) of \(timers) timers taken over") }
-                Process.standardOutput(withTimers || timers == 0 ? "\n" : " (see --timers in gatehouse help store)\n")
-                return 0
-            }
-            let (before, after) = try Upkeep.compact(folder: configuration.data)
-            Process.standardOutput("compacted: \(before) bytes before, \(after) after\n")
+            Process.standardOutput(try run(number, place, withTimers, configuration))
             return 0
         } catch {
             Process.complain(error.message)
-            return 3
+            return error.exitCode
+        }
+    }
+
+    private static func run(
+        _ number: Int, _ place: String, _ withTimers: Bool, _ configuration: Configuration
+    ) throws(UpkeepError) -> String {
+        let folder = configuration.data
+        switch number {
+        case 0:
+            let entries = try Upkeep.check(folder: folder, backup: place.isEmpty ? nil : place)
+            return joined("whole: ", String(entries), " entries\n")
+        case 1:
+            let (path, bytes) = try Upkeep.backup(folder: folder, to: place)
+            return joined(path, ": ", String(bytes), " bytes\n")
+        case 2:
+            try Upkeep.restore(folder: folder, from: place)
+            return "restored: start the agent\n"
+        case 3:
+            let (before, after) = try Upkeep.compact(folder: folder)
+            return joined("compacted: ", String(before), " bytes before, ", joined(String(after), " after\n"))
+        default:
+            let (count, timers, taken) = try Upkeep.merge(place, withTimers: withTimers, into: configuration)
+            let words = joined("merged: ", String(count), " identifiers looked at")
+            if timers == 0 { return joined(words, "\n") }
+            let ofTimers = joined(", ", String(taken), " of ", String(timers))
+            return joined(words, ofTimers, " timers taken over", withTimers ? "\n" : " (see --timers in gatehouse help store)\n")
         }
     }
 }

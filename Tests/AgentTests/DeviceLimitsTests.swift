@@ -31,13 +31,17 @@ private let policy = """
         return Configuration.read(bytes.span).1.map { "\($0.position.description): \($0.message)" }
     }
 
-    // limit: Agent.servingThreads, Agent.diskBytes, Agent.bodyBytes, Agent.connections
+    // limit: Agent.servingThreads, Agent.diskBytes, Agent.bodyBytes, Agent.connections, Agent.snapshots
+    // limit: Agent.snapshotMilliseconds
     @Test(arguments: [
         ("threads: 4", "threads: 5", "1:10: threads must be a whole number from 1 to 4"),
         ("limits: { disk: 1TiB }", "limits: { disk: 1025GiB }", "1:17: disk must be a size such as "),
         ("limits: { disk: 1MiB }", "limits: { disk: 1023KiB }", "1:17: disk must be a size such as "),
         ("limits: { body: 16MiB }", "limits: { body: 17MiB }", "1:17: body must be a size such as "),
         ("limits: { body: 1KiB }", "limits: { body: 1023 }", "1:17: body must be a size such as "),
+        ("snapshots: { keep: 8 }", "snapshots: { keep: 9 }", "1:20: keep must be a whole number from 0 to 8"),
+        ("snapshots: { every: 90d }", "snapshots: { every: 91d }", "1:21: every must be "),
+        ("snapshots: { every: 1s }", "snapshots: { every: 999ms }", "1:21: every must be 1s or more"),
         ("limits: { connections: 10000 }", "limits: { connections: 10001 }",
          "1:24: connections must be a whole number from 1 to 10000"),
         ("limits: { connections: 1 }", "limits: { connections: 0 }",

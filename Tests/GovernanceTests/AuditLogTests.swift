@@ -111,8 +111,48 @@ import Testing
                 #expect([UInt8](copying: key.extracting(0..<4)) != start)
                 return true
             }
-            try list.remove(7, digest, in: &transaction)
+            try list.lift(7, digest, in: &transaction)
             #expect(try list.time(7, digest, in: transaction) == nil)
+            try list.lift(8, digest, in: &transaction)
+            #expect(transaction.count(database.tables.suppressed) == 1)
+            // Erased once more, at another time.
+            try list.add(7, digest, at: 5678, mark: 2, in: &transaction)
+            #expect(try list.time(7, digest, in: transaction) == 5678)
+        }
+    }
+
+    /// What another state of the store knows of erasures, and this one does not, was after it.
+    @Test func anErasureThatAnEarlierStateDoesNotKnowSuppressesThereAlsoWhoIsBack() throws {
+        try Self.withStore { database in
+            let pepper = HMACSHA256(key: [1, 2, 3])
+            let digest = SHA256.hash(Array("ada".utf8))
+            var transaction = try database.beginWrite()
+            var list = SuppressionList(transaction, root: pepper)
+            func entry(_ transaction: borrowing WriteTransaction) throws -> ([UInt8], [UInt8]) {
+                var entry: ([UInt8], [UInt8]) = ([], [])
+                try transaction.scan(database.tables.suppressed, from: Span()) { key, value in
+                    entry = ([UInt8](copying: key), [UInt8](copying: value))
+                    return false
+                }
+                return entry
+            }
+            try list.add(7, digest, at: 1234, mark: 1, in: &transaction)
+            let erased = try entry(transaction)
+            try list.lift(7, digest, in: &transaction)
+            let back = try entry(transaction)
+            #expect(erased.0 == back.0 && erased.1 != back.1)
+            // The backup was made after the erasure: whoever is in it was back.
+            try SuppressionList.learn(back.0, back.1, in: &transaction)
+            #expect(try entry(transaction) == back)
+            // It was made before it, or before another one.
+            for time in [nil, 1000] as [Int64?] {
+                try list.remove(named: InlineArray<16, UInt8> { back.0[$0] }, in: &transaction)
+                if let time { try list.add(7, digest, at: time, in: &transaction) }
+                try SuppressionList.learn(back.0, back.1, in: &transaction)
+                #expect(try entry(transaction) == erased)
+                list = SuppressionList(transaction, root: pepper)
+                #expect(try list.time(7, digest, in: transaction) == 1234)
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ import Testing
         Agent firstFetchPauseMilliseconds firstPollMilliseconds: how soon is asked
         Agent selfTestMilliseconds selfTestStoreBytes: what the events of a self-test come to is less
         Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
+        Agent firstSnapshotMilliseconds leastCompactedBytes: when a copy of the store is worth its while
+        Agent asideMilliseconds: how long what is of no use any more stays
+        Agent standInBytes: what is in it is always the same
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower
@@ -63,7 +66,8 @@ import Testing
         Serving preparedNodeBytes preparedAtOnceBytes: how work is weighed, and which thread does it
         Serving recordsBeforeWaking: when the writer is woken
         Store tables: the list of tables is the house's own
-        Store copiedPerCommit: steps of a compaction
+        Store copiedPagesPerCommit copiedCommitsPerSync: steps of a copy
+        Store largestValueBytes: nothing is as large of what is looked for in a file
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
         gatehouse deviceLooks deviceLookMilliseconds diskPauseMilliseconds: how often and how long a box looks for a device

@@ -188,6 +188,8 @@ class Installed(Node):
 
     def start(self):
         unit = self.root.text("/usr/lib/systemd/system/gatehouse.service")
+        # The mending of a store takes as long as there is to read.
+        equal(unit_setting(unit, "TimeoutStartSec"), "infinity", "how long a start may take")
         user, group = unit_setting(unit, "User"), unit_setting(unit, "Group")
         folder = self.root.at("/run/" + unit_setting(unit, "RuntimeDirectory"))
         os.makedirs(folder, exist_ok=True)

@@ -145,6 +145,7 @@ void cp_notify(const char *path, const char *state);
 void cp_name_thread(const char *name);
 int cp_give_back(void *address, size_t bytes);
 void cp_trapped(void);
+void cp_note_crashes(const char *path);
 // A thread's handle is an integer in glibc and a pointer in musl.
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread);
 void cp_give_way(int niceness);

@@ -1,0 +1,171 @@
+// Takes snapshots of the store, on a thread of its own: from time to time, while little happens, a few at most, and only
+// where there is room. What an erasure takes away is in no snapshot for longer than in the store (promise P8): they all go before
+// it is committed, and one that is under way does not come to be.
+
+import Monitoring
+import Platform
+import Store
+
+final class SnapshotKeeper: @unchecked Sendable {
+    private let files: StoreFiles
+    private let pauseMilliseconds: Int64
+    private let keep: Int64
+    private let diskBytes: Int64?
+    private let clock = SystemClock()
+    private let lock = Lock()
+    // Under `lock`.
+    private var isStopped = false
+    /// How often all snapshots were removed.
+    private var removals = 0
+
+    init(_ configuration: Configuration, _ files: StoreFiles) {
+        self.files = files
+        pauseMilliseconds = configuration.snapshotMilliseconds
+        keep = configuration.snapshots
+        diskBytes = configuration.diskBytes
+    }
+
+    /// Removes all copies of what the store had. Whoever calls then commits that it does not have it any more.
+    @inline(never)
+    func removeAll() {
+        lock.with {
+            removals += 1
+            files.removeCopies()
+            lock.broadcast()
+        }
+    }
+
+    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store.
+    @inline(never)
+    func note(_ error: StoreError) {
+        // Room for events is worth more than what was; at `limits.disk` nothing else takes theirs.
+        if error == .full, Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes { removeAll() }
+        guard case .damaged = error else { return }
+        files.note(error)
+        Process.terminate()
+    }
+
+    func stop() {
+        lock.with {
+            isStopped = true
+            lock.broadcast()
+        }
+    }
+
+    /// Takes snapshots until `stop`.
+    func run(_ database: Database, _ meters: Meters) {
+        var seen = 0
+        var commits: UInt64 = 0
+        var hasComplained = false
+        let newest = Snapshot.time(of: files.snapshot(1), isWhole: false)
+        meters.snapshotAt.set(newest ?? 0)
+        var dueAt = now + firstPause
+        if let newest { dueAt = now + min(pauseMilliseconds, max(0, newest + pauseMilliseconds - clock.wallMilliseconds())) }
+        while wait() {
+            let removed = lock.with { removals }
+            if removed != seen {
+                seen = removed
+                meters.snapshotAt.set(0)
+                dueAt = now + firstPause
+            }
+            fit(database.usedBytes, besides: 0)
+            database.forgetDeadReaders()
+            if clock.wallMilliseconds() - meters.storeRebuiltAt.current > Limits.asideMilliseconds { Files.remove(files.former) }
+            // One commit a second is what nobody's work does.
+            let isIdle = meters.commits.current - commits <= 1
+            commits = meters.commits.current
+            if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
+            dueAt = now + firstPause
+            noteFree(of: database)
+            if keep == 0 { continue }
+            guard makeRoom(for: database) else {
+                if !hasComplained { Log.warning("there is no room for a snapshot of the store") }
+                hasComplained = true
+                continue
+            }
+            if take(database, meters, removed) {
+                hasComplained = false
+                dueAt = now + pauseMilliseconds
+            }
+        }
+    }
+
+    /// Milliseconds.
+    private var now: Int64 {
+        @inline(never) get { clock.monotonicNanoseconds() / 1_000_000 }
+    }
+    private var firstPause: Int64 { min(pauseMilliseconds, Limits.firstSnapshotMilliseconds) }
+
+    private func wait() -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        if !isStopped { lock.wait(milliseconds: 1000) }
+        return !isStopped
+    }
+
+    /// Leaves word for the next start, which has no time to count what is free.
+    func noteFree(of database: Database) {
+        let used = database.usedBytes
+        guard let pages = try? database.freePages(atMost: .max) else { return }
+        let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
+        if free > Limits.leastCompactedBytes, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+    }
+
+    /// Whether another snapshot fits: on the file system with as much to spare, and with the store in `limits.disk`.
+    private func makeRoom(for database: Database) -> Bool {
+        let used = database.usedBytes
+        guard let free = Files.freeBytes(files.folder), free > 2 * used, 2 * used <= diskBytes ?? .max else { return false }
+        fit(used, besides: used)
+        return true
+    }
+
+    /// Removes the oldest snapshots for which `limits.disk` has no room beside the store and what else is to come.
+    private func fit(_ used: Int64, besides wanted: Int64) {
+        var bytes = used + wanted
+        for number in Limits.snapshots where number > 0 {
+            // The last of them makes way for a new one anyhow.
+            if wanted == 0 || number < keep { bytes += Files.size(files.snapshot(number)) ?? 0 }
+            if number > keep || bytes > diskBytes ?? .max { Files.remove(files.snapshot(number)) }
+        }
+    }
+
+    private func take(_ database: Database, _ meters: Meters, _ removed: Int) -> Bool {
+        // In no snapshot's place, and removed with them.
+        let fresh = files.snapshot(0)
+        let time = clock.wallMilliseconds()
+        var begin = now
+        let enough = Int(clamping: database.mapBytes >> 15)
+        do throws(StoreError) {
+            let isTaken = try database.snapshot(to: fresh, at: time) { [self] in
+                lock.lock()
+                // As much time as this takes is others'.
+                lock.wait(milliseconds: now - begin)
+                let mayGoOn = !isStopped && removals == removed
+                lock.unlock()
+                begin = now
+                return mayGoOn && (try? database.freePages(atMost: enough)) == enough
+            }
+            return isTaken && keep(time, removed, meters)
+        } catch {
+            Log.warning("a snapshot of the store could not be taken", because: error.message)
+            return false
+        }
+    }
+
+    /// Makes it the newest, unless something was erased meanwhile.
+    private func keep(_ time: Int64, _ removed: Int, _ meters: Meters) -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        guard removals == removed else { return false }
+        do throws(SystemError) {
+            for number in stride(from: keep - 1, through: 0, by: -1) {
+                let path = files.snapshot(number)
+                if Files.exists(path) { try Files.move(path, over: files.snapshot(number + 1)) }
+            }
+        } catch {
+            return false
+        }
+        meters.snapshotAt.set(time)
+        return true
+    }
+}
