@@ -230,7 +230,7 @@ public final class Runtime {
             healing.endStandIn()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
             let keeping = try startKeeping()
-            let snapshotThread = try Thread.spawn(givesWay: true) { [snapshots, database, meters] in snapshots.run(database, meters) }
+            let snapshotThread = try Thread.spawn(turn: .givesWay) { [snapshots, database, meters] in snapshots.run(database, meters) }
             Log.info(isHub ? "the hub is ready" : "the agent is ready") {
                 $0.field("listen", self.configuration.listen.host)
                 $0.field("port", Int(server.port))
