@@ -23,6 +23,15 @@ public enum Durability: Equatable, Sendable {
     case interval(Int64)
 }
 
+/// The hub that a device tells what has changed, and hears it from.
+public struct HubSettings: Sendable {
+    public var url: DestinationURL
+    public var token: [UInt8]?
+    public var pollMilliseconds = Limits.syncMilliseconds
+    /// Of the purpose that a person must grant for what is known of them to be told; 0: it is not told.
+    public var purposeTag: UInt32 = 0
+}
+
 /// A device's settings. A class, since so many values would be copied one by one.
 public final class Configuration {
     /// This device's name upstream; made at first start when it is not set.
@@ -62,6 +71,7 @@ public final class Configuration {
     public var connections: Int64?
     /// Serving threads; one a core when nil.
     public var threads: Int64?
+    public var hub: HubSettings?
     public var certificateAuthority: String?
     public var certificate: String?
     public var privateKey: String?
@@ -125,7 +135,7 @@ public final class Configuration {
             document, root,
             [
                 "device", "listen", "socket", "data", "pepper", "pepper_rotation", "bundle", "durability", "limits", "tls",
-                "tokens", "log", "threads",
+                "tokens", "log", "threads", "hub",
             ], of: "the configuration")
         if let node = reader.text(document, root, "device") {
             if Configuration.isDeviceName(document.bytes(node)) {
@@ -169,6 +179,7 @@ public final class Configuration {
             revoked = reader.string(document, node, "crl")
             pins = reader.pins(document, node)
         }
+        readHub(document, &reader)
         readTokens(document, &reader)
         if let node = reader.text(document, root, "log") {
             let levels: [(StaticString, Log.Level)] = [
@@ -254,6 +265,38 @@ public final class Configuration {
         profileBytes = reader.size(document, node, "profile_bytes", Limits.leastProfileBytes...1 << 40)
         bodyBytes = reader.size(document, node, "body", Limits.bodyBytes)
         connections = reader.integer(document, node, "connections", Limits.connections)
+    }
+
+    private func readHub(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        guard let node = reader.object(document, document.root, "hub") else { return }
+        reader.refuseOthers(document, node, ["url", "token", "poll", "purpose"], of: "hub")
+        guard let address = reader.text(document, node, "url") else {
+            reader.report(document, node, "hub needs a url, such as https://hub.example:8443")
+            return
+        }
+        do throws(DestinationURL.Problem) {
+            let url = try DestinationURL(document.bytes(address))
+            if url.target.count > 1 {
+                reader.report(document, address, "the hub's url has no path: https://hub.example:8443")
+            }
+            hub = HubSettings(url: url)
+        } catch {
+            reader.report(document, address, error.message)
+        }
+        if let purpose = reader.text(document, node, "purpose") { hub?.purposeTag = NameTag.of(document.bytes(purpose)) }
+        if let token = reader.text(document, node, "token") {
+            let bytes = [UInt8](copying: document.bytes(token))
+            hub?.token = bytes
+            if bytes.isEmpty || bytes.count > 512 || bytes.contains(where: { $0 <= 0x20 || $0 >= 0x7F }) {
+                reader.report(document, token, "a token is 1 to 512 visible ASCII characters")
+            }
+        }
+        if let poll = reader.duration(document, node, "poll") {
+            hub?.pollMilliseconds = poll
+            if poll < 1000, let member = document.member(node, "poll") {
+                reader.report(document, member, "poll must be at least 1s")
+            }
+        }
     }
 
     private func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {

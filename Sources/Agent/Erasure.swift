@@ -17,9 +17,11 @@ extension Pipeline {
     /// - Parameters:
     ///   - named: the identifier by which the call named them, if it did, in the forms that destinations may know.
     ///   - former: what that was hashed to under the former pepper.
+    ///   - erasedAt: when another device was asked to; nil: this one is.
     /// - Returns: the erasure, of which `eraseMore` does the rest.
     mutating func erase(
-        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, actor: [UInt8], now: Int64,
+        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, erasedAt: Int64? = nil,
+        actor: [UInt8], now: Int64,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Erasure {
         let tables = transaction.tables
@@ -35,7 +37,7 @@ extension Pipeline {
         var older: [LoggedIdentifier] = []
         for identifier in own {
             let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
-            try suppression.add(identifier.kindTag, identifier.digest, at: now, mark: mark, in: &transaction)
+            try suppression.add(identifier.kindTag, identifier.digest, at: erasedAt ?? now, mark: mark, in: &transaction)
             if let digest = try IdentityGraph.former(of: identifier, in: transaction) { older.append(digest) }
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)

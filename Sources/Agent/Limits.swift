@@ -173,9 +173,23 @@ public enum Limits {
     /// Devices that one hub hears: a row of 80 bytes each. A fleet of more has regions, or lands in an engine that is
     /// distributed.
     static let devices: Int64 = 10_000
-    /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages in
-    /// 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
+    /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages
+    /// in 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
     static let rememberedSpans: UInt64 = 4096
+    /// Changes of a fleet in one request or answer, and bytes of states after which there are no more: what one transaction
+    /// takes, and less than a body may have.
+    static let changesAtOnce = 32
+    static let syncBytes = 128 * 1024
+    /// A state of an identifier beyond this is not told: the parts of two devices fit, however large.
+    static let stateBytes = 160 * 1024
+    /// An answer to that: as many bytes, one state more, and base64 a third more.
+    static let syncAnswerBytes = 512 * 1024
+    /// Identifiers of which a hub passes on what is known: those that changed last, some 600 bytes each with a part.
+    static let sharedStates: Int64 = 100_000
+    /// And those that changed in so long, milliseconds: who was not seen for a month is a stranger wherever they come next.
+    static let sharedMilliseconds: Int64 = 30 * 86_400_000
+    /// How often a device asks its hub where the configuration says nothing, milliseconds.
+    static let syncMilliseconds: Int64 = 60_000
     /// Records of decisions in one commit: events do not wait long for them.
     static let recordsPerCommit = 512
     /// Commits that a stopping agent makes for records of decisions: all that wait, unless they fail.

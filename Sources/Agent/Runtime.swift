@@ -149,6 +149,7 @@ public final class Runtime {
             let preparer = try startPreparer()
             let clerkThread = try Thread.spawn(givesWay: true) { [clerk] in clerk.run() }
             try startDelivering()
+            let asking = try startAsking()
             loadShadow()
             try server.start()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
@@ -170,6 +171,9 @@ public final class Runtime {
             keeping?.join()
             server.stop()
             stopDelivering()
+            asking?.stop.set()
+            asking?.cancellation.cancel()
+            asking?.thread.join()
             clerk.close()
             clerkThread.join()
             intake.close()
@@ -287,12 +291,14 @@ public final class Runtime {
             throw SystemError("mdb_txn_begin", code: 5)
         }
         pipeline.trace = trace
+        pipeline.isHub = isHub
+        pipeline.tellsHub = configuration.hub != nil && !isHub
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            historyBytes: configuration.historyBytes, pipeline: pipeline,
+            hasHub: configuration.hub != nil, historyBytes: configuration.historyBytes, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
@@ -369,9 +375,40 @@ public final class Runtime {
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
         let pins = destination.pins.isEmpty ? configuration.pins : destination.pins
-        return HTTPSClient(
-            url: destination.url, token: destination.token, authorities: configuration.trust(pins), version: Runtime.version,
+        return makeClient(destination.url, token: destination.token, pins, cancellation)
+    }
+
+    private func makeClient(
+        _ url: DestinationURL, token: [UInt8]?, _ pins: [Digest256], _ cancellation: Cancellation
+    ) -> HTTPSClient<SystemClock> {
+        HTTPSClient(
+            url: url, token: token, authorities: configuration.trust(pins), version: Runtime.version,
             cancellation: cancellation, clock: clock, floor: floor)
+    }
+
+    /// Asks the hub of the configuration what has changed in the fleet.
+    private func startAsking() throws(SystemError) -> Delivering? {
+        guard let settings = configuration.hub else { return nil }
+        if rotation.isLasting, !isHub {
+            Log.warning("the hub is not asked while the pepper changes")
+            return nil
+        }
+        let isKnown = bundles.current.policy.purposes.index(ofTag: settings.purposeTag) != nil
+        if settings.purposeTag != 0, !isKnown, !isHub {
+            Log.warning("the purpose of hub: is none of the bundle's: nobody grants it, and the hub is told of nobody")
+        }
+        let (stop, cancellation) = (StopFlag(), Cancellation())
+        let hub: HubClient
+        do throws(StoreError) {
+            hub = try HubClient(
+                settings, isHub: isHub, client: makeClient(settings.url, token: nil, configuration.pins, cancellation), identity: identity,
+                root: pepper.root, mark: rotation.mark, database: database, intake: intake, bundles: bundles, stop: stop)
+        } catch {
+            Log.error("the hub cannot be asked") { $0.field("reason", error.message) }
+            throw SystemError("mdb_txn_begin", code: 5)
+        }
+        return Delivering(
+            name: [], thread: try Thread.spawn { hub.run() }, stop: stop, cancellation: cancellation, meters: SenderMeters())
     }
 
     private func stopDelivering() {

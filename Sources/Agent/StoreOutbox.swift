@@ -347,8 +347,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return isLeaving
     }
 
-    /// Whether the device that has admitted the arrival in `event` said with it that its person grants the event's purpose, by
-    /// this hub's bundle, and the destination's. A hub knows no more of it.
+    /// Whether the device that has admitted the arrival in `event` said with it that its person grants the event's purpose,
+    /// by this hub's bundle, and the destination's. A hub knows no more of it.
     private func isGrantedAtOrigin(_ ofEvent: UInt32) -> Bool {
         let document = event
         let purposes = bundle.policy.purposes
@@ -360,7 +360,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
         surroundings.consent = granted
         for tag in [ofEvent, target.destination.purposeTag] where tag != 0 {
-            guard let purpose = purposes.index(ofTag: tag), granted.contains(PurposeSet(purpose: purpose)) else { return false }
+            guard let purpose = purposes.index(ofTag: tag), granted.contains(PurposeSet(purpose: purpose)) else {
+                return false
+            }
         }
         return true
     }

@@ -170,6 +170,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let health: Health
     private let clock: Time
     private let isHub: Bool
+    /// Whether this device tells a hub of whom it has erased.
+    private let hasHub: Bool
     /// What the log may take of events that every destination has; nil: nobody has said.
     private let historyBytes: Int64?
     private var pipeline: Pipeline<Random>
@@ -203,7 +205,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
+        hasHub: Bool, historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
         floor: ClockFloor, formerPepper: String? = nil
     ) {
         self.floor = floor
@@ -219,6 +221,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.health = health
         self.clock = clock
         self.isHub = isHub
+        self.hasHub = hasHub
         self.historyBytes = historyBytes
         plans = bundles.current.plans
         self.pipeline = pipeline
@@ -579,6 +582,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             // Unless the clerk has failed.
             case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals: try takeArrival(submission, &place, &transaction)
+            case .sync: try sync(submission, &transaction)
+            case .learn: try learn(submission, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -1002,10 +1007,17 @@ final class Writer<Time: Clock, Random: RandomSource> {
             lowest = min(lowest, ledger.cursor)
             lowestUrgent = min(lowestUrgent, ledger.urgent)
         }
+        var told = lowest
+        if hasHub, !isHub {
+            var cursor = SyncCursor()
+            let key = SyncCursor.key
+            if let record = try transaction.get(transaction.tables.meta, key.span) { cursor = SyncCursor(record) }
+            told = min(told, cursor.position)
+        }
         for index in erasures.indices {
             var erasure = erasures[index]
             try pipeline.finishErasure(
-                &erasure, lowest: lowest, told: lowestUrgent, now: clock.wallMilliseconds(), &transaction)
+                &erasure, lowest: told, told: min(told, lowestUrgent), now: clock.wallMilliseconds(), &transaction)
             erasures[index] = erasure
         }
         erasures.removeAll { $0.state == .done }
@@ -1080,14 +1092,75 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
     }
 
+    /// What a device tells and hears of the rest of the fleet.
+    private func sync(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        let document = submission.document
+        guard let name = document.member(document.root, "device"), document.kind(name) == .string,
+            Configuration.isDeviceName(document.bytes(name)), let fleet = document.member(document.root, "fleet"),
+            document.kind(fleet) == .string, let epoch = number("epoch", document), let after = number("from", document)
+        else {
+            submission.fail(400, "no_device", "the body must have device, epoch, fleet, from and changes")
+            return
+        }
+        let row = transaction.tables.devices
+        var device = DeviceRecord(epoch: epoch)
+        if let value = try transaction.get(row, document.bytes(name)) {
+            device = DeviceRecord(value) ?? device
+        } else if transaction.count(row) >= Limits.devices {
+            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+            return
+        }
+        let print = document.bytes(fleet)
+        // A hub that asks has no identifiers of its own.
+        if print.count > 0, try !pipeline.isOfFleet(print, mark: number("pepper", document) ?? 0, &transaction) {
+            submission.fail(409, "other_pepper", "the devices of a fleet need one pepper")
+            return
+        }
+        device.heardAt = envelope.receivedAt
+        if let clockAhead { device.clockAhead = clockAhead }
+        if let version = number("bundle", document) { device.bundleVersion = version }
+        if let queued = number("queued", document) { device.queued = queued }
+        if let lost = number("lost", document) { device.lost = lost }
+        let record = device.record
+        try transaction.put(row, document.bytes(name), record.span)
+        try pipeline.takeChanges(document, now: envelope.receivedAt, &transaction)
+        let hub = pipeline.people.epoch
+        let start = number("hub", document) == hub ? after : 0
+        let answer = transaction.read { reader in
+            Result { () throws(StoreError) in try Fleet.answer(after: start, to: epoch, hub: hub, in: reader) }
+        }
+        submission.answer = try answer.get()
+        submission.status = 200
+    }
+
+    private func number(_ name: StaticString, _ document: borrowing JSONDocument) -> UInt64? {
+        document.member(document.root, name).flatMap { document.int64($0) }.flatMap { UInt64(exactly: $0) }
+    }
+
+    /// Takes what this device's own hub has answered.
+    private func learn(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        if isHub {
+            try pipeline.takeChanges(submission.document, now: envelope.receivedAt, &transaction)
+        } else {
+            erasures += try pipeline.learnChanges(
+                submission.document, submission.identifiers, now: envelope.receivedAt, &transaction)
+        }
+        let (key, record) = (SyncCursor.key, submission.answer)
+        try transaction.put(transaction.tables.meta, key.span, record.span)
+        if !isHub { try SharedChanges.remove(upTo: SyncCursor(record.span).told, in: &transaction) }
+        if !erasures.isEmpty { needsTrim = true }
+        submission.status = 200
+    }
+
     /// How far the clock of whoever has sent the submission under way is ahead, milliseconds; nil where it does not say.
     private var clockAhead: Int64?
     private var hasTooManyDevices = false
 
     private func clockAhead(of submission: Submission) -> Int64? {
         let document = submission.document
-        guard submission.work == .arrivals, submission.isBatch, let sentAt = document.member(document.root, "sentAt"),
-            document.kind(sentAt) == .string, let time = Timestamp.parse(document.bytes(sentAt))
+        guard submission.work == .arrivals && submission.isBatch || submission.work == .sync,
+            let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string,
+            let time = Timestamp.parse(document.bytes(sentAt))
         else { return nil }
         let (ahead, overflowed) = time.subtractingReportingOverflow(submission.receivedAt)
         return overflowed ? nil : ahead

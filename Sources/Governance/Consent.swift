@@ -203,6 +203,21 @@ public enum ConsentRecord {
     /// Whether a record holds any choice.
     public static func isAnything(_ record: Span<UInt8>) -> Bool { record.count > 4 }
 
+    /// Whether something was granted by a choice, and not only reported to be, later than at some time.
+    public static func isChosen(_ record: Span<UInt8>, after time: Int64) -> Bool {
+        guard isIntact(record) else { return false }
+        var offset = 4
+        while offset + entryBytes <= record.count {
+            if record[offset + 4] == State.granted.rawValue, ConsentSource(rawValue: record[offset + 5])?.isChoice ?? false,
+                self.time(record, offset) > time
+            {
+                return true
+            }
+            offset += entryBytes
+        }
+        return false
+    }
+
     /// Whether a choice was ever made about a purpose, by its tag; a record that fails its checksum says no to all.
     public static func isDecided(_ record: Span<UInt8>, tag: UInt32) -> Bool {
         if record.isEmpty { return false }

@@ -5,37 +5,56 @@ import Cryptography
 import Formats
 import Store
 
-/// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian), and
-/// after the first rotation of the pepper the number of the one that the identifier was hashed under.
-public struct SuppressionList {
+/// What an identifier is called in the suppression list: the same on every device with the same secret.
+public struct SuppressionNames {
     private let key: HMACSHA256
-    /// How many there are: most devices have none, and then nothing is looked up.
-    private var count: Int64
 
     /// - Parameter root: the device's secret, from which the list's own is derived.
-    public init(_ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256) {
+    public init(root: borrowing HMACSHA256) {
         let derived = root.authenticate(Array("suppression".utf8))
         key = derived.withSpan { HMACSHA256(key: $0) }
-        count = transaction.count(transaction.tables.suppressed)
     }
 
     /// - Parameters:
     ///   - kindTag: tag of the identifier's kind.
     ///   - digest: its keyed hash.
-    private func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> {
+    public func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> {
         var message: [UInt8] = []
         for shift in 0..<4 { message.append(UInt8(truncatingIfNeeded: kindTag >> UInt32(8 * shift))) }
         digest.append(to: &message)
         let hashed = key.authenticate(message)
         return InlineArray<16, UInt8> { hashed[$0] }
     }
+}
+
+/// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian), and
+/// after the first rotation of the pepper the number of the one that the identifier was hashed under.
+public struct SuppressionList {
+    private let names: SuppressionNames
+    /// How many there are: most devices have none, and then nothing is looked up.
+    private var count: Int64
+
+    /// - Parameter root: the device's secret, from which the list's own is derived.
+    public init(_ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256) {
+        names = SuppressionNames(root: root)
+        count = transaction.count(transaction.tables.suppressed)
+    }
+
+    /// See `SuppressionNames`.
+    public func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> { names.name(kindTag, digest) }
 
     /// When the identifier was suppressed, milliseconds since the epoch; nil when it is not.
     public func time(
         _ kindTag: UInt32, _ digest: Digest256, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Int64? {
         if count == 0 { return nil }
-        let name = name(kindTag, digest)
+        return try time(named: name(kindTag, digest), in: transaction)
+    }
+
+    /// The same by its name in the table.
+    public func time(
+        named name: InlineArray<16, UInt8>, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Int64? {
         guard let value = try transaction.get(transaction.tables.suppressed, name.span) else { return nil }
         // A value that cannot be read suppresses all the same: in doubt, closed.
         return Int64(bitPattern: NumberKey.decode(value.extracting(0..<min(8, value.count))) ?? UInt64(Int64.max))
@@ -45,7 +64,13 @@ public struct SuppressionList {
     public mutating func add(
         _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let name = name(kindTag, digest)
+        try add(named: name(kindTag, digest), at: time, mark: mark, in: &transaction)
+    }
+
+    /// The same by its name in the table.
+    public mutating func add(
+        named name: InlineArray<16, UInt8>, at time: Int64, mark: UInt8, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
         var value: [UInt8] = []
         value.append(contentsOf: NumberKey(UInt64(bitPattern: time)).bytes.span)
         if mark != 0 { value.append(mark) }

@@ -18,6 +18,10 @@ public enum Work: UInt8, Sendable {
     case consent
     /// Messages from another Gatehouse (hub).
     case arrivals
+    /// `POST /v1/sync`: what a device of the fleet tells, and wants to know (hub).
+    case sync
+    /// What this device's own hub has answered to that; nobody waits for an answer.
+    case learn
     /// `GET /v1/profiles/{ref}`: the answer is there already and is given when the audit log says that it was read.
     case read
     /// `GET /v1/profiles/{ref}/export`, likewise.

@@ -123,6 +123,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if table.isHub {
             if path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
             if path.equals("/v1/devices") { return answerDevices(request, &response) }
+            if path.equals("/v1/sync") { return takeSync(request, &response) }
         }
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)
@@ -354,8 +355,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
         submission.source = source
-        if submission.work != .events && submission.work != .decide && submission.work != .arrivals {
-            submission.actor = table.access.name(request.header("authorization"), &scratch)
+        switch submission.work {
+        case .events, .decide, .arrivals, .sync: break
+        default: submission.actor = table.access.name(request.header("authorization"), &scratch)
         }
     }
 

@@ -40,6 +40,19 @@ extension Routes {
         return .answered
     }
 
+    /// `POST /v1/sync`: a device tells what has changed there and hears what has changed elsewhere.
+    mutating func takeSync(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .collect, .post, &response) else { return .answered }
+        let submission = table.intake.obtain()
+        guard parse(request, into: submission, limit: Limits.bodyBytes, &response) else {
+            table.intake.recycle(submission)
+            table.meters.requestsRefused.add()
+            return .answered
+        }
+        submission.work = .sync
+        return submit(submission, request, &response)
+    }
+
     /// `GET /v1/devices?after=DEVICE&limit=M`: who delivers here, in the order of their names: which are late, and what of
     /// theirs is missing.
     mutating func answerDevices(_ request: borrowing Request, _ response: inout Response) -> Disposition {

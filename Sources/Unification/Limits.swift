@@ -1,6 +1,8 @@
 // Every bound of this room, with its unit in the name and its reason beside it.
 
 public enum Limits {
+    /// Changes of a fleet that a hub looks at with one request of a device, to forget some: more than one brings.
+    static let changesForgottenAtOnce = 64
     /// A raw identifier longer than this is none: the longest e-mail address is 254 bytes (RFC 5321 section 4.5.3.1.3
     /// less the brackets), push tokens of phones stay under 300.
     static let rawIdentifierBytes = 512

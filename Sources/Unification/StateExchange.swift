@@ -8,6 +8,172 @@ import Governance
 import Platform
 import Store
 
+/// What a store knows of one identifier, to be told to another: the parts of profiles that were counted for it, the choices
+/// that were made under it, and its links.
+///
+/// On the wire: the key (36 bytes); the number of parts (2), and of each the number of the store that has counted (8),
+/// its length (4) and the record; the choices' length (2) and the record; the links, each the other end (36) and the
+/// origin (25). Numbers are little-endian.
+public struct IdentifierState {
+    public let key: IdentifierKey
+    private var parts: [(epoch: UInt64, record: [UInt8])] = []
+    private var choices: [UInt8] = []
+    private var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
+
+    /// Reads it from a store.
+    /// - Parameters:
+    ///   - epoch: the number of the store.
+    ///   - choicesOnly: of somebody who does not want more of them to be known elsewhere.
+    ///   - wants: whether to take what a store has counted.
+    public init(
+        of key: IdentifierKey, in store: borrowing Reader, epoch: UInt64, choicesOnly: Bool = false,
+        wants: (UInt64) -> Bool = { _ in true }
+    ) throws(StoreError) {
+        self.key = key
+        let prefix = key.bytes
+        if let found = try store.get(store.tables.consentParts, prefix.span) { choices = [UInt8](copying: found) }
+        if choicesOnly { return }
+        var parts: [(epoch: UInt64, record: [UInt8])] = []
+        try store.scan(store.tables.parts, from: prefix.span) { key, value in
+            guard key.count == ProfileParts.Key.byteCount, equal(key.extracting(0..<36), prefix.span),
+                let epoch = NumberKey.decode(key.extracting(36..<44))
+            else { return false }
+            if wants(epoch) { parts.append((epoch, [UInt8](copying: value))) }
+            return true
+        }
+        if wants(epoch), let person = try IdentityGraph.profile(of: key, in: store) {
+            let id = person.bytes
+            if let whole = try store.get(store.tables.profiles, id.span) {
+                do throws(RecordDamage) {
+                    if try ProfileView(whole).part == key.part(writtenBy: epoch) {
+                        parts.append((epoch, [UInt8](copying: whole)))
+                    }
+                } catch {
+                    // That store counts its own damage.
+                }
+            }
+        }
+        self.parts = parts
+        var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
+        try store.scan(store.tables.edges, from: prefix.span) { key, value in
+            guard key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else { return false }
+            if let end = IdentifierKey(key, at: 36), let origin = LinkOrigin(value) { links.append((end, origin)) }
+            return true
+        }
+        self.links = links
+    }
+
+    // MARK: On the wire
+
+    /// - Returns: nil for bytes that are no such state.
+    public init?(_ bytes: Span<UInt8>) {
+        guard let key = IdentifierKey(bytes), bytes.count >= 38 else { return nil }
+        self.key = key
+        var place = 38
+        for _ in 0..<UInt16(littleEndianAt: 36, of: bytes) {
+            guard bytes.count - place >= 12 else { return nil }
+            let count = Int(UInt32(littleEndianAt: place + 8, of: bytes))
+            let start = place + 12
+            guard count <= bytes.count - start else { return nil }
+            let record = bytes.extracting(start..<start + count)
+            if ProfileRecord.isReadable(record) {
+                parts.append((UInt64(littleEndianAt: place, of: bytes), [UInt8](copying: record)))
+            }
+            place = start + count
+        }
+        guard bytes.count - place >= 2 else { return nil }
+        let count = Int(UInt16(littleEndianAt: place, of: bytes))
+        place += 2
+        guard count <= bytes.count - place else { return nil }
+        // What fails its checksum says nothing.
+        if count > 0 { choices = ConsentRecord.merging(Span(), bytes.extracting(place..<place + count)) }
+        if !ConsentRecord.isAnything(choices.span) { choices = [] }
+        place += count
+        let size = IdentifierKey.byteCount + LinkOrigin.byteCount
+        guard (bytes.count - place) % size == 0 else { return nil }
+        while place < bytes.count {
+            let link = bytes.extracting(place..<place + size)
+            if let other = IdentifierKey(link), let origin = LinkOrigin(link.extracting(IdentifierKey.byteCount..<size)),
+                other != key
+            {
+                links.append((other, origin))
+            }
+            place += size
+        }
+    }
+
+    public func append(to bytes: inout [UInt8]) {
+        key.append(to: &bytes)
+        LogEntry.append(UInt16(clamping: parts.count), to: &bytes)
+        for part in parts.prefix(Int(UInt16.max)) {
+            LogEntry.append(part.epoch, to: &bytes)
+            LogEntry.append(UInt32(part.record.count), to: &bytes)
+            bytes += part.record
+        }
+        LogEntry.append(UInt16(clamping: choices.count), to: &bytes)
+        bytes += choices
+        for link in links {
+            link.other.append(to: &bytes)
+            let origin = link.origin.bytes
+            bytes.append(contentsOf: origin.span)
+        }
+    }
+
+    // MARK: Bringing together
+
+    /// Whether its person has granted something, by a choice of their own, later than at some time.
+    public func isChosen(after time: Int64) -> Bool { ConsentRecord.isChosen(choices.span, after: time) }
+
+    /// Takes over what is news.
+    /// - Parameters:
+    ///   - own: the number of a store of whose parts no other copy can be later; nil for none.
+    ///   - suppression: identifiers of the erased, to which no link is taken over.
+    public func keep(
+        _ own: UInt64?, _ suppression: SuppressionList, in transaction: inout WriteTransaction
+    ) throws(StoreError) -> (hasParts: Bool, hasChoices: Bool, hasLinks: Bool) {
+        var news = (hasParts: false, hasChoices: false, hasLinks: false)
+        for part in parts where part.epoch != own && ProfileRecord.isReadable(part.record.span) {
+            let name = ProfileParts.Key(key, part.epoch).bytes
+            if let known = try transaction.get(transaction.tables.parts, name.span),
+                !ProfileRecord.isLater(part.record.span, than: known)
+            {
+                continue
+            }
+            try transaction.put(transaction.tables.parts, name.span, part.record.span)
+            news.hasParts = true
+        }
+        if !choices.isEmpty { news.hasChoices = try People.addChoices(choices.span, of: key, in: &transaction) }
+        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
+            if try IdentityLinks.add(key, link.other, link.origin, in: &transaction) { news.hasLinks = true }
+        }
+        return news
+    }
+
+    /// The identifiers around which it may show that people are others.
+    fileprivate func seeds(
+        _ suppression: SuppressionList, _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [IdentifierKey] {
+        var seeds = [key]
+        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
+            if seeds.count <= Limits.linksPerIdentifier { seeds.append(link.other) }
+        }
+        return seeds
+    }
+
+    /// Takes all of an identifier away that states bring.
+    /// - Parameter choicesToo: whether the choices go as well.
+    public static func remove(
+        _ key: IdentifierKey, choicesToo: Bool, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        try ProfileParts.removeAll(of: key, in: &transaction)
+        try IdentityLinks.removeAll(of: key, in: &transaction)
+        if choicesToo {
+            let bytes = key.bytes
+            try transaction.delete(transaction.tables.consentParts, bytes.span)
+        }
+    }
+}
+
 extension People {
     /// Takes over what another store knows of some identifiers. Both must hash under the same pepper.
     /// - Parameters:
@@ -33,20 +199,28 @@ extension People {
         for (key, person) in found {
             // Of somebody who was erased here the other may know identifiers that were not known here.
             if try People.isErased(person, other, suppression, transaction) { continue }
-            let hasParts = try learnParts(of: key, person, from: other, otherEpoch, &transaction)
-            let hasChoices = try People.learnChoices(of: key, from: other, &transaction)
-            let (seeds, hasLinks) = try People.learnLinks(of: key, from: other, suppression, &transaction)
-            let known = try IdentityGraph.profile(of: key, in: transaction)
-            if known == nil || hasLinks {
-                var resolution = Resolution(profile: .nobody, anchor: key)
-                _ = try settle(seeds, plan, attributes, now: now, &random, &transaction, &resolution)
-            }
-            if hasParts || hasChoices, let person = try IdentityGraph.profile(of: key, in: transaction) {
-                try takeApart(person, &transaction)
-                _ = try putTogether(person, attributes, now: now, &transaction)
-            }
+            let state = try IdentifierState(of: key, in: other, epoch: otherEpoch)
+            try learn(state, suppression, plan, attributes, now: now, random: &random, in: &transaction)
         }
         return next
+    }
+
+    /// Takes over what another store knows of an identifier; who is suppressed must have been told apart before.
+    public mutating func learn<Random: RandomSource>(
+        _ state: IdentifierState, _ suppression: SuppressionList, _ plan: IdentifierPlan, _ attributes: AttributePlan,
+        now: Int64, random: inout Random, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let news = try state.keep(epoch, suppression, in: &transaction)
+        let known = try IdentityGraph.profile(of: state.key, in: transaction)
+        if known == nil || news.hasLinks {
+            var resolution = Resolution(profile: .nobody, anchor: state.key)
+            let seeds = try state.seeds(suppression, transaction)
+            _ = try settle(seeds, plan, attributes, now: now, &random, &transaction, &resolution)
+        }
+        if news.hasParts || news.hasChoices, let person = try IdentityGraph.profile(of: state.key, in: transaction) {
+            try takeApart(person, &transaction)
+            _ = try putTogether(person, attributes, now: now, &transaction)
+        }
     }
 
     private static func isErased(
@@ -59,70 +233,5 @@ extension People {
         }
         for key in keys where try suppression.time(key.tag, key.digest, in: transaction) != nil { return true }
         return false
-    }
-
-    private static func learnLinks(
-        of key: IdentifierKey, from other: borrowing Reader, _ suppression: SuppressionList,
-        _ transaction: inout WriteTransaction
-    ) throws(StoreError) -> (seeds: [IdentifierKey], hasNews: Bool) {
-        var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
-        let prefix = key.bytes
-        try other.scan(other.tables.edges, from: prefix.span) { key, value in
-            guard key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else { return false }
-            if let end = IdentifierKey(key, at: 36), let origin = LinkOrigin(value) { links.append((end, origin)) }
-            return true
-        }
-        var seeds = [key]
-        var hasNews = false
-        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
-            if try IdentityLinks.add(key, link.other, link.origin, in: &transaction) { hasNews = true }
-            if seeds.count <= Limits.linksPerIdentifier { seeds.append(link.other) }
-        }
-        return (seeds, hasNews)
-    }
-
-    private func learnParts(
-        of key: IdentifierKey, _ person: ProfileID, from other: borrowing Reader, _ otherEpoch: UInt64,
-        _ transaction: inout WriteTransaction
-    ) throws(StoreError) -> Bool {
-        var parts: [(epoch: UInt64, record: [UInt8])] = []
-        let (prefix, id) = (key.bytes, person.bytes)
-        try other.scan(other.tables.parts, from: prefix.span) { key, value in
-            guard key.count == ProfileParts.Key.byteCount, equal(key.extracting(0..<36), prefix.span),
-                let epoch = NumberKey.decode(key.extracting(36..<44))
-            else { return false }
-            parts.append((epoch, [UInt8](copying: value)))
-            return true
-        }
-        if let whole = try other.get(other.tables.profiles, id.span) {
-            do throws(RecordDamage) {
-                if try ProfileView(whole).part == key.part(writtenBy: otherEpoch) {
-                    parts.append((otherEpoch, [UInt8](copying: whole)))
-                }
-            } catch {
-                // The other store counts its own damage.
-            }
-        }
-        var hasNews = false
-        // Of what we have written ourselves no other copy can be later.
-        for part in parts where part.epoch != epoch && ProfileRecord.isReadable(part.record.span) {
-            let name = ProfileParts.Key(key, part.epoch).bytes
-            if let known = try transaction.get(transaction.tables.parts, name.span),
-                !ProfileRecord.isLater(part.record.span, than: known)
-            {
-                continue
-            }
-            try transaction.put(transaction.tables.parts, name.span, part.record.span)
-            hasNews = true
-        }
-        return hasNews
-    }
-
-    private static func learnChoices(
-        of key: IdentifierKey, from other: borrowing Reader, _ transaction: inout WriteTransaction
-    ) throws(StoreError) -> Bool {
-        let bytes = key.bytes
-        guard let choices = try other.get(other.tables.consentParts, bytes.span) else { return false }
-        return try addChoices(choices, of: key, in: &transaction)
     }
 }

@@ -4,10 +4,11 @@ sees who delivers. GATEHOUSE_AGENTS=50 runs the fleet of the README; without it 
 import hashlib
 import os
 import threading
+import time
 
 from harness import CONSENT, Failure, basic, check, equal, track, wait_until
 from test_delivery import arrivals, ids_of, orders
-from test_privacy import digests, files_with, gatehouse
+from test_privacy import PREFERENCES, digests, files_with, gatehouse, preferences
 
 HUB_BUNDLE = """version: 1
 purposes: {purposes}
@@ -176,7 +177,7 @@ def test_the_operator_sees_who_delivers(bench):
     row = rows[0]
     check(abs(row.pop("clockAheadMs")) < 5000 and row.pop("lastHeard").startswith("20"), f"{row}")
     equal(row, {"device": "till-1", "isLate": False, "lastSeq": 8, "messages": 7, "missing": 1, "repeats": 0, "restarts": 0,
-                "bundle": 1}, "the row")
+                "queued": 0, "lost": 0, "bundle": 1}, "the row")
     done = gatehouse("status", "--url", f"https://localhost:{hub.port}", "--ca", hub.tls.authority)
     check("device till-1" in done.stdout and "missing 1" in done.stdout, f"{done.stdout} {done.stderr}")
     metrics = hub.metrics()
@@ -263,3 +264,131 @@ def test_fleet_all_events_of_a_tree_of_hubs_are_at_the_top_once(bench):
     rows = centre.call("GET", "/v1/devices").json()["devices"]
     equal([(row["missing"], row["isLate"], row["restarts"]) for row in rows], [(0, False, 0)] * count, "rows")
     equal({row["via"] for row in rows}, {"region-0", "region-1"}, "ways")
+
+
+# --- What devices of a fleet know of each other's people -----------------------------------------------------------
+
+
+def of_fleet(bench, hub, more=""):
+    """Settings of a device that tells its hub of people and hears of others; all have one pepper."""
+    return (f"pepper: {bench.folder}/pepper-of-the-fleet\n"
+            f"hub: {{ url: 'https://localhost:{hub.port}', purpose: analytics, poll: 1s }}\n{more}")
+
+
+def attributes(node, ref):
+    answer = node.call("GET", f"/v1/profiles/{ref}")
+    return answer.json()["attributes"] if answer.status == 200 else None
+
+
+def test_who_is_seen_at_one_device_is_known_at_another(bench):
+    """With one profile at both, whichever took the events; a decision at one goes by what was bought at the other."""
+    hub = bench.hub(name="centre")
+    first = bench.agent_of(hub, settings=of_fleet(bench, hub), name="first")
+    second = bench.agent_of(hub, settings=of_fleet(bench, hub), name="second")
+    first.batch([{"type": "identify", "userId": "ada", "traits": {"email": "ada@example.org"}, "context": CONSENT}])
+    first.batch(orders("ada", 2))
+    second.batch(orders("ada", 1, 2))
+    for node in (first, second):
+        wait_until(lambda: (attributes(node, "user_id:ada") or {}).get("orders") == 3, 20, f"{node.name} does not know all")
+        # Somebody who has ordered three times, wherever that was.
+        equal(node.decide("checkout_offer", "ada")["variant"], "five", f"decision at {node.name}")
+    equal(attributes(second, "email:ada@example.org"), attributes(first, "user_id:ada"), "profiles")
+    rows = hub.call("GET", "/v1/devices").json()["devices"]
+    equal([(row["device"], row["queued"], row["lost"], row["bundle"]) for row in rows],
+          [("first", 0, 0, 1), ("second", 0, 0, 1)], "rows")
+    # What has been told is not told over and over.
+    question = {"device": "watcher", "epoch": 1, "fleet": "", "from": 0}
+    newest = hub.call("POST", "/v1/sync", question).json()["to"]
+    time.sleep(2.5)
+    equal(hub.call("POST", "/v1/sync", question).json()["to"], newest, "the newest change")
+
+
+def test_p8_who_is_erased_at_one_device_is_erased_at_all(bench):
+    """And does not come back at any of them, nor to the hub, until they choose to at one, which then holds at all."""
+    hub = bench.hub(name="centre")
+    first = bench.agent_of(hub, settings=of_fleet(bench, hub), name="first")
+    second = bench.agent_of(hub, settings=of_fleet(bench, hub), name="second")
+    for node in (first, second):
+        node.batch([track("zora", "Order Completed", {"order_id": node.name, "revenue": 5}, traits={"email": "z@example.org"})])
+        node.batch([track("ben", "Order Completed", {"order_id": node.name, "revenue": 5})])
+    for node in (first, second):
+        for user in ("zora", "ben"):
+            wait_until(lambda: (attributes(node, f"user_id:{user}") or {}).get("orders") == 2, 20, f"{node.name} and {user}")
+    needles = digests(first, "user_id:zora")[:-1]
+    check(files_with(hub.data, *needles), "the test looks in the wrong place")
+    receipt = first.call("DELETE", "/v1/profiles/user_id:zora").json()["receipt"]
+    wait_until(lambda: second.call("GET", "/v1/profiles/user_id:zora").status == 404, 20, "the other device keeps her")
+    second.batch([track("zora", "Order Completed", {"order_id": "again", "revenue": 5})])
+    second.profile("user_id:zora", expect=404)
+    equal(second.check_accounts()[0]["denied"], 1, "denied")
+    wait_until(lambda: first.call("GET", f"/v1/erasures/{receipt}").json()["state"] == "erased", 20, "the erasure does not end")
+    wait_until(lambda: all(row["state"] == "erased" for row in second.call("GET", "/v1/erasures").json()["erasures"]), 20,
+               "the other's erasure does not end")
+    equal(attributes(second, "user_id:ben")["orders"], 2, "somebody else's orders")
+    for node in (hub, first, second):
+        node.stop()
+        equal(gatehouse("store", "compact", "--config", node.config).returncode, 0, "compact")
+        equal(files_with(node.data, *needles), [], f"files of {node.name}")
+        node.start()
+    second.batch([track("zora", PREFERENCES, context=preferences(analytics=True))])
+    second.batch([track("zora", "Order Completed", {"order_id": "new", "revenue": 5})])
+    wait_until(lambda: (attributes(first, "user_id:zora") or {}).get("orders") == 1, 20, "she has not come back at the first")
+    equal(attributes(second, "user_id:zora"), attributes(first, "user_id:zora"), "profiles")
+
+
+def test_p4_who_opts_out_at_one_device_has_opted_out_at_all(bench):
+    hub = bench.hub(name="centre")
+    first = bench.agent_of(hub, settings=of_fleet(bench, hub), name="first")
+    second = bench.agent_of(hub, settings=of_fleet(bench, hub), name="second")
+    first.batch([track("ada", "Order Completed", {"order_id": "1", "revenue": 5})])
+    wait_until(lambda: attributes(second, "user_id:ada"), 20, "the other device does not know her")
+    equal(first.call("PUT", "/v1/profiles/user_id:ada/consent", {"analytics": False}).status, 200, "PUT")
+    wait_until(lambda: not second.profile("user_id:ada")["consent"]["analytics"], 20, "the other has not heard of it")
+    second.batch([track("ada", "Order Completed", {"order_id": "2", "revenue": 5})])
+    equal(second.check_accounts()[0]["denied"], 1, "denied")
+
+
+def test_a_device_with_another_pepper_is_no_member_of_the_fleet(bench):
+    hub = bench.hub(name="centre")
+    first = bench.agent_of(hub, settings=of_fleet(bench, hub), name="first")
+    wait_until(lambda: hub.call("GET", "/v1/devices").json()["devices"], 20, "the first has not asked")
+    other = bench.agent_of(
+        hub, settings=of_fleet(bench, hub).replace("pepper-of-the-fleet", "another"), name="other")
+    wait_until(lambda: "another pepper" in other.log(), 20, f"it does not say so: {other.log()}")
+    first.batch(orders("ada", 1))
+    check("cannot be asked" not in first.log(), first.log())
+    for body in ({}, {"device": "x", "epoch": 1, "fleet": "", "from": -1}, {"device": "a b", "epoch": 1, "fleet": "", "from": 0}):
+        equal(hub.call("POST", "/v1/sync", body).status, 400, f"{body}")
+    for change in ("", "AAAA", "AQ" + "A" * 200, "Ag" + "A" * 60, "////" * 40, 7):
+        body = {"device": "odd", "epoch": 1, "fleet": "", "from": 0, "changes": [change]}
+        equal(hub.call("POST", "/v1/sync", body).status, 200, f"{change}")
+    equal(other.call("POST", "/v1/sync", {}).status, 404, "an agent is no hub")
+
+
+def test_fleet_profiles_are_equal_on_every_device_that_has_them(bench):
+    """Customers who shop at several devices under two regions."""
+    count = int(os.environ.get("GATEHOUSE_AGENTS", "6"))
+    people = 20
+    centre = bench.hub(name="centre")
+    up = f"hub: {{ url: 'https://localhost:{centre.port}', purpose: analytics, poll: 1s }}"
+    regions = [hub_below(bench, centre, f"region-{number}", settings=up) for number in range(2)]
+    agents = [bench.agent_of(regions[number % 2], name=f"till-{number}", settings=of_fleet(bench, regions[number % 2]))
+              for number in range(count)]
+    for turn in range(3):
+        for number, agent in enumerate(agents):
+            agent.batch([
+                track(f"customer-{(number + turn * 7 + n) % people}", "Order Completed", {"order_id": f"{turn}-{number}-{n}",
+                      "revenue": 1.25 * n}) for n in range(10)])
+    total = 3 * count * 10
+
+    def known(agent):
+        return [attributes(agent, f"user_id:customer-{n}") for n in range(people)]
+
+    def is_settled():
+        return all(sum(person["orders"] for person in known(agent) if person) == total for agent in (agents[0], agents[-1]))
+
+    wait_until(is_settled, 120, "they do not know all of each other's orders", 1)
+    wait_until(lambda: all(known(agent) == known(agents[0]) for agent in agents), 60, "profiles differ", 1)
+    for node in [*agents, *regions, centre]:
+        node.check_accounts()
+        check(node.rss_anon_kib() < 8192, f"{node.name} takes {node.rss_anon_kib()} KiB")
