@@ -72,6 +72,8 @@ public final class Configuration {
     /// Serving threads; one a core when nil.
     public var threads: Int64?
     public var hub: HubSettings?
+    /// Of a hub: the fingerprint of the pepper of the devices that it brings together.
+    public var fleet: [UInt8]?
     public var certificateAuthority: String?
     public var certificate: String?
     public var privateKey: String?
@@ -135,7 +137,7 @@ public final class Configuration {
             document, root,
             [
                 "device", "listen", "socket", "data", "pepper", "pepper_rotation", "bundle", "durability", "limits", "tls",
-                "tokens", "log", "threads", "hub",
+                "tokens", "log", "threads", "hub", "fleet",
             ], of: "the configuration")
         if let node = reader.text(document, root, "device") {
             if Configuration.isDeviceName(document.bytes(node)) {
@@ -268,6 +270,12 @@ public final class Configuration {
     }
 
     private func readHub(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        if let node = reader.text(document, document.root, "fleet") {
+            fleet = [UInt8](copying: document.bytes(node))
+            if !Fleet.isFingerprint(document.bytes(node)) {
+                reader.report(document, node, "fleet is what gatehouse pepper fingerprint prints: 32 digits, 0-9 and a-f")
+            }
+        }
         guard let node = reader.object(document, document.root, "hub") else { return }
         reader.refuseOthers(document, node, ["url", "token", "poll", "purpose"], of: "hub")
         guard let address = reader.text(document, node, "url") else {
@@ -299,6 +307,22 @@ public final class Configuration {
         }
     }
 
+    private func readSpeaker(
+        _ document: borrowing JSONDocument, _ token: JSONNode, _ reader: inout PlanReader
+    ) -> Speaker {
+        var speaker = Speaker()
+        for name in ["device", "hub"] as [StaticString] {
+            guard let text = reader.text(document, token, name) else { continue }
+            let isSecond = !speaker.name.isEmpty
+            speaker.name = [UInt8](copying: document.bytes(text))
+            speaker.isHub = name.bytes.count == 3
+            if isSecond || !Configuration.isDeviceName(speaker.name.span) {
+                reader.report(document, text, "device or hub is the name of one: 1 to 64 letters, digits, - . or _")
+            }
+        }
+        return speaker
+    }
+
     private func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let list = document.member(document.root, "tokens"), !document.isNull(list) else { return }
         guard document.kind(list) == .array else {
@@ -312,7 +336,7 @@ public final class Configuration {
                 reader.report(document, node, "a token is { sha256: …, roles: […] }")
                 continue
             }
-            reader.refuseOthers(document, node, ["name", "sha256", "roles"], of: "a token")
+            reader.refuseOthers(document, node, ["name", "sha256", "roles", "device", "hub"], of: "a token")
             guard let hash = document.member(node, "sha256"), document.kind(hash) == .string,
                 let digest = Digest256(hexadecimal: document.bytes(hash))
             else {
@@ -324,6 +348,7 @@ public final class Configuration {
             var roles: Roles = []
             let names: [(StaticString, Roles)] = [
                 ("collect", .collect), ("decide", .decide), ("privacy", .privacy), ("operate", .operate),
+                ("sync", .sync),
             ]
             var role = document.member(node, "roles").flatMap { document.firstChild($0) }
             while let word = role {
@@ -332,7 +357,7 @@ public final class Configuration {
                 if document.kind(word) == .string {
                     for (name, value) in names where document.equals(word, name) { roles.insert(value) }
                 }
-                if roles == before { reader.report(document, word, "a role is collect, decide, privacy or operate") }
+                if roles == before { reader.report(document, word, "a role is collect, decide, privacy, operate or sync") }
             }
             if roles.isEmpty { reader.report(document, node, "this token needs roles: [collect, …]") }
             var name: [UInt8] = []
@@ -343,7 +368,11 @@ public final class Configuration {
                     reader.report(document, text, "a token's name must be 1 to 64 letters, digits, - . or _")
                 }
             }
-            tokens.append(Token(digest: digest, roles: roles, name: name))
+            let speaker = readSpeaker(document, node, &reader)
+            if roles.contains(.sync), speaker.name.isEmpty {
+                reader.report(document, node, "a token with the role sync needs device: NAME, or hub: NAME for a hub")
+            }
+            tokens.append(Token(digest: digest, roles: roles, name: name, speaker: speaker))
         }
         if AccessList(tokens).sources.count > CollectionLimits.watchedSources {
             reader.report(document, list, "at most 64 tokens of different names may have the role collect")

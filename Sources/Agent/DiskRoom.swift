@@ -58,7 +58,7 @@ extension Work {
     /// Whether it is refused when there is room for privacy work only.
     var waitsForRoom: Bool {
         switch self {
-        case .events, .decide, .arrivals, .release, .sync, .learn: true
+        case .events, .decide, .arrivals, .release: true
         default: false
         }
     }

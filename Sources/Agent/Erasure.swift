@@ -38,6 +38,7 @@ extension Pipeline {
         for identifier in own {
             let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
             try suppression.add(identifier.kindTag, identifier.digest, at: erasedAt ?? now, mark: mark, in: &transaction)
+            try tellHub(ofErased: identifier, at: erasedAt ?? now, &transaction)
             if let digest = try IdentityGraph.former(of: identifier, in: transaction) { older.append(digest) }
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)

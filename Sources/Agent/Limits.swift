@@ -176,15 +176,20 @@ public enum Limits {
     /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages
     /// in 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
     static let rememberedSpans: UInt64 = 4096
-    /// Changes of a fleet in one request or answer, and bytes of states after which there are no more: what one transaction
-    /// takes, and less than a body may have.
-    static let changesAtOnce = 32
+    /// Bytes of changes of a fleet in one request or answer, after which there are no more: the last may be of 70 KiB, and
+    /// base64 takes a third more, so that it is less than a body may have.
     static let syncBytes = 128 * 1024
-    /// A state of an identifier beyond this is not told: the parts of two devices fit, however large.
-    static let stateBytes = 160 * 1024
-    /// An answer to that: as many bytes, one state more, and base64 a third more.
+    /// An answer to that at most.
     static let syncAnswerBytes = 512 * 1024
-    /// Identifiers of which a hub passes on what is known: those that changed last, some 600 bytes each with a part.
+    /// Changes that are looked at for one of them: some 100 KiB in memory.
+    static let changesLookedAt = 1024
+    /// How far the clock of another device may be ahead, milliseconds, so that what it has counted and what was granted there is
+    /// believed. Clocks without a network drift by minutes.
+    static let clockAheadMilliseconds: Int64 = 3_600_000
+    /// Different kinds of trouble with a hub that are logged before it answers again.
+    static let problemsNoted = 8
+    /// Changes that a hub passes on, besides erasures: those that came last, one of the links and choices of an identifier and
+    /// one for each device that has counted for it, some 600 bytes each.
     static let sharedStates: Int64 = 100_000
     /// And those that changed in so long, milliseconds: who was not seen for a month is a stranger wherever they come next.
     static let sharedMilliseconds: Int64 = 30 * 86_400_000

@@ -282,7 +282,13 @@ public final class Runtime {
     private func startWriter() throws(SystemError) -> Thread {
         var pipeline: Pipeline<Chance>
         do throws(StoreError) {
-            let transaction = try database.beginWrite()
+            var transaction = try database.beginWrite()
+            if configuration.hub == nil, !isHub, transaction.count(transaction.tables.changes) > 0 {
+                // Nobody will be told any more; it names the erased.
+                try SharedChanges.remove(upTo: .max, in: &transaction)
+                try transaction.commit()
+                transaction = try database.beginWrite()
+            }
             pipeline = try Pipeline(
                 bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
                 random: .kernel, transaction)
@@ -298,7 +304,8 @@ public final class Runtime {
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            hasHub: configuration.hub != nil, historyBytes: configuration.historyBytes, pipeline: pipeline,
+            hasHub: configuration.hub != nil && !rotation.isLasting, fleet: configuration.fleet,
+            historyBytes: configuration.historyBytes, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
             floor: floor, formerPepper: pepper.former == nil ? nil : configuration.pepperPath)
@@ -397,12 +404,18 @@ public final class Runtime {
         if settings.purposeTag != 0, !isKnown, !isHub {
             Log.warning("the purpose of hub: is none of the bundle's: nobody grants it, and the hub is told of nobody")
         }
+        let fingerprint = isHub ? configuration.fleet : Fleet.fingerprint(of: pepper)
+        guard let fingerprint else {
+            Log.warning("the hub above is not asked: hub: needs fleet: besides")
+            return nil
+        }
         let (stop, cancellation) = (StopFlag(), Cancellation())
         let hub: HubClient
         do throws(StoreError) {
             hub = try HubClient(
-                settings, isHub: isHub, client: makeClient(settings.url, token: nil, configuration.pins, cancellation), identity: identity,
-                root: pepper.root, mark: rotation.mark, database: database, intake: intake, bundles: bundles, stop: stop)
+                settings, isHub: isHub, client: makeClient(settings.url, token: nil, configuration.pins, cancellation),
+                identity: identity, root: pepper.root, fingerprint: fingerprint, database: database, intake: intake,
+                bundles: bundles, stop: stop)
         } catch {
             Log.error("the hub cannot be asked") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)

@@ -172,6 +172,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let isHub: Bool
     /// Whether this device tells a hub of whom it has erased.
     private let hasHub: Bool
+    /// Of a hub: the fingerprint of the fleet whose devices it brings together.
+    private let fleet: [UInt8]?
     /// What the log may take of events that every destination has; nil: nobody has said.
     private let historyBytes: Int64?
     private var pipeline: Pipeline<Random>
@@ -205,8 +207,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        hasHub: Bool, historyBytes: Int64?, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
-        floor: ClockFloor, formerPepper: String? = nil
+        hasHub: Bool, fleet: [UInt8]?, historyBytes: Int64?, pipeline: consuming Pipeline<Random>,
+        decider: consuming Decider, floor: ClockFloor, formerPepper: String? = nil
     ) {
         self.floor = floor
         self.formerPepper = formerPepper
@@ -222,6 +224,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.clock = clock
         self.isHub = isHub
         self.hasHub = hasHub
+        self.fleet = fleet
         self.historyBytes = historyBytes
         plans = bundles.current.plans
         self.pipeline = pipeline
@@ -527,6 +530,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         refusedAtDoor = 0
         firstRefusal = nil
         refusals.clear()
+        unreadableChanges = 0
+        isErasureRefused = false
+        hasNoRoom = false
         let wanted = submission.plans ?? plans
         if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
@@ -541,7 +547,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         /// Of events: the next one.
         var index = 0
         var count = 0
-        /// Of arrivals: the next message.
+        /// Of arrivals: the next message. Of what a fleet tells: the next change.
         var message: JSONNode?
 
         var isAtEnd: Bool { index == count && message == nil }
@@ -552,6 +558,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
         switch submission.work {
         case .events, .decide: place.count = submission.events.count
         case .arrivals: place.message = firstMessage(submission)
+        case .sync, .learn:
+            place.count = 1
+            let document = submission.document
+            if let list = document.member(document.root, "changes"), document.kind(list) == .array {
+                place.message = document.firstChild(list)
+            }
         default: place.count = 1
         }
         return place
@@ -582,8 +594,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             // Unless the clerk has failed.
             case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals: try takeArrival(submission, &place, &transaction)
-            case .sync: try sync(submission, &transaction)
-            case .learn: try learn(submission, &transaction)
+            case .sync: try sync(submission, &place, &transaction)
+            case .learn: try learn(submission, &place, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -683,7 +695,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func answer(_ submission: Submission) {
         if submission.isAnswered {
-            if submission.status == 503 {
+            if submission.status == 503, submission.work != .learn {
                 // It came to a device that could not keep it: nobody sends it again, and so it stands in the accounts.
                 meters.requestsShed.add()
                 pipeline.ledger.received += 1
@@ -1007,18 +1019,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
             lowest = min(lowest, ledger.cursor)
             lowestUrgent = min(lowestUrgent, ledger.urgent)
         }
-        var told = lowest
-        if hasHub, !isHub {
-            var cursor = SyncCursor()
-            let key = SyncCursor.key
-            if let record = try transaction.get(transaction.tables.meta, key.span) { cursor = SyncCursor(record) }
-            told = min(told, cursor.position)
-        }
-        for index in erasures.indices {
-            var erasure = erasures[index]
-            try pipeline.finishErasure(
-                &erasure, lowest: told, told: min(told, lowestUrgent), now: clock.wallMilliseconds(), &transaction)
-            erasures[index] = erasure
+        // Once the hub of a fleet knows as well.
+        if try isErasureTold(transaction) {
+            for index in erasures.indices {
+                var erasure = erasures[index]
+                try pipeline.finishErasure(
+                    &erasure, lowest: lowest, told: lowestUrgent, now: clock.wallMilliseconds(), &transaction)
+                erasures[index] = erasure
+            }
         }
         erasures.removeAll { $0.state == .done }
         var removed = 0
@@ -1078,11 +1086,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
         let document = submission.document
         place.message = submission.isBatch ? document.next(message) : nil
         let outcome = try pipeline.takeArrival(
-            document, message, clockAhead: clockAhead, now: envelope.receivedAt, &transaction)
+            document, message, submission.speaker, clockAhead: clockAhead, now: envelope.receivedAt, &transaction)
         switch outcome {
         case .taken, .repeated: break
         case .refused(let refusal): note(refusal)
         case .erasing(let erasure): erasures.append(erasure)
+        case .notTheirs:
+            place.message = nil
+            submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
         case .noRoom:
             // What came before it in the batch is known when it comes again.
             place.message = nil
@@ -1092,64 +1103,185 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
     }
 
+    /// Who speaks in the exchange under way.
+    private var sender = SyncSender()
+    private var unreadableChanges: UInt64 = 0
+    private var isErasureRefused = false
+    private var hasNoRoom = false
+
     /// What a device tells and hears of the rest of the fleet.
-    private func sync(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+    private func sync(
+        _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
         let document = submission.document
-        guard let name = document.member(document.root, "device"), document.kind(name) == .string,
-            Configuration.isDeviceName(document.bytes(name)), let fleet = document.member(document.root, "fleet"),
-            document.kind(fleet) == .string, let epoch = number("epoch", document), let after = number("from", document)
-        else {
-            submission.fail(400, "no_device", "the body must have device, epoch, fleet, from and changes")
+        if place.index == 0, try !admit(submission, &transaction) {
+            place.message = nil
             return
         }
-        let row = transaction.tables.devices
-        var device = DeviceRecord(epoch: epoch)
-        if let value = try transaction.get(row, document.bytes(name)) {
-            device = DeviceRecord(value) ?? device
-        } else if transaction.count(row) >= Limits.devices {
-            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
-            return
+        if let node = place.message {
+            place.message = document.next(node)
+            var outcome = SyncOutcome.unreadable
+            if let bytes = Fleet.change(document, node) {
+                outcome = try pipeline.takeChange(bytes, sender, hasRoom: room.takesEvents, &transaction)
+            }
+            note(outcome)
         }
-        let print = document.bytes(fleet)
-        // A hub that asks has no identifiers of its own.
-        if print.count > 0, try !pipeline.isOfFleet(print, mark: number("pepper", document) ?? 0, &transaction) {
-            submission.fail(409, "other_pepper", "the devices of a fleet need one pepper")
-            return
+        if place.message != nil { return }
+        noteUnreadable()
+        try pipeline.forgetShared(now: envelope.receivedAt, &transaction)
+        let (hub, after) = (pipeline.people.epoch, Fleet.number("from", document) ?? 0)
+        let start = Fleet.number("hub", document) == hub ? after : 0
+        let epoch = sender.epoch
+        var page = SyncPage(most: Limits.syncBytes)
+        page.writer.beginObject()
+        Fleet.write([("hub", hub), ("now", UInt64(clamping: envelope.receivedAt))], to: &page.writer)
+        page.writer.key("changes")
+        page.writer.beginArray()
+        let told = transaction.read { reader in
+            Result { () throws(StoreError) in try page.addChanges(after: start, to: epoch, in: reader) }
         }
-        device.heardAt = envelope.receivedAt
-        if let clockAhead { device.clockAhead = clockAhead }
-        if let version = number("bundle", document) { device.bundleVersion = version }
-        if let queued = number("queued", document) { device.queued = queued }
-        if let lost = number("lost", document) { device.lost = lost }
-        let record = device.record
-        try transaction.put(row, document.bytes(name), record.span)
-        try pipeline.takeChanges(document, now: envelope.receivedAt, &transaction)
-        let hub = pipeline.people.epoch
-        let start = number("hub", document) == hub ? after : 0
-        let answer = transaction.read { reader in
-            Result { () throws(StoreError) in try Fleet.answer(after: start, to: epoch, hub: hub, in: reader) }
+        let (last, hasMore) = try told.get()
+        page.writer.endArray()
+        Fleet.write([("to", last)], to: &page.writer)
+        let flags: [(StaticString, Bool)] = [("more", hasMore), ("full", hasNoRoom), ("refused", isErasureRefused)]
+        for (name, flag) in flags {
+            page.writer.key(name)
+            page.writer.bool(flag)
         }
-        submission.answer = try answer.get()
+        page.writer.endObject()
+        submission.answer = page.writer.bytes
         submission.status = 200
     }
 
-    private func number(_ name: StaticString, _ document: borrowing JSONDocument) -> UInt64? {
-        document.member(document.root, name).flatMap { document.int64($0) }.flatMap { UInt64(exactly: $0) }
+    /// Whether a device may tell and hear; answers it where it may not.
+    private func admit(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) -> Bool {
+        let document = submission.document
+        guard let name = document.member(document.root, "device"), document.kind(name) == .string,
+            Configuration.isDeviceName(document.bytes(name)), let print = document.member(document.root, "fleet"),
+            document.kind(print) == .string, let epoch = Fleet.number("epoch", document), epoch > 0,
+            Fleet.number("from", document) != nil
+        else {
+            submission.fail(400, "no_device", "the body must have device, epoch, fleet, from and changes")
+            return false
+        }
+        let device = [UInt8](copying: document.bytes(name))
+        if !submission.speaker.mayBe(device.span) {
+            submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
+            return false
+        }
+        guard let fleet, equal(document.bytes(print), fleet.span) else {
+            submission.fail(
+                409, "other_fleet",
+                fleet == nil
+                    ? "this hub is of no fleet: its configuration needs fleet: (gatehouse pepper fingerprint)"
+                    : "all devices of a fleet need a copy of one pepper, and the hub its fingerprint in fleet:")
+            return false
+        }
+        try pipeline.serve(fleet.span, &transaction)
+        let row = transaction.tables.devices
+        var record = DeviceRecord(epoch: epoch)
+        var isKnown = false
+        if let value = try transaction.get(row, device.span), let known = DeviceRecord(value) {
+            (record, isKnown) = (known, known.epoch == epoch)
+        } else if transaction.count(row) >= Limits.devices {
+            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+            return false
+        }
+        if !isKnown, try isOfAnother(epoch, device, transaction) {
+            submission.fail(409, "copied_store", "another device has a copy of this one's data folder: let one begin anew")
+            return false
+        }
+        record.heardAt = envelope.receivedAt
+        if let clockAhead { record.clockAhead = clockAhead }
+        if let version = Fleet.number("bundle", document) { record.bundleVersion = version }
+        if let queued = Fleet.number("queued", document) { record.queued = queued }
+        if let lost = Fleet.number("lost", document) { record.lost = lost }
+        let value = record.record
+        try transaction.put(row, device.span, value.span)
+        let speaker = submission.speaker
+        sender = SyncSender(
+            name: device, epoch: epoch, speaksForOthers: speaker.isHub || speaker.name.isEmpty,
+            mayErase: submission.mayErase, now: envelope.receivedAt)
+        return true
+    }
+
+    /// Whether a store's number is that of another device's: what that one has counted is for it alone to tell.
+    private func isOfAnother(
+        _ epoch: UInt64, _ device: [UInt8], _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        var isFound = false
+        try transaction.scan(transaction.tables.devices, from: Span<UInt8>()) { name, value in
+            if let record = DeviceRecord(value), record.epoch == epoch, !equal(name, device.span) { isFound = true }
+            return !isFound
+        }
+        return isFound
+    }
+
+    private func note(_ outcome: SyncOutcome) {
+        switch outcome {
+        case .taken: break
+        case .unreadable: unreadableChanges += 1
+        case .mayNotErase: isErasureRefused = true
+        case .noRoom: hasNoRoom = true
+        case .erasing(let erasure):
+            erasures.append(erasure)
+            needsTrim = true
+        }
+    }
+
+    private func noteUnreadable() {
+        if unreadableChanges == 0 { return }
+        meters.changesRefused.add(unreadableChanges)
+        Log.warning("changes of another device cannot be read or are not its own; they are left out") {
+            $0.field("from", String(decoding: sender.name.isEmpty ? Array("hub".utf8) : sender.name, as: UTF8.self))
+            $0.field("changes", Int64(clamping: unreadableChanges))
+        }
     }
 
     /// Takes what this device's own hub has answered.
-    private func learn(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
-        if isHub {
-            try pipeline.takeChanges(submission.document, now: envelope.receivedAt, &transaction)
-        } else {
-            erasures += try pipeline.learnChanges(
-                submission.document, submission.identifiers, now: envelope.receivedAt, &transaction)
+    private func learn(
+        _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let (document, now) = (submission.document, envelope.receivedAt)
+        let latest = max(now, Fleet.number("now", document).map { Int64(clamping: $0) } ?? 0)
+        if let node = place.message {
+            place.message = document.next(node)
+            var outcome = SyncOutcome.unreadable
+            if let bytes = Fleet.change(document, node) {
+                outcome = isHub
+                    ? try pipeline.takeChange(bytes, SyncSender(now: latest), hasRoom: room.takesEvents, &transaction)
+                    : try pipeline.learnChange(
+                        bytes, submission.identifiers, latest: latest, now: now, hasRoom: room.takesEvents, &transaction)
+            }
+            note(outcome)
         }
-        let (key, record) = (SyncCursor.key, submission.answer)
+        if place.message != nil { return }
+        sender.name = []
+        noteUnreadable()
+        var cursor = SyncCursor(submission.answer.span)
+        if hasNoRoom {
+            // It is asked for again once there is room; until then the hub is heard on, of those who are erased.
+            if cursor.missed == 0 { cursor.missed = try syncCursor(transaction).heard + 1 }
+        } else if cursor.missed != 0, room.takesEvents {
+            (cursor.heard, cursor.missed) = (min(cursor.heard, cursor.missed - 1), 0)
+        }
+        let (key, record) = (SyncCursor.key, cursor.record)
         try transaction.put(transaction.tables.meta, key.span, record.span)
-        if !isHub { try SharedChanges.remove(upTo: SyncCursor(record.span).told, in: &transaction) }
+        if !isHub { try SharedChanges.remove(upTo: cursor.told, in: &transaction) }
         if !erasures.isEmpty { needsTrim = true }
         submission.status = 200
+    }
+
+    private func isErasureTold(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Bool {
+        if !hasHub || isHub { return true }
+        let last = try SharedChanges.lastErasure(in: transaction)
+        return last <= (try syncCursor(transaction)).told
+    }
+
+    private func syncCursor(_ transaction: borrowing WriteTransaction) throws(StoreError) -> SyncCursor {
+        let key = SyncCursor.key
+        guard let record = try transaction.get(transaction.tables.meta, key.span) else { return SyncCursor() }
+        return SyncCursor(record)
     }
 
     /// How far the clock of whoever has sent the submission under way is ahead, milliseconds; nil where it does not say.

@@ -4,6 +4,7 @@
 import Collection
 import Cryptography
 import Formats
+import Governance
 import Platform
 import Store
 import Unification
@@ -69,6 +70,9 @@ public final class Submission {
     public var actor: [UInt8] = []
     /// Number of the source that sends events, as the access list names it.
     public var source = 0
+    /// At a hub: whom the token of the request speaks for, and whether it may say that somebody was erased.
+    public var speaker = Speaker()
+    public var mayErase = false
     /// The request came with `Sec-GPC: 1`.
     public var hasGlobalPrivacyControl = false
     /// When the request arrived, milliseconds since the epoch.

@@ -80,8 +80,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var planCache = PlanCache()
     var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
-    /// Of the request at hand; see `AccessList.sources`.
-    var source = 0
+    /// Of the request at hand: number and roles of its token.
+    var token = 0
+    private var roles: Roles = []
 
     /// - Parameter thread: number of the serving thread.
     public init(_ table: RoutingTable, thread: Int, clock: Time) throws(StoreError) {
@@ -160,8 +161,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             sendRefusal(405, "bad_method", "This route does not take this method; see the Allow header.", role, &response)
             return false
         }
+        roles = .all
         if table.access.isOpen { return true }
-        let roles = table.access.roles(request.header("authorization"), &scratch, source: &source)
+        roles = table.access.roles(request.header("authorization"), &scratch, token: &token)
         if roles.contains(role) { return true }
         table.meters.requestsRefused.add()
         refuse(roles, role, &response)
@@ -232,7 +234,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private mutating func isLetIn(byKeyIn document: borrowing JSONDocument, _ response: inout Response) -> Bool {
         var roles: Roles = []
         if let key = document.member(document.root, "writeKey"), document.kind(key) == .string {
-            roles = table.access.roles(ofToken: document.bytes(key), source: &source)
+            roles = table.access.roles(ofToken: document.bytes(key), token: &token)
         }
         if roles.contains(.collect) { return true }
         refuse(roles, .collect, &response)
@@ -354,7 +356,11 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.arrivedNanoseconds = clock.monotonicNanoseconds()
         submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
-        submission.source = source
+        submission.source = table.access.source(of: token)
+        if table.isHub {
+            submission.speaker = table.access.speaker(of: token)
+            submission.mayErase = roles.contains(.privacy)
+        }
         switch submission.work {
         case .events, .decide, .arrivals, .sync: break
         default: submission.actor = table.access.name(request.header("authorization"), &scratch)

@@ -42,7 +42,7 @@ extension Routes {
 
     /// `POST /v1/sync`: a device tells what has changed there and hears what has changed elsewhere.
     mutating func takeSync(_ request: borrowing Request, _ response: inout Response) -> Disposition {
-        guard mayGoOn(request, .collect, .post, &response) else { return .answered }
+        guard mayGoOn(request, .sync, .post, &response) else { return .answered }
         let submission = table.intake.obtain()
         guard parse(request, into: submission, limit: Limits.bodyBytes, &response) else {
             table.intake.recycle(submission)
