@@ -393,7 +393,7 @@ final class HubClient {
             }
         }
         if names.isEmpty { return [] }
-        names.sort()
+        names.putInOrder { $0 < $1 }
         var found: [LoggedIdentifier] = []
         try reader.begin()
         defer { reader.end() }

@@ -1249,7 +1249,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
             var outcome = SyncOutcome.unreadable
             if let bytes = Fleet.change(document, node) {
                 outcome = isHub
-                    ? try pipeline.takeChange(bytes, SyncSender(now: latest), hasRoom: room.takesEvents, &transaction)
+                    ? try pipeline.takeChange(
+                        bytes, SyncSender(name: Array("hub".utf8), now: latest), hasRoom: room.takesEvents, &transaction)
                     : try pipeline.learnChange(
                         bytes, submission.identifiers, latest: latest, now: now, hasRoom: room.takesEvents, &transaction)
             }
@@ -1273,7 +1274,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     }
 
     private func isErasureTold(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Bool {
-        if !hasHub || isHub { return true }
+        if !hasHub || isHub || transaction.count(transaction.tables.changes) == 0 { return true }
         let last = try SharedChanges.lastErasure(in: transaction)
         return last <= (try syncCursor(transaction)).told
     }

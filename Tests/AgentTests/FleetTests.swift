@@ -244,7 +244,7 @@ extension Device {
         device.see("ada")
         device.tell(hub, [("user_id", "ada")])
         hub.write { transaction throws(StoreError) in
-            for number in 0..<100_200 as Range<UInt64> {
+            for number in 0..<100_300 as Range<UInt64> {
                 var name = [UInt8](repeating: 0, count: 8)
                 let place = NumberKey(number)
                 name.append(contentsOf: place.bytes.span)
@@ -341,6 +341,19 @@ extension Device {
         guard case .taken = hub.take(change, from: nil) else { Issue.record("a hub may not"); return }
     }
 
+    /// An address that everybody uses is known as such elsewhere, too; a state with more links than that is none.
+    // limit: Unification.linksTold
+    @Test func soManyLinksAreTold() {
+        let (device, hub, other) = (Device(policy, epoch: 1), self.hub(), Device(policy, epoch: 2))
+        for number in 0..<70 { device.see("u\(number)", email: "all@example.org") }
+        let change = device.state("email", "all@example.org")
+        guard case .taken = hub.take(change, from: device) else { Issue.record("not taken"); return }
+        let added = Array(change.suffix(61).map { $0 ^ 1 })
+        guard case .unreadable = hub.take(change + added, from: device) else { Issue.record("taken"); return }
+        other.hear(hub)
+        #expect(other.count { $0.edges } == 130)
+    }
+
     /// Nobody has chosen later than now: a refusal wins over a grant from the future, and so does the next choice.
     // limit: Agent.clockAheadMilliseconds
     @Test(arguments: [60_000, 400 * day]) func aChoiceFromTheFutureDoesNotWin(_ ahead: Int64) {
@@ -351,7 +364,8 @@ extension Device {
             "context": {"consent": {"categoryPreferences": {"analytics": true}}}}
             """)
         let change = wrong.state("user_id", "ada")
-        guard case .taken = hub.take(change, from: wrong) else { Issue.record("not taken"); return }
+        // What was counted so far ahead is not believed either.
+        if case .unreadable = hub.take(change, from: wrong) { #expect(ahead > 3_600_000) } else { #expect(ahead < 3_600_000) }
         heard.learn(change)
         hub.now += 1000
         right.now += 1000
@@ -425,7 +439,7 @@ extension Device {
             _ = try device.pipeline.erase(person, nil, actor: [], now: now, &transaction)
         }
         let last = device.write { transaction throws(StoreError) in try SharedChanges.lastErasure(in: transaction) }
-        #expect(last == device.changes && last >= 2)
+        #expect(device.changes == 2 && last >= 2)
         device.write { transaction throws(StoreError) in try SharedChanges.remove(upTo: last, in: &transaction) }
         #expect(device.changes == 0)
         let key = device.key("user_id", "ada").logged
@@ -497,7 +511,7 @@ extension Device {
         device.see("ada", email: "ada@example.org")
         device.tell(hub, [("user_id", "ada"), ("email", "ada@example.org")])
         let changes = list(document(hub.page(to: 2, after: 0).text))
-        #expect(changes.count == 4)
+        #expect(changes.count == 2)
         for whole in changes + [device.state("user_id", "ada"), device.erasure("user_id", "ben", at: 1)] {
             func say(_ bytes: [UInt8]) {
                 if bytes.count <= SharedChanges.nameBytes { return }
