@@ -429,7 +429,7 @@ def test_fleet_profiles_are_equal_on_every_device_that_has_them(bench):
         if turn < 2:
             victim.kill()
             victim.start()
-    settle(60)
+    settle(60 + 4 * count)
     # Customer 0 is erased at one device, customer 1 refuses at another; everybody else goes on.
     for node in (tills[-1], whole):
         equal(node.call("DELETE", "/v1/profiles/user_id:customer-0").status, 200, "DELETE")
@@ -441,7 +441,7 @@ def test_fleet_profiles_are_equal_on_every_device_that_has_them(bench):
     regions[1].kill()
     regions[1].start()
     shop(list(range(2, people)))
-    settle(60)
+    settle(60 + 4 * count)
     equal(views(tills[0])[0], None, "who was erased")
     equal(views(tills[-1])[1]["consent"]["analytics"], False, "who refuses")
     check(views(tills[0])[2]["attributes"]["orders"] > 3, "orders")
