@@ -1259,7 +1259,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         if place.message != nil { return }
         sender.name = []
         noteUnreadable()
-        var cursor = SyncCursor(submission.answer.span)
+        let asked = submission.answer
+        var cursor = SyncCursor(asked.span)
         if hasNoRoom {
             // It is asked for again once there is room; until then the hub is heard on, of those who are erased.
             if cursor.missed == 0 { cursor.missed = try syncCursor(transaction).heard + 1 }
