@@ -23,15 +23,6 @@ public enum Durability: Equatable, Sendable {
     case interval(Int64)
 }
 
-/// The hub that a device tells what has changed, and hears it from.
-public struct HubSettings: Sendable {
-    public var url: DestinationURL
-    public var token: [UInt8]?
-    public var pollMilliseconds = Limits.syncMilliseconds
-    /// Of the purpose that a person must grant for what is known of them to be told; 0: it is not told.
-    public var purposeTag: UInt32 = 0
-}
-
 /// A device's settings. A class, since so many values would be copied one by one.
 public final class Configuration {
     /// This device's name upstream; made at first start when it is not set.
@@ -71,7 +62,12 @@ public final class Configuration {
     public var connections: Int64?
     /// Serving threads; one a core when nil.
     public var threads: Int64?
-    public var hub: HubSettings?
+    /// The hub that a device tells what has changed, and hears it from.
+    public var hubURL: DestinationURL?
+    public var hubToken: [UInt8]?
+    public var hubPollMilliseconds = Limits.syncMilliseconds
+    /// Of the purpose that a person must grant for what is known of them to be told; 0: it is not told.
+    public var hubPurposeTag: UInt32 = 0
     /// Of a hub: the fingerprint of the pepper of the devices that it brings together.
     public var fleet: [UInt8]?
     public var certificateAuthority: String?
@@ -203,10 +199,8 @@ public final class Configuration {
         reader.refuseOthers(document, node, ["file", "url", "key", "poll", "shadow"], of: "bundle")
         bundle = reader.string(document, node, "file")
         shadow = reader.string(document, node, "shadow")
-        if let url = reader.text(document, node, "url") {
-            do throws(DestinationURL.Problem) { bundleURL = try DestinationURL(document.bytes(url)) } catch {
-                reader.report(document, url, error.message)
-            }
+        bundleURL = url(document, node, &reader)
+        if let url = document.member(node, "url"), document.kind(url) == .string {
             if bundle != nil { reader.report(document, url, "a bundle has one place: give file: or url:") }
             if document.member(node, "key") == nil {
                 reader.report(
@@ -214,12 +208,10 @@ public final class Configuration {
             }
         }
         if let key = reader.text(document, node, "key") { readKey(document, key, &reader) }
-        if let poll = document.member(node, "poll") {
-            let range = Limits.pollMilliseconds
-            if document.member(node, "url") == nil { reader.report(document, poll, "poll goes with url:") }
-            pollMilliseconds = reader.duration(document, node, "poll", atMost: range.upperBound) ?? pollMilliseconds
-            if pollMilliseconds < range.lowerBound { reader.report(document, poll, "poll must be 1s or more") }
+        if let poll = document.member(node, "poll"), document.member(node, "url") == nil {
+            reader.report(document, poll, "poll goes with url:")
         }
+        readPoll(document, node, into: &pollMilliseconds, &reader)
         if bundle == nil, document.member(node, "url") == nil, let other = document.firstChild(node) {
             reader.report(document, other, "there is no bundle: give it as file: or url:")
         }
@@ -278,33 +270,42 @@ public final class Configuration {
         }
         guard let node = reader.object(document, document.root, "hub") else { return }
         reader.refuseOthers(document, node, ["url", "token", "poll", "purpose"], of: "hub")
-        guard let address = reader.text(document, node, "url") else {
+        hubURL = url(document, node, &reader)
+        if let url = hubURL, url.target.count > 1 {
+            reader.report(document, node, "the hub's url has no path: https://hub.example:8443")
+        } else if document.member(node, "url") == nil {
             reader.report(document, node, "hub needs a url, such as https://hub.example:8443")
-            return
         }
-        do throws(DestinationURL.Problem) {
-            let url = try DestinationURL(document.bytes(address))
-            if url.target.count > 1 {
-                reader.report(document, address, "the hub's url has no path: https://hub.example:8443")
-            }
-            hub = HubSettings(url: url)
-        } catch {
-            reader.report(document, address, error.message)
-        }
-        if let purpose = reader.text(document, node, "purpose") { hub?.purposeTag = NameTag.of(document.bytes(purpose)) }
+        if let purpose = reader.text(document, node, "purpose") { hubPurposeTag = NameTag.of(document.bytes(purpose)) }
         if let token = reader.text(document, node, "token") {
             let bytes = [UInt8](copying: document.bytes(token))
-            hub?.token = bytes
-            if bytes.isEmpty || bytes.count > 512 || bytes.contains(where: { $0 <= 0x20 || $0 >= 0x7F }) {
-                reader.report(document, token, "a token is 1 to 512 visible ASCII characters")
-            }
+            hubToken = bytes
+            var isRight = !bytes.isEmpty && bytes.count <= 512
+            for byte in bytes where byte <= 0x20 || byte >= 0x7F { isRight = false }
+            if !isRight { reader.report(document, token, "a token is 1 to 512 visible ASCII characters") }
         }
-        if let poll = reader.duration(document, node, "poll") {
-            hub?.pollMilliseconds = poll
-            if poll < 1000, let member = document.member(node, "poll") {
-                reader.report(document, member, "poll must be at least 1s")
-            }
+        readPoll(document, node, into: &hubPollMilliseconds, &reader)
+    }
+
+    /// The address in a section, if it has one.
+    private func url(
+        _ document: borrowing JSONDocument, _ section: JSONNode, _ reader: inout PlanReader
+    ) -> DestinationURL? {
+        guard let node = reader.text(document, section, "url") else { return nil }
+        do throws(DestinationURL.Problem) { return try DestinationURL(document.bytes(node)) } catch {
+            reader.report(document, node, error.message)
+            return nil
         }
+    }
+
+    /// How often is asked at the address in a section.
+    private func readPoll(
+        _ document: borrowing JSONDocument, _ section: JSONNode, into poll: inout Int64, _ reader: inout PlanReader
+    ) {
+        guard let node = document.member(section, "poll") else { return }
+        let range = Limits.pollMilliseconds
+        poll = reader.duration(document, section, "poll", atMost: range.upperBound) ?? poll
+        if poll < range.lowerBound { reader.report(document, node, "poll must be 1s or more") }
     }
 
     private func readSpeaker(

@@ -32,7 +32,7 @@ extension Pipeline {
         }
         let plan = policy.identifiers
         // A till belongs to nobody: the next customer there is another person.
-        var own = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
+        var own = identifiers.filter { !plan.isShared($0.kindTag) }
         // The log may know them by former digests.
         var older: [LoggedIdentifier] = []
         for identifier in own {

@@ -52,58 +52,90 @@ struct SyncCursor: Equatable {
     var record: [UInt8] { Record.encode([hub, heard, told, position, missed, turn]) + walk }
 }
 
-/// Changes on the wire, as many as fit: base64 of a byte that says what it is, 16 bytes of a name, and of a state the state,
-/// of an erasure when it was asked for (8 bytes, big-endian) and from a device the key of the identifier.
+/// What is said on the wire: pieces (see `Piece`). The first is numbers (see `Record`). Of a question: the number of the
+/// device's store, its time, its bundle, what waits there and what was lost, the hub's number and the newest of the hub's
+/// changes that it knows; then the fleet's fingerprint and the device's name. Of an answer: the hub's number, its time, the
+/// newest change, and what is to be known besides. Then changes: a byte that says what it is, 16 bytes of a name, and of a
+/// state the state, of an erasure when it was asked for (8 bytes, big-endian) and from a device the key of the identifier.
 struct SyncPage {
-    var writer = JSONWriter(reserving: 1024)
+    static let head: UInt8 = 0
+    static let change: UInt8 = 1
+    static let fleet: UInt8 = 2
+    static let device: UInt8 = 3
+    private static let numberCount = 7
+
+    // What is to be known besides.
+    static let hasMore: UInt64 = 1
+    static let isFull: UInt64 = 2
+    static let isErasureRefused: UInt64 = 4
+
+    private(set) var bytes: [UInt8] = []
     /// Bytes after which there are no more; the last change may be larger.
     let most: Int
-    private var bytes = 0
 
     init(most: Int) { self.most = most }
 
-    var isFull: Bool { bytes >= most }
+    var isFull: Bool { bytes.count >= most }
 
-    mutating func add(_ change: [UInt8]) {
-        writer.string(Base64.encode(change.span))
-        // With what stands around it: many small ones are not to make a long text.
-        bytes += change.count + 4
-    }
+    mutating func add(_ kind: UInt8, _ content: [UInt8]) { Piece.append(kind, content.span, to: &bytes) }
+
+    /// - Parameter numbers: seven.
+    mutating func add(_ numbers: [UInt64]) { add(SyncPage.head, Record.encode(numbers)) }
 
     mutating func add(_ kind: UInt8, _ name: Span<UInt8>, _ state: IdentifierState) {
-        var bytes = [kind]
-        bytes.append(contentsOf: name)
-        state.append(to: &bytes)
-        add(bytes)
+        var change = [kind]
+        change.append(contentsOf: name)
+        state.append(to: &change)
+        add(SyncPage.change, change)
+    }
+
+    /// The numbers that a question or an answer begins with; nil for what is neither.
+    @inline(never)
+    static func numbers(_ bytes: Span<UInt8>) -> [UInt64]? {
+        guard let piece = Piece(bytes, at: 0), piece.kind == head else { return nil }
+        return Record.decode(bytes.extracting(piece.start..<piece.end), count: numberCount)
     }
 
     /// Adds what a hub passes on after a number.
     /// - Parameters:
+    ///   - last: the number; becomes that of the newest of them.
     ///   - epoch: number of the store that it is for: that one knows what it has counted.
     ///   - erasuresOnly: for whoever has no room for more.
-    /// - Returns: the newest of them, and whether there are more.
+    /// - Returns: whether there are more.
+    @inline(never)
     mutating func addChanges(
-        after: UInt64, to epoch: UInt64, erasuresOnly: Bool = false, in store: borrowing Reader
-    ) throws(StoreError) -> (last: UInt64, hasMore: Bool) {
-        var last = after
-        var changes: [SharedChanges.Change] = []
-        try SharedChanges.forEach(after: after, in: store) { change in
-            changes.append(change)
-            return changes.count < Limits.changesLookedAt
-        }
-        for change in changes {
-            if isFull { return (last, true) }
-            last = change.number
-            let name = change.name
-            if change.erasedAt != nil {
-                add(Array(change.value.prefix(SharedChanges.nameBytes + 9)))
-            } else if !erasuresOnly, change.epoch == 0 || change.epoch != epoch, let key = change.key {
-                let state = try IdentifierState(
-                    of: key, in: store, epoch: 0, change.epoch == 0 ? .withoutParts : .part(change.epoch))
-                add(change.kind, name.span, state)
+        after last: inout UInt64, to epoch: UInt64, erasuresOnly: Bool = false, in store: borrowing Reader
+    ) throws(StoreError) -> Bool {
+        let start = try SharedChanges.start(after: last, in: store)
+        var (looked, hasMore) = (0, false)
+        var failure: StoreError?
+        try store.scan(store.tables.changes, from: start.bytes.span) { key, value in
+            guard let number = NumberKey.decode(key), value.count >= SharedChanges.headBytes else { return false }
+            hasMore = isFull || looked == Limits.changesLookedAt
+            if hasMore { return false }
+            looked += 1
+            last = number
+            let changed = SharedChanges.epoch(in: value)
+            if SharedChanges.erasedAt(in: value) != nil {
+                add(SyncPage.change, [UInt8](copying: value))
+            } else if !erasuresOnly, changed == 0 || changed != epoch,
+                let key = IdentifierKey(value, at: SharedChanges.headBytes)
+            {
+                do throws(StoreError) {
+                    // Of links and choices, or of what one store has counted; the choices may be why it may be known again.
+                    let state = try IdentifierState(
+                        of: key, in: store, epoch: 0, parts: changed,
+                        links: changed == 0 ? Unification.Limits.linksTold : 0)
+                    add(value[0], value.extracting(1...SharedChanges.nameBytes), state)
+                } catch {
+                    failure = error
+                    return false
+                }
             }
+            return true
         }
-        return (last, changes.count == Limits.changesLookedAt)
+        if let failure { throw failure }
+        return hasMore
     }
 }
 
@@ -128,8 +160,6 @@ enum SyncOutcome {
     case unreadable, mayNotErase
     /// Only what was chosen, of somebody who is known: there is no room for more.
     case noRoom
-    /// At a device: an erasure has begun.
-    case erasing(Erasure)
 }
 
 enum Fleet {
@@ -140,32 +170,22 @@ enum Fleet {
         present.append(to: &message)
         var text: [UInt8] = []
         peppers.root.authenticate(message).appendHexadecimal(to: &text)
-        return Array(text[0..<32])
+        text.removeLast(text.count - 32)
+        return text
+    }
+
+    /// The state in a change, if there is one, with what is believed of it.
+    static func state(_ change: [UInt8], now: Int64) -> IdentifierState? {
+        guard change.count > SharedChanges.nameBytes, change[0] == SharedChanges.isState || change[0] == SharedChanges.isWithdrawn
+        else { return nil }
+        return IdentifierState(
+            change.span.extracting(1 + SharedChanges.nameBytes..<change.count), now: now,
+            ahead: Limits.clockAheadMilliseconds)
     }
 
     /// Whether a text may be a fingerprint.
     static func isFingerprint(_ text: Span<UInt8>) -> Bool {
         text.count == 32 && Hex.decode(text) != nil
-    }
-
-    /// The bytes of a change in a list of them; nil for what is none.
-    static func change(_ document: borrowing JSONDocument, _ node: JSONNode) -> [UInt8]? {
-        guard document.kind(node) == .string, let bytes = Base64.decode(document.bytes(node)),
-            bytes.count > SharedChanges.nameBytes
-        else { return nil }
-        return bytes
-    }
-
-    static func number(_ name: StaticString, _ document: borrowing JSONDocument) -> UInt64? {
-        document.member(document.root, name).flatMap { document.int64($0) }.flatMap { UInt64(exactly: $0) }
-    }
-
-    /// Writes members of an object that are numbers.
-    static func write(_ numbers: [(StaticString, UInt64)], to writer: inout JSONWriter) {
-        for (name, number) in numbers {
-            writer.key(name)
-            writer.uint(number)
-        }
     }
 }
 
@@ -188,26 +208,27 @@ extension Pipeline {
         _ bytes: [UInt8], _ sender: SyncSender, hasRoom: Bool, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> SyncOutcome {
         let end = 1 + SharedChanges.nameBytes
+        if bytes.count < end { return .unreadable }
         let name = bytes.span.extracting(1..<end)
-        let known = try SharedChanges.latest(of: name, in: transaction)
+        let latest = try SharedChanges.latest(of: name, in: transaction)
+        let erasedAt = SharedChanges.erasedAt(in: latest.span)
         if let time = SharedChanges.erasedAt(in: bytes.span) {
             if !sender.mayErase { return .mayNotErase }
-            let key = IdentifierKey(bytes.span, at: end + 8)
-            try takeErasure(of: name, key, at: min(time, sender.now), known, sender, &transaction)
+            let key = IdentifierKey(bytes.span, at: SharedChanges.headBytes)
+            try takeErasure(of: name, key, at: min(time, sender.now), known: erasedAt, sender, &transaction)
             return .taken
         }
-        let isWithdrawn = bytes[0] == SharedChanges.isWithdrawn
-        guard isWithdrawn || bytes[0] == SharedChanges.isState,
-            var state = IdentifierState(
-                bytes.span.extracting(end..<bytes.count), now: sender.now, ahead: Limits.clockAheadMilliseconds),
-            sender.speaksForOthers || state.isWritten(by: sender.epoch)
-        else { return .unreadable }
-        let erasedAt = known?.erasedAt
+        guard var state = Fleet.state(bytes, now: sender.now) else { return .unreadable }
+        let writers = state.writers
+        if !sender.speaksForOthers {
+            for epoch in writers where epoch != sender.epoch { return .unreadable }
+        }
         // Who was erased comes back by a choice of their own.
         if let erasedAt, !state.isChosen(after: erasedAt) { return .taken }
-        if !hasRoom, known == nil { return .noRoom }
+        if !hasRoom, latest.isEmpty { return .noRoom }
+        let isWithdrawn = bytes[0] == SharedChanges.isWithdrawn
         if isWithdrawn || !hasRoom { state.keepChoicesOnly() }
-        let news = try state.keep(nil, suppression, in: &transaction)
+        let news = try state.keep(0, suppression, in: &transaction)
         let key = state.key
         if isWithdrawn {
             // One who only repeats what was known may know less than others: that the person has chosen anew.
@@ -223,19 +244,19 @@ extension Pipeline {
             try SharedChanges.put(name, key, isWithdrawn: isWithdrawn, at: sender.now, in: &transaction)
         }
         if news.hasParts {
-            for epoch in state.writers { try SharedChanges.put(name, key, epoch: epoch, at: sender.now, in: &transaction) }
+            for epoch in writers { try SharedChanges.put(name, key, epoch: epoch, at: sender.now, in: &transaction) }
         }
         return hasRoom ? .taken : .noRoom
     }
 
     private mutating func takeErasure(
-        of name: Span<UInt8>, _ said: IdentifierKey?, at time: Int64, _ known: SharedChanges.Change?, _ sender: SyncSender,
+        of name: Span<UInt8>, _ said: IdentifierKey?, at time: Int64, known: Int64?, _ sender: SyncSender,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         // It may have come back with what another device still had.
         if let said { try forget(said, erasedAt: time, &transaction) }
-        if let erasedAt = known?.erasedAt {
-            if erasedAt >= time { return }
+        if let known {
+            if known >= time { return }
         } else if let key = try SharedChanges.key(of: name, in: transaction) {
             if try !forget(key, erasedAt: time, &transaction) { return }
         }
@@ -292,39 +313,34 @@ extension Pipeline {
         try SharedChanges.putErasure(name.span, at: time, key, in: &transaction)
     }
 
-    /// Takes what the hub says has changed.
+    /// Takes what the hub says has changed. Who was erased is suppressed; `eraseSuppressed` takes them away.
     /// - Parameters:
-    ///   - named: identifiers of this device whose names were erased.
     ///   - latest: the later of its clock and of this device's, milliseconds since the epoch.
     ///   - hasRoom: false: only erasures are taken, and what people who are known here have chosen.
     mutating func learnChange(
-        _ bytes: [UInt8], _ named: [LoggedIdentifier], latest: Int64, now: Int64, hasRoom: Bool,
-        _ transaction: inout WriteTransaction
+        _ bytes: [UInt8], latest: Int64, now: Int64, hasRoom: Bool, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> SyncOutcome {
-        let end = 1 + SharedChanges.nameBytes
-        if let time = SharedChanges.erasedAt(in: bytes.span) {
+        if let erasedAt = SharedChanges.erasedAt(in: bytes.span) {
             let name = InlineArray<16, UInt8> { bytes[1 + $0] }
-            let erasure = try eraseElsewhere(name, at: min(time, latest), named, now: now, &transaction)
-            return erasure.map { .erasing($0) } ?? .taken
+            let time = min(erasedAt, latest)
+            if let known = try suppression.time(named: name, in: transaction), known >= time { return .taken }
+            try suppression.add(named: name, at: time, mark: rotation.mark, in: &transaction)
+            return .taken
         }
-        guard bytes[0] == SharedChanges.isState || bytes[0] == SharedChanges.isWithdrawn,
-            let state = IdentifierState(
-                bytes.span.extracting(end..<bytes.count), now: latest, ahead: Limits.clockAheadMilliseconds)
-        else { return .unreadable }
+        guard var state = Fleet.state(bytes, now: latest) else { return .unreadable }
         let key = state.key
         // A thing that many people use is nobody's.
-        if let kind = inForce.identifiers.kindIndex(tag: key.tag), inForce.identifiers.kinds[kind].isShared { return .taken }
+        if inForce.identifiers.isShared(key.tag) { return .taken }
         if let time = try suppression.time(key.tag, key.digest, in: transaction) {
             if !state.isChosen(after: time) { return .taken }
             try suppression.remove(key.tag, key.digest, in: &transaction)
         }
-        let hasNewChoices: Bool
-        if hasRoom {
-            hasNewChoices = try people.learn(
-                state, suppression, inForce.identifiers, inForce.attributes, now: now, random: &random, in: &transaction)
-        } else {
-            hasNewChoices = try people.learnChoices(of: state, now: now, inForce.attributes, in: &transaction)
+        if !hasRoom {
+            if try IdentityGraph.profile(of: key, in: transaction) == nil { return .noRoom }
+            state.keepChoicesOnly()
         }
+        let hasNewChoices = try people.learn(
+            state, suppression, inForce.identifiers, inForce.attributes, now: now, random: &random, in: &transaction)
         // What this device has counted may be told from now on, or not any more.
         if hasNewChoices, let person = try IdentityGraph.profile(of: key, in: transaction) {
             try tellHub(of: person, now: now, &transaction)
@@ -332,28 +348,20 @@ extension Pipeline {
         return hasRoom ? .taken : .noRoom
     }
 
-    /// Somebody was erased at another device.
-    private mutating func eraseElsewhere(
-        _ name: InlineArray<16, UInt8>, at time: Int64, _ named: [LoggedIdentifier], now: Int64,
-        _ transaction: inout WriteTransaction
+    /// Erases the person of an identifier that is in the suppression list, unless they have chosen anew since.
+    /// - Returns: the erasure; nil when there is none.
+    mutating func eraseSuppressed(
+        _ identifier: LoggedIdentifier, now: Int64, _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Erasure? {
-        var erasure: Erasure?
-        for identifier in named {
-            let own = suppression.name(identifier.kindTag, identifier.digest)
-            guard equal(own.span, name.span), let person = try IdentityGraph.profile(of: identifier, in: transaction) else {
-                continue
-            }
-            // They have come back here before it was heard.
-            let id = person.bytes
-            if let choices = try transaction.get(transaction.tables.consent, id.span),
-                ConsentRecord.isChosen(choices, after: time)
-            {
-                return nil
-            }
-            erasure = try erase(person, identifier, erasedAt: time, actor: Array("hub".utf8), now: now, &transaction)
+        guard let time = try suppression.time(identifier.kindTag, identifier.digest, in: transaction),
+            let person = try IdentityGraph.profile(of: identifier, in: transaction)
+        else { return nil }
+        let choices = try consentRecord(of: person, transaction)
+        if !ConsentRecord.isChosen(choices.span, after: time) {
+            return try erase(person, identifier, erasedAt: time, actor: Array("hub".utf8), now: now, &transaction)
         }
-        if let known = try suppression.time(named: name, in: transaction), known >= time { return erasure }
-        try suppression.add(named: name, at: time, mark: rotation.mark, in: &transaction)
-        return erasure
+        // They have come back here before it was heard.
+        try suppression.remove(identifier.kindTag, identifier.digest, in: &transaction)
+        return nil
     }
 }

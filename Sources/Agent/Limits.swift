@@ -176,9 +176,9 @@ public enum Limits {
     /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages
     /// in 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
     static let rememberedSpans: UInt64 = 4096
-    /// Bytes of changes of a fleet in one request or answer, after which there are no more: the last may be of 70 KiB, and
-    /// base64 takes a third more, so that it is less than a body may have.
-    static let syncBytes = 128 * 1024
+    /// Bytes of changes of a fleet in one request or answer, after which there are no more: the last may be of 70 KiB, so that
+    /// it is less than a body may have.
+    static let syncBytes = 192 * 1024
     /// An answer to that at most.
     static let syncAnswerBytes = 512 * 1024
     /// Changes that are looked at for one of them: some 100 KiB in memory.
@@ -186,8 +186,8 @@ public enum Limits {
     /// How far the clock of another device may be ahead, milliseconds, so that what it has counted and what was granted there is
     /// believed. Clocks without a network drift by minutes.
     static let clockAheadMilliseconds: Int64 = 3_600_000
-    /// Different kinds of trouble with a hub that are logged before it answers again.
-    static let problemsNoted = 8
+    /// Of what a hub says why it refuses, in the log.
+    static let refusalBytes = 300
     /// Changes that a hub passes on, besides erasures: those that came last, one of the links and choices of an identifier and
     /// one for each device that has counted for it, some 600 bytes each.
     static let sharedStates: Int64 = 100_000

@@ -149,7 +149,6 @@ public final class Runtime {
             let preparer = try startPreparer()
             let clerkThread = try Thread.spawn(givesWay: true) { [clerk] in clerk.run() }
             try startDelivering()
-            let asking = try startAsking()
             loadShadow()
             try server.start()
             meters.bundleVersion.set(Int64(bundles.current.policy.version))
@@ -171,9 +170,6 @@ public final class Runtime {
             keeping?.join()
             server.stop()
             stopDelivering()
-            asking?.stop.set()
-            asking?.cancellation.cancel()
-            asking?.thread.join()
             clerk.close()
             clerkThread.join()
             intake.close()
@@ -283,7 +279,7 @@ public final class Runtime {
         var pipeline: Pipeline<Chance>
         do throws(StoreError) {
             var transaction = try database.beginWrite()
-            if configuration.hub == nil, !isHub, transaction.count(transaction.tables.changes) > 0 {
+            if configuration.hubURL == nil, !isHub, transaction.count(transaction.tables.changes) > 0 {
                 // Nobody will be told any more; it names the erased.
                 try SharedChanges.remove(upTo: .max, in: &transaction)
                 try transaction.commit()
@@ -298,13 +294,13 @@ public final class Runtime {
         }
         pipeline.trace = trace
         pipeline.isHub = isHub
-        pipeline.tellsHub = configuration.hub != nil && !isHub
+        pipeline.tellsHub = configuration.hubURL != nil && !isHub
         pipeline.profileLimit = configuration.profiles ?? 0
         pipeline.profileBytesLimit = configuration.profileBytes ?? 0
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
-            hasHub: configuration.hub != nil && !rotation.isLasting, fleet: configuration.fleet,
+            hasHub: configuration.hubURL != nil && !rotation.isLasting, fleet: configuration.fleet,
             historyBytes: configuration.historyBytes, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
@@ -378,6 +374,7 @@ public final class Runtime {
                     name: destination.name, thread: thread, stop: stop, cancellation: cancellation, meters: senderMeters))
         }
         senders.set(delivering.map { ($0.name, $0.meters) })
+        try startAsking()
     }
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
@@ -394,34 +391,31 @@ public final class Runtime {
     }
 
     /// Asks the hub of the configuration what has changed in the fleet.
-    private func startAsking() throws(SystemError) -> Delivering? {
-        guard let settings = configuration.hub else { return nil }
-        if rotation.isLasting, !isHub {
-            Log.warning("the hub is not asked while the pepper changes")
-            return nil
-        }
-        let isKnown = bundles.current.policy.purposes.index(ofTag: settings.purposeTag) != nil
-        if settings.purposeTag != 0, !isKnown, !isHub {
+    private func startAsking() throws(SystemError) {
+        guard let url = configuration.hubURL else { return }
+        if rotation.isLasting, !isHub { return Log.warning("the hub is not asked while the pepper changes") }
+        let purpose = configuration.hubPurposeTag
+        if purpose != 0, !isHub, bundles.current.policy.purposes.index(ofTag: purpose) == nil {
             Log.warning("the purpose of hub: is none of the bundle's: nobody grants it, and the hub is told of nobody")
         }
-        let fingerprint = isHub ? configuration.fleet : Fleet.fingerprint(of: pepper)
-        guard let fingerprint else {
-            Log.warning("the hub above is not asked: hub: needs fleet: besides")
-            return nil
+        guard let fingerprint = isHub ? configuration.fleet : Fleet.fingerprint(of: pepper) else {
+            return Log.warning("the hub above is not asked: hub: needs fleet: besides")
         }
         let (stop, cancellation) = (StopFlag(), Cancellation())
         let hub: HubClient
         do throws(StoreError) {
             hub = try HubClient(
-                settings, isHub: isHub, client: makeClient(settings.url, token: nil, configuration.pins, cancellation),
+                configuration, isHub: isHub, client: makeClient(url, token: nil, configuration.pins, cancellation),
                 identity: identity, root: pepper.root, fingerprint: fingerprint, database: database, intake: intake,
                 bundles: bundles, stop: stop)
         } catch {
             Log.error("the hub cannot be asked") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)
         }
-        return Delivering(
-            name: [], thread: try Thread.spawn { hub.run() }, stop: stop, cancellation: cancellation, meters: SenderMeters())
+        delivering.append(
+            Delivering(
+                name: [], thread: try Thread.spawn(givesWay: true) { hub.run() }, stop: stop, cancellation: cancellation,
+                meters: SenderMeters()))
     }
 
     private func stopDelivering() {

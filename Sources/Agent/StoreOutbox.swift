@@ -412,8 +412,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if entry.identifierCount > 0 {
             let first = entry.identifier(0)
             // A shared one leads to nobody for long.
-            let isShared = plan.kindIndex(tag: first.kindTag).map { plan.kinds[$0].isShared } ?? false
-            if !isShared, let profile = try IdentityGraph.profile(of: first, in: reader) { return profile }
+            if !plan.isShared(first.kindTag), let profile = try IdentityGraph.profile(of: first, in: reader) { return profile }
         }
         return reader.has(reader.tables.consent, entry.header.profile) ? entry.header.profile : nil
     }

@@ -544,10 +544,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// How far the writer has come in a submission.
     private struct Place {
         var isInside = false
-        /// Of events: the next one.
+        /// Of events: the next one. Of what a fleet tells: the next byte of it; then come those who are to be erased.
         var index = 0
         var count = 0
-        /// Of arrivals: the next message. Of what a fleet tells: the next change.
+        /// Of arrivals: the next message.
         var message: JSONNode?
 
         var isAtEnd: Bool { index == count && message == nil }
@@ -558,12 +558,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         switch submission.work {
         case .events, .decide: place.count = submission.events.count
         case .arrivals: place.message = firstMessage(submission)
-        case .sync, .learn:
-            place.count = 1
-            let document = submission.document
-            if let list = document.member(document.root, "changes"), document.kind(list) == .array {
-                place.message = document.firstChild(list)
-            }
+        case .sync, .learn: place.count = submission.question.count + submission.identifiers.count + 1
         default: place.count = 1
         }
         return place
@@ -594,8 +589,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             // Unless the clerk has failed.
             case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals: try takeArrival(submission, &place, &transaction)
-            case .sync: try sync(submission, &place, &transaction)
-            case .learn: try learn(submission, &place, &transaction)
+            case .sync, .learn: try exchange(submission, &place, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -708,6 +702,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         completions.post(
             Completion(
                 ConnectionToken(rawValue: submission.connection), status: submission.status,
+                contentType: submission.work == .sync && submission.status == 200
+                    ? "application/octet-stream" : "application/json",
                 headerLines: submission.status == 503 ? Array("Retry-After: 1\r\n".utf8) : [], body: submission.answer))
         submission.status = 0
         intake.recycle(submission)
@@ -1020,7 +1016,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             lowestUrgent = min(lowestUrgent, ledger.urgent)
         }
         // Once the hub of a fleet knows as well.
-        if try isErasureTold(transaction) {
+        if try !tellsErasures(transaction) {
             for index in erasures.indices {
                 var erasure = erasures[index]
                 try pipeline.finishErasure(
@@ -1093,14 +1089,22 @@ final class Writer<Time: Clock, Random: RandomSource> {
         case .erasing(let erasure): erasures.append(erasure)
         case .notTheirs:
             place.message = nil
-            submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
+            refuseOtherDevice(submission)
         case .noRoom:
             // What came before it in the batch is known when it comes again.
             place.message = nil
-            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
-            if !hasTooManyDevices { Log.error("there are more devices than a hub takes; others are refused") }
-            hasTooManyDevices = true
+            refuseOneTooMany(submission)
         }
+    }
+
+    private func refuseOtherDevice(_ submission: Submission) {
+        submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
+    }
+
+    private func refuseOneTooMany(_ submission: Submission) {
+        submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+        if !hasTooManyDevices { Log.error("there are more devices than a hub takes; others are refused") }
+        hasTooManyDevices = true
     }
 
     /// Who speaks in the exchange under way.
@@ -1109,67 +1113,102 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var isErasureRefused = false
     private var hasNoRoom = false
 
-    /// What a device tells and hears of the rest of the fleet.
-    private func sync(
+    /// Takes the next piece of what a device tells this hub, or this device's own hub has answered; at the end answers.
+    private func exchange(
         _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let document = submission.document
+        let text = submission.question
         if place.index == 0, try !admit(submission, &transaction) {
-            place.message = nil
-            return
-        }
-        if let node = place.message {
-            place.message = document.next(node)
-            var outcome = SyncOutcome.unreadable
-            if let bytes = Fleet.change(document, node) {
-                outcome = try pipeline.takeChange(bytes, sender, hasRoom: room.takesEvents, &transaction)
+            place.index = place.count - 1
+        } else if place.index < text.count {
+            guard let piece = Piece(text.span, at: place.index) else {
+                place.index = text.count - 1
+                return
             }
-            note(outcome)
+            place.index = piece.end - 1
+            if piece.kind != SyncPage.change { return }
+            try take([UInt8](copying: text.span.extracting(piece.start..<piece.end)), &transaction)
+        } else if place.index < place.count - 1 {
+            let identifier = submission.identifiers[place.index - text.count]
+            if let erasure = try pipeline.eraseSuppressed(identifier, now: envelope.receivedAt, &transaction) {
+                erasures.append(erasure)
+                needsTrim = true
+            }
+        } else {
+            noteUnreadable()
+            submission.status = 200
+            if submission.work == .sync { try answer(text, submission, &transaction) } else { try keep(submission, &transaction) }
         }
-        if place.message != nil { return }
-        noteUnreadable()
-        try pipeline.forgetShared(now: envelope.receivedAt, &transaction)
-        let (hub, after) = (pipeline.people.epoch, Fleet.number("from", document) ?? 0)
-        let start = Fleet.number("hub", document) == hub ? after : 0
-        let epoch = sender.epoch
-        var page = SyncPage(most: Limits.syncBytes)
-        page.writer.beginObject()
-        Fleet.write([("hub", hub), ("now", UInt64(clamping: envelope.receivedAt))], to: &page.writer)
-        page.writer.key("changes")
-        page.writer.beginArray()
-        let told = transaction.read { reader in
-            Result { () throws(StoreError) in try page.addChanges(after: start, to: epoch, in: reader) }
-        }
-        let (last, hasMore) = try told.get()
-        page.writer.endArray()
-        Fleet.write([("to", last)], to: &page.writer)
-        let flags: [(StaticString, Bool)] = [("more", hasMore), ("full", hasNoRoom), ("refused", isErasureRefused)]
-        for (name, flag) in flags {
-            page.writer.key(name)
-            page.writer.bool(flag)
-        }
-        page.writer.endObject()
-        submission.answer = page.writer.bytes
-        submission.status = 200
     }
 
-    /// Whether a device may tell and hear; answers it where it may not.
+    private func take(_ change: [UInt8], _ transaction: inout WriteTransaction) throws(StoreError) {
+        let hasRoom = room.takesEvents
+        let outcome = isHub
+            ? try pipeline.takeChange(change, sender, hasRoom: hasRoom, &transaction)
+            : try pipeline.learnChange(change, latest: sender.now, now: envelope.receivedAt, hasRoom: hasRoom, &transaction)
+        switch outcome {
+        case .taken: break
+        case .unreadable: unreadableChanges += 1
+        case .mayNotErase: isErasureRefused = true
+        case .noRoom: hasNoRoom = true
+        }
+    }
+
+    private func noteUnreadable() {
+        if unreadableChanges == 0 { return }
+        meters.changesRefused.add(unreadableChanges)
+        Log.warning("changes of another device cannot be read or are not its own; they are left out") {
+            $0.field("from", String(decoding: self.sender.name, as: UTF8.self))
+            $0.field("changes", Int64(clamping: self.unreadableChanges))
+        }
+    }
+
+    /// Tells a device what has changed elsewhere.
+    private func answer(
+        _ question: [UInt8], _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        try pipeline.forgetShared(now: envelope.receivedAt, &transaction)
+        guard let asked = SyncPage.numbers(question.span) else { return }
+        let (hub, epoch) = (pipeline.people.epoch, sender.epoch)
+        var last = asked[5] == hub ? asked[6] : 0
+        var changes = SyncPage(most: Limits.syncBytes)
+        var (hasMore, failure): (Bool, StoreError?) = (false, nil)
+        transaction.read { reader in
+            do throws(StoreError) { hasMore = try changes.addChanges(after: &last, to: epoch, in: reader) } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        let flags = (hasMore ? SyncPage.hasMore : 0) | (hasNoRoom ? SyncPage.isFull : 0)
+            | (isErasureRefused ? SyncPage.isErasureRefused : 0)
+        var page = SyncPage(most: 0)
+        page.add([hub, UInt64(bitPattern: envelope.receivedAt), last, flags, 0, 0, 0])
+        submission.answer = page.bytes + changes.bytes
+    }
+
+    /// Whether what comes is of somebody who may tell and hear; answers it where it is not.
     private func admit(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) -> Bool {
-        let document = submission.document
-        guard let name = document.member(document.root, "device"), document.kind(name) == .string,
-            Configuration.isDeviceName(document.bytes(name)), let print = document.member(document.root, "fleet"),
-            document.kind(print) == .string, let epoch = Fleet.number("epoch", document), epoch > 0,
-            Fleet.number("from", document) != nil
+        let question = submission.question
+        let now = envelope.receivedAt
+        if submission.work == .learn {
+            let later = SyncPage.numbers(question.span).map { Int64(bitPattern: $0[1]) } ?? 0
+            sender = SyncSender(name: Array("hub".utf8), now: max(now, later))
+            return true
+        }
+        guard let said = SyncPage.numbers(question.span), said[0] != 0,
+            let first = Piece(question.span, at: 0), let print = Piece(question.span, at: first.end),
+            print.kind == SyncPage.fleet, let name = Piece(question.span, at: print.end), name.kind == SyncPage.device,
+            Configuration.isDeviceName(question.span.extracting(name.start..<name.end))
         else {
-            submission.fail(400, "no_device", "the body must have device, epoch, fleet, from and changes")
+            submission.fail(400, "no_device", "this is no question of a Gatehouse")
             return false
         }
-        let device = [UInt8](copying: document.bytes(name))
+        let device = [UInt8](copying: question.span.extracting(name.start..<name.end))
         if !submission.speaker.mayBe(device.span) {
-            submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
+            refuseOtherDevice(submission)
             return false
         }
-        guard let fleet, equal(document.bytes(print), fleet.span) else {
+        guard let fleet, equal(question.span.extracting(print.start..<print.end), fleet.span) else {
             submission.fail(
                 409, "other_fleet",
                 fleet == nil
@@ -1179,29 +1218,27 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         try pipeline.serve(fleet.span, &transaction)
         let row = transaction.tables.devices
-        var record = DeviceRecord(epoch: epoch)
+        var record = DeviceRecord(epoch: said[0])
         var isKnown = false
         if let value = try transaction.get(row, device.span), let known = DeviceRecord(value) {
-            (record, isKnown) = (known, known.epoch == epoch)
+            (record, isKnown) = (known, known.epoch == said[0])
         } else if transaction.count(row) >= Limits.devices {
-            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+            refuseOneTooMany(submission)
             return false
         }
-        if !isKnown, try isOfAnother(epoch, device, transaction) {
+        if !isKnown, try isOfAnother(said[0], device, transaction) {
             submission.fail(409, "copied_store", "another device has a copy of this one's data folder: let one begin anew")
             return false
         }
-        record.heardAt = envelope.receivedAt
-        if let clockAhead { record.clockAhead = clockAhead }
-        if let version = Fleet.number("bundle", document) { record.bundleVersion = version }
-        if let queued = Fleet.number("queued", document) { record.queued = queued }
-        if let lost = Fleet.number("lost", document) { record.lost = lost }
+        record.heardAt = now
+        record.clockAhead = Int64(bitPattern: said[1]) &- now
+        (record.bundleVersion, record.queued, record.lost) = (said[2], said[3], said[4])
         let value = record.record
         try transaction.put(row, device.span, value.span)
         let speaker = submission.speaker
         sender = SyncSender(
-            name: device, epoch: epoch, speaksForOthers: speaker.isHub || speaker.name.isEmpty,
-            mayErase: submission.mayErase, now: envelope.receivedAt)
+            name: device, epoch: said[0], speaksForOthers: speaker.isHub || speaker.name.isEmpty,
+            mayErase: submission.mayErase, now: now)
         return true
     }
 
@@ -1217,48 +1254,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         return isFound
     }
 
-    private func note(_ outcome: SyncOutcome) {
-        switch outcome {
-        case .taken: break
-        case .unreadable: unreadableChanges += 1
-        case .mayNotErase: isErasureRefused = true
-        case .noRoom: hasNoRoom = true
-        case .erasing(let erasure):
-            erasures.append(erasure)
-            needsTrim = true
-        }
-    }
-
-    private func noteUnreadable() {
-        if unreadableChanges == 0 { return }
-        meters.changesRefused.add(unreadableChanges)
-        Log.warning("changes of another device cannot be read or are not its own; they are left out") {
-            $0.field("from", String(decoding: sender.name.isEmpty ? Array("hub".utf8) : sender.name, as: UTF8.self))
-            $0.field("changes", Int64(clamping: unreadableChanges))
-        }
-    }
-
-    /// Takes what this device's own hub has answered.
-    private func learn(
-        _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        let (document, now) = (submission.document, envelope.receivedAt)
-        let latest = max(now, Fleet.number("now", document).map { Int64(clamping: $0) } ?? 0)
-        if let node = place.message {
-            place.message = document.next(node)
-            var outcome = SyncOutcome.unreadable
-            if let bytes = Fleet.change(document, node) {
-                outcome = isHub
-                    ? try pipeline.takeChange(
-                        bytes, SyncSender(name: Array("hub".utf8), now: latest), hasRoom: room.takesEvents, &transaction)
-                    : try pipeline.learnChange(
-                        bytes, submission.identifiers, latest: latest, now: now, hasRoom: room.takesEvents, &transaction)
-            }
-            note(outcome)
-        }
-        if place.message != nil { return }
-        sender.name = []
-        noteUnreadable()
+    /// Keeps how far this device and its own hub have told each other.
+    private func keep(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         let asked = submission.answer
         var cursor = SyncCursor(asked.span)
         if hasNoRoom {
@@ -1271,13 +1268,12 @@ final class Writer<Time: Clock, Random: RandomSource> {
         try transaction.put(transaction.tables.meta, key.span, record.span)
         if !isHub { try SharedChanges.remove(upTo: cursor.told, in: &transaction) }
         if !erasures.isEmpty { needsTrim = true }
-        submission.status = 200
     }
 
-    private func isErasureTold(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Bool {
-        if !hasHub || isHub || transaction.count(transaction.tables.changes) == 0 { return true }
-        let last = try SharedChanges.lastErasure(in: transaction)
-        return last <= (try syncCursor(transaction)).told
+    /// Whether a hub is still to be told of somebody who was erased.
+    private func tellsErasures(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Bool {
+        if !hasHub || isHub { return false }
+        return try SharedChanges.erasures(in: transaction) > 0
     }
 
     private func syncCursor(_ transaction: borrowing WriteTransaction) throws(StoreError) -> SyncCursor {
@@ -1292,9 +1288,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func clockAhead(of submission: Submission) -> Int64? {
         let document = submission.document
-        guard submission.work == .arrivals && submission.isBatch || submission.work == .sync,
-            let sentAt = document.member(document.root, "sentAt"), document.kind(sentAt) == .string,
-            let time = Timestamp.parse(document.bytes(sentAt))
+        guard submission.work == .arrivals, submission.isBatch, let sentAt = document.member(document.root, "sentAt"),
+            document.kind(sentAt) == .string, let time = Timestamp.parse(document.bytes(sentAt))
         else { return nil }
         let (ahead, overflowed) = time.subtractingReportingOverflow(submission.receivedAt)
         return overflowed ? nil : ahead

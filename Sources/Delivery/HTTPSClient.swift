@@ -117,7 +117,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
     ///   - target: path and query, percent-encoded.
     ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
     ///   - fields: further lines of the head, each with its end.
-    ///   - question: the request's body, JSON; nil for none.
+    ///   - question: the request's body; nil for none.
     ///   - limitBytes: the longest body that is taken.
     /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
     public func ask(
@@ -166,7 +166,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
         append("\r\n")
         request += fields
         if let body {
-            append("Content-Type: application/json\r\nContent-Length: ")
+            append("Content-Type: application/octet-stream\r\nContent-Length: ")
             appendInteger(UInt64(body.count), to: &request)
             append("\r\n")
         }

@@ -62,7 +62,8 @@ public final class Submission {
     public var named: LoggedIdentifier?
     /// What that was hashed to under the former pepper, while a rotation lasts.
     public var former: Digest256?
-    /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named.
+    /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named. Of what a
+    /// fleet tells: those who are to be erased.
     public var identifiers: [LoggedIdentifier] = []
     /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
     public var number: UInt64 = 0
@@ -83,7 +84,7 @@ public final class Submission {
     public var thread = 0
     public var connection: UInt64 = 0
 
-    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`.
+    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`. Of what a fleet tells, all of it.
     public var keys: [[UInt8]]?
     public var question: [UInt8] = []
     /// It has been answered from memory; nobody waits for the commit.

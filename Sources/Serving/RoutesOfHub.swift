@@ -43,13 +43,16 @@ extension Routes {
     /// `POST /v1/sync`: a device tells what has changed there and hears what has changed elsewhere.
     mutating func takeSync(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard mayGoOn(request, .sync, .post, &response) else { return .answered }
-        let submission = table.intake.obtain()
-        guard parse(request, into: submission, limit: Limits.bodyBytes, &response) else {
-            table.intake.recycle(submission)
-            table.meters.requestsRefused.add()
-            return .answered
+        var text: [UInt8] = []
+        switch unpack(request, limit: Limits.bodyBytes, &response) {
+        case .refused: return .answered
+        case .asItCame: text.append(contentsOf: request.body)
+        case .unpacked: text = takeUnpacked()
         }
+        let submission = table.intake.obtain()
         submission.work = .sync
+        submission.weight = text.count
+        submission.question = text
         return submit(submission, request, &response)
     }
 

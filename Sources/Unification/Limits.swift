@@ -71,7 +71,7 @@ public enum Limits {
     /// with more than this it is nobody's, and joins nobody.
     public static let linksPerIdentifier = 64
     /// Links of an identifier that another device is told: with one more than it may have it is nobody's there, too.
-    static let linksTold = linksPerIdentifier + 1
+    public static let linksTold = linksPerIdentifier + 1
     /// How many more are still followed to what it held together until it had too many.
     static let linksFollowedBeyond = 8
     /// Links with which an identifier is given another key when the pepper changes: each changes a page or two, and all

@@ -16,84 +16,62 @@ public enum SharedChanges {
     public static let isErased: UInt8 = 2
     /// Of a state: its person wants no more than their choices to be known elsewhere.
     public static let isWithdrawn: UInt8 = 3
+    private static let isPlace: UInt8 = 255
     public static let nameBytes = 16
-    private static let headBytes = 1 + nameBytes + 8
-    private static let stateBytes = headBytes + IdentifierKey.byteCount + 8
-
-    /// One of them.
-    public struct Change {
-        public let number: UInt64
-        public let value: [UInt8]
-
-        public var kind: UInt8 { value[0] }
-        public var name: [UInt8] { Array(value[1...nameBytes]) }
-        /// The number of the store whose part has changed; 0: links or choices have.
-        public var epoch: UInt64 { NumberKey.decode(value.span.extracting(1 + nameBytes..<headBytes)) ?? 0 }
-        /// Of a state: of which identifier. Of an erasure at a device, likewise.
-        public var key: IdentifierKey? { IdentifierKey(value.span, at: headBytes) }
-        /// Of an erasure: when it was asked for, milliseconds since the epoch.
-        public var erasedAt: Int64? { SharedChanges.erasedAt(in: value.span) }
-        /// Of a state: when it was heard.
-        fileprivate var heardAt: Int64 {
-            guard value.count == stateBytes else { return 0 }
-            return Int64(bitPattern: NumberKey.decode(value.span.extracting(stateBytes - 8..<stateBytes)) ?? 0)
-        }
-    }
+    public static let headBytes = 1 + nameBytes + 8
 
     /// When the name of a change was erased; nil for a state, and for what is too short for either.
     public static func erasedAt(in value: Span<UInt8>) -> Int64? {
         guard value.count >= headBytes, value[0] == isErased else { return nil }
-        return NumberKey.decode(value.extracting(1 + nameBytes..<headBytes)).map { Int64(bitPattern: $0) }
+        return Int64(bitPattern: epoch(in: value))
     }
 
-    private static func place(of name: Span<UInt8>, _ epoch: UInt64) -> [UInt8] {
-        var place: [UInt8] = [255]
-        place.append(contentsOf: name)
-        let number = NumberKey(epoch)
-        place.append(contentsOf: number.bytes.span)
-        return place
+    /// The number of the store whose part has changed; 0: links or choices have.
+    public static func epoch(in value: Span<UInt8>) -> UInt64 { number(value, at: headBytes - 8) }
+
+    private static func number(_ bytes: Span<UInt8>, at place: Int) -> UInt64 {
+        place < 0 || place + 8 > bytes.count ? 0 : NumberKey.decode(bytes.extracting(place..<place + 8)) ?? 0
     }
 
-    private static func value(
-        _ kind: UInt8, _ name: Span<UInt8>, _ number: UInt64, _ key: IdentifierKey?
-    ) -> [UInt8] {
-        var value: [UInt8] = [kind]
-        value.append(contentsOf: name)
-        let bytes = NumberKey(number)
-        value.append(contentsOf: bytes.bytes.span)
-        key?.append(to: &value)
-        return value
+    /// What a change, or the place of one, begins with.
+    @inline(never)
+    private static func head(_ kind: UInt8, _ name: Span<UInt8>, _ number: UInt64) -> [UInt8] {
+        var head: [UInt8] = [kind]
+        head.append(contentsOf: name)
+        head.append(contentsOf: NumberKey(number).bytes.span)
+        return head
     }
 
-    /// What is known of a name: the newest change of links or choices, or its erasure.
+    /// What is known of a name: the newest change of links or choices, or its erasure; empty for nothing.
     public static func latest(
         of name: Span<UInt8>, in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> Change? {
-        try change(place(of: name, 0), in: transaction)
+    ) throws(StoreError) -> [UInt8] {
+        try change(at: head(isPlace, name, 0), in: transaction)
     }
 
+    @inline(never)
     private static func change(
-        _ place: [UInt8], in transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> Change? {
+        at place: [UInt8], in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8] {
         let changes = transaction.tables.changes
-        guard let found = try transaction.get(changes, place.span), let number = NumberKey.decode(found) else { return nil }
-        let key = NumberKey(number)
-        guard let value = try transaction.get(changes, key.bytes.span), value.count >= headBytes else { return nil }
-        return Change(number: number, value: [UInt8](copying: value))
+        guard let number = try transaction.get(changes, place.span), let value = try transaction.get(changes, number),
+            value.count >= headBytes
+        else { return [] }
+        return [UInt8](copying: value)
     }
 
     // MARK: Changing
 
     /// Makes the state of an identifier the newest change.
-    /// - Parameter epoch: see `Change.epoch`.
+    /// - Parameter epoch: of the store whose part has changed; 0: links or choices have.
     public static func put(
         _ name: Span<UInt8>, _ key: IdentifierKey, epoch: UInt64 = 0, isWithdrawn withdrawn: Bool = false, at now: Int64,
         in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        var value = value(withdrawn ? isWithdrawn : isState, name, epoch, key)
-        let time = NumberKey(UInt64(bitPattern: now))
-        value.append(contentsOf: time.bytes.span)
-        _ = try put(value, at: place(of: name, epoch), in: &transaction)
+        var value = head(withdrawn ? isWithdrawn : isState, name, epoch)
+        key.append(to: &value)
+        value.append(contentsOf: NumberKey(UInt64(bitPattern: now)).bytes.span)
+        try put(value, at: head(isPlace, name, epoch), in: &transaction)
     }
 
     /// Makes an erasure the newest change; nothing else is known of the name any more.
@@ -102,23 +80,21 @@ public enum SharedChanges {
         _ name: Span<UInt8>, at time: Int64, _ key: IdentifierKey?, in transaction: inout WriteTransaction
     ) throws(StoreError) {
         try remove(name, in: &transaction)
-        let number = try put(
-            value(isErased, name, UInt64(bitPattern: time), key), at: place(of: name, 0), in: &transaction)
+        var value = head(isErased, name, UInt64(bitPattern: time))
+        key?.append(to: &value)
+        try put(value, at: head(isPlace, name, 0), in: &transaction)
         try count(1, &transaction)
-        try transaction.put(transaction.tables.meta, newestErasure.span, NumberKey(number).bytes.span)
     }
 
     private static func put(
         _ value: [UInt8], at place: [UInt8], in transaction: inout WriteTransaction
-    ) throws(StoreError) -> UInt64 {
-        let (changes, meta) = (transaction.tables.changes, transaction.tables.meta)
-        try remove(place, in: &transaction)
-        let number = try Self.number(counter, in: transaction) + 1
-        let key = NumberKey(number)
-        try transaction.put(meta, counter.span, key.bytes.span)
+    ) throws(StoreError) {
+        let changes = transaction.tables.changes
+        try remove(at: place, in: &transaction)
+        let key = NumberKey(try number(counter, in: transaction) + 1)
+        try transaction.put(transaction.tables.meta, counter.span, key.bytes.span)
         try transaction.put(changes, key.bytes.span, value.span)
         try transaction.put(changes, place.span, key.bytes.span)
-        return number
     }
 
     /// Takes everything away that is known of a name.
@@ -126,28 +102,47 @@ public enum SharedChanges {
     public static func remove(
         _ name: Span<UInt8>, keepsChoices: Bool = false, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let start = place(of: name, 0)
-        var places: [[UInt8]] = []
-        try transaction.scan(transaction.tables.changes, from: start.span) { key, _ in
-            guard key.count == headBytes, equal(key.extracting(1..<1 + nameBytes), name) else { return false }
-            if !keepsChoices || !equal(key, start.span) { places.append([UInt8](copying: key)) }
-            return true
+        let start = head(isPlace, name, keepsChoices ? 1 : 0)
+        while true {
+            let place = try place(from: start, in: transaction)
+            if place.isEmpty { return }
+            try remove(at: place, in: &transaction)
         }
-        for place in places { try remove(place, in: &transaction) }
+    }
+
+    /// The first place of a name from that one on; empty: there is none.
+    @inline(never)
+    private static func place(
+        from start: [UInt8], in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8] {
+        var place: [UInt8] = []
+        try transaction.scan(transaction.tables.changes, from: start.span) { key, _ in
+            if key.count == headBytes, equal(key.extracting(0...nameBytes), start.span.extracting(0...nameBytes)) {
+                place = [UInt8](copying: key)
+            }
+            return false
+        }
+        return place
     }
 
     /// Takes away what is known of a store's part.
     public static func remove(
         _ name: Span<UInt8>, epoch: UInt64, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        try remove(place(of: name, epoch), in: &transaction)
+        try remove(at: head(isPlace, name, epoch), in: &transaction)
     }
 
-    private static func remove(_ place: [UInt8], in transaction: inout WriteTransaction) throws(StoreError) {
+    private static func remove(at place: [UInt8], in transaction: inout WriteTransaction) throws(StoreError) {
         let changes = transaction.tables.changes
-        guard let old = try change(place, in: transaction) else { return }
-        if old.kind == isErased { try count(-1, &transaction) }
-        try transaction.delete(changes, NumberKey(old.number).bytes.span)
+        var number: [UInt8] = []
+        var isOfErased = false
+        if let found = try transaction.get(changes, place.span) {
+            number = [UInt8](copying: found)
+            if let value = try transaction.get(changes, found) { isOfErased = erasedAt(in: value) != nil }
+        }
+        if number.isEmpty { return }
+        if isOfErased { try count(-1, &transaction) }
+        try transaction.delete(changes, number.span)
         try transaction.delete(changes, place.span)
     }
 
@@ -159,18 +154,38 @@ public enum SharedChanges {
 
     /// Forgets the changes up to a number: a device has told its hub of them.
     public static func remove(upTo last: UInt64, in transaction: inout WriteTransaction) throws(StoreError) {
-        let changes = transaction.tables.changes
-        while let first = try transaction.firstNumber(changes), first <= last {
-            let key = NumberKey(first)
-            var value: [UInt8] = []
-            if let found = try transaction.get(changes, key.bytes.span) { value = [UInt8](copying: found) }
-            if value.count >= headBytes {
-                let change = Change(number: first, value: value)
-                let name = change.name
-                try remove(place(of: name.span, change.kind == isErased ? 0 : change.epoch), in: &transaction)
-            }
-            try transaction.delete(changes, key.bytes.span)
+        while true {
+            let row = try next(after: 0, in: transaction)
+            if row.isEmpty || number(row.span, at: 0) > last { return }
+            try remove(row, in: &transaction)
         }
+    }
+
+    /// A row's number and what changed, as it lies in the table; empty: there are no more.
+    @inline(never)
+    private static func next(
+        after number: UInt64, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> [UInt8] {
+        var row: [UInt8] = []
+        let start = NumberKey(number &+ 1)
+        try transaction.scan(transaction.tables.changes, from: start.bytes.span) { key, value in
+            if key.count == 8 {
+                row = [UInt8](copying: key)
+                row.append(contentsOf: value)
+            }
+            return false
+        }
+        return row
+    }
+
+    @inline(never)
+    private static func remove(_ row: [UInt8], in transaction: inout WriteTransaction) throws(StoreError) {
+        let value = row.span.extracting(8..<row.count)
+        if value.count >= headBytes {
+            let epoch = value[0] == isErased ? 0 : epoch(in: value)
+            try remove(at: head(isPlace, value.extracting(1...nameBytes), epoch), in: &transaction)
+        }
+        try transaction.delete(transaction.tables.changes, row.span.extracting(0..<8))
     }
 
     // MARK: Numbers in the table `meta`
@@ -178,7 +193,6 @@ public enum SharedChanges {
     private static let counter = Array("changes".utf8)
     private static let former = Array("changes_former".utf8)
     private static let erasures = Array("changes_erasures".utf8)
-    private static let newestErasure = Array("changes_erased".utf8)
 
     private static func number(
         _ name: [UInt8], in transaction: borrowing WriteTransaction
@@ -187,9 +201,9 @@ public enum SharedChanges {
         return NumberKey.decode(value) ?? 0
     }
 
-    /// The number of the newest erasure; 0: there was none.
-    public static func lastErasure(in transaction: borrowing WriteTransaction) throws(StoreError) -> UInt64 {
-        try number(newestErasure, in: transaction)
+    /// How many erasures there are: at a device, of which its hub has not been told.
+    public static func erasures(in transaction: borrowing WriteTransaction) throws(StoreError) -> UInt64 {
+        try number(erasures, in: transaction)
     }
 
     /// What there is lies under a pepper that is not used any more: nobody is told of it, and `forget` takes it away.
@@ -206,41 +220,35 @@ public enum SharedChanges {
     public static func forget(
         beyond most: Int64, before time: Int64, from position: inout UInt64, in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let changes = transaction.tables.changes
         let former = try number(former, in: transaction)
-        let states = transaction.count(changes) / 2 - Int64(clamping: try number(erasures, in: transaction))
-        var surplus = states - most
-        var found: [Change] = []
-        let start = NumberKey(position + 1)
-        try transaction.scan(changes, from: start.bytes.span) { key, value in
-            guard found.count < Limits.changesForgottenAtOnce, let number = NumberKey.decode(key), value.count >= headBytes
-            else { return false }
-            found.append(Change(number: number, value: [UInt8](copying: value)))
-            return true
-        }
-        position = found.count == Limits.changesForgottenAtOnce ? found[found.count - 1].number : 0
-        for change in found {
-            let name = change.name
-            if change.kind == isErased {
-                if change.number <= former { try remove(name.span, in: &transaction) }
-                continue
-            }
-            let isOver = change.number <= former || surplus > 0
-            guard let key = change.key, isOver || change.heardAt < time else { continue }
-            let epoch = change.epoch
-            if epoch != 0 {
-                try IdentifierState.remove(key, countedBy: epoch, in: &transaction)
-            } else {
-                let bytes = key.bytes
-                if !isOver, let choices = try transaction.get(transaction.tables.consentParts, bytes.span),
-                    ConsentRecord.holdsRefusal(choices)
-                {
-                    continue
+        let states = transaction.count(transaction.tables.changes) / 2
+        var surplus = states - Int64(clamping: try erasures(in: transaction)) - most
+        for _ in 0..<Limits.changesForgottenAtOnce {
+            let row = try next(after: position, in: transaction)
+            position = number(row.span, at: 0)
+            if position == 0 { return }
+            let value = row.span.extracting(8..<row.count)
+            var isOver = position <= former
+            if erasedAt(in: value) == nil {
+                isOver = isOver || surplus > 0
+                let heardAt = Int64(bitPattern: number(value, at: value.count - 8))
+                guard let key = IdentifierKey(value, at: headBytes), isOver || heardAt < time else { continue }
+                let epoch = epoch(in: value)
+                if epoch != 0 {
+                    try IdentifierState.remove(key, countedBy: epoch, in: &transaction)
+                } else {
+                    let bytes = key.bytes
+                    if !isOver, let choices = try transaction.get(transaction.tables.consentParts, bytes.span),
+                        ConsentRecord.holdsRefusal(choices)
+                    {
+                        continue
+                    }
+                    try IdentifierState.removeLinksAndChoices(key, in: &transaction)
                 }
-                try IdentifierState.removeLinksAndChoices(key, in: &transaction)
+                surplus -= 1
+                isOver = true
             }
-            try remove(name.span, epoch: epoch, in: &transaction)
-            surplus -= 1
+            if isOver { try remove(row, in: &transaction) }
         }
     }
 
@@ -248,25 +256,16 @@ public enum SharedChanges {
     public static func key(
         of name: Span<UInt8>, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> IdentifierKey? {
-        let start = place(of: name, 0)
-        var place: [UInt8] = []
-        try transaction.scan(transaction.tables.changes, from: start.span) { key, _ in
-            if key.count == headBytes, equal(key.extracting(1..<1 + nameBytes), name) { place = [UInt8](copying: key) }
-            return false
-        }
-        return place.isEmpty ? nil : try change(place, in: transaction)?.key
+        let place = try place(from: head(isPlace, name, 0), in: transaction)
+        if place.isEmpty { return nil }
+        let value = try change(at: place, in: transaction)
+        return IdentifierKey(value.span, at: headBytes)
     }
 
-    /// Calls `body` with the changes after a number until it returns false.
-    public static func forEach(
-        after number: UInt64, in store: borrowing Reader, _ body: (Change) -> Bool
-    ) throws(StoreError) {
+    /// The number of the first change after one that may be told: of a former pepper's nobody is told.
+    public static func start(after number: UInt64, in store: borrowing Reader) throws(StoreError) -> NumberKey {
         var last = number
         if let value = try store.get(store.tables.meta, former.span) { last = max(last, NumberKey.decode(value) ?? 0) }
-        let start = NumberKey(last == .max ? last : last + 1)
-        try store.scan(store.tables.changes, from: start.bytes.span) { key, value in
-            guard let number = NumberKey.decode(key), value.count >= headBytes else { return false }
-            return body(Change(number: number, value: [UInt8](copying: value)))
-        }
+        return NumberKey(last == .max ? last : last + 1)
     }
 }

@@ -11,82 +11,74 @@ import Store
 /// What a store knows of one identifier, to be told to another: the parts of profiles that were counted for it, the choices
 /// that were made under it, and its links.
 ///
-/// On the wire: the key (36 bytes); the number of parts (2), and of each the number of the store that has counted (8),
-/// its length (4) and the record; the choices' length (2) and the record; the links, each the other end (36) and the
-/// origin (25). Numbers are little-endian.
+/// On the wire: the key (36 bytes), and pieces (see `Piece`): 1, the choices; 2, a part: the number of the store that has
+/// counted (8, big-endian) and the record; 3, a link: the other end (36) and the origin (25).
 public struct IdentifierState {
     public let key: IdentifierKey
-    private var parts: [(epoch: UInt64, record: [UInt8])] = []
     private var choices: [UInt8] = []
-    private var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
+    /// Parts and links, as they are on the wire.
+    private var pieces: [UInt8] = []
 
-    /// What of it is taken from a store.
-    public enum Content: Equatable {
-        case everything
-        /// All but what others have counted.
-        case own
-        /// What was chosen, of somebody who does not want more of them to be known elsewhere.
-        case choices
-        /// All but what was counted.
-        case withoutParts
-        /// What one store has counted, by its number, and what was chosen: that may be why it may be known again.
-        case part(UInt64)
-    }
+    private static let isChoices: UInt8 = 1
+    private static let isPart: UInt8 = 2
+    private static let isLink: UInt8 = 3
+
+    /// Of the parts in a store: all, or none.
+    public static let everybodys = UInt64.max
+    public static let nobodys: UInt64 = 0
 
     /// Reads it from a store.
-    /// - Parameter epoch: the number of the store.
+    /// - Parameters:
+    ///   - epoch: the number of the store.
+    ///   - parts: the number of the store that has counted what is taken; or `everybodys`, or `nobodys`.
+    ///   - links: how many of them are taken.
     public init(
-        of key: IdentifierKey, in store: borrowing Reader, epoch: UInt64, _ content: Content = .everything
+        of key: IdentifierKey, in store: borrowing Reader, epoch own: UInt64, parts: UInt64 = everybodys,
+        links: Int = Limits.linksTold
     ) throws(StoreError) {
         self.key = key
         let prefix = key.bytes
-        var only: UInt64?
-        if case .part(let number) = content { only = number }
-        if content == .own { only = epoch }
-        if content != .choices, content != .withoutParts {
-            parts = try IdentifierState.parts(of: key, in: store, epoch, only: only)
-        }
         if let found = try store.get(store.tables.consentParts, prefix.span) { choices = [UInt8](copying: found) }
-        if case .part = content { return }
-        if content == .choices { return }
-        let most = content == .everything ? Int.max : Limits.linksTold
-        var links: [(other: IdentifierKey, origin: LinkOrigin)] = []
-        try store.scan(store.tables.edges, from: prefix.span) { key, value in
-            guard links.count < most, key.count == EdgeKey.byteCount, equal(key.extracting(0..<36), prefix.span) else {
-                return false
-            }
-            if let end = IdentifierKey(key, at: 36), let origin = LinkOrigin(value) { links.append((end, origin)) }
-            return true
-        }
-        self.links = links
-    }
-
-    private static func parts(
-        of key: IdentifierKey, in store: borrowing Reader, _ own: UInt64, only: UInt64?
-    ) throws(StoreError) -> [(epoch: UInt64, record: [UInt8])] {
-        var parts: [(epoch: UInt64, record: [UInt8])] = []
-        let prefix = key.bytes
-        try store.scan(store.tables.parts, from: prefix.span) { key, value in
-            guard key.count == ProfileParts.Key.byteCount, equal(key.extracting(0..<36), prefix.span),
-                let epoch = NumberKey.decode(key.extracting(36..<44))
-            else { return false }
-            if only == nil || only == epoch { parts.append((epoch, [UInt8](copying: value))) }
-            return true
-        }
-        if let only, only != own { return parts }
-        if let person = try IdentityGraph.profile(of: key, in: store) {
-            let id = person.bytes
-            if let whole = try store.get(store.tables.profiles, id.span) {
-                do throws(RecordDamage) {
-                    if try ProfileView(whole).part == key.part(writtenBy: own) {
-                        parts.append((own, [UInt8](copying: whole)))
-                    }
-                } catch {
-                    // That store counts its own damage.
+        if parts != IdentifierState.nobodys {
+            try take(IdentifierState.isPart, store.tables.parts, of: parts, atMost: .max, store)
+            if parts == own || parts == IdentifierState.everybodys, let person = try IdentityGraph.profile(of: key, in: store) {
+                let (id, number) = (person.bytes, NumberKey(own))
+                if let whole = try store.get(store.tables.profiles, id.span), IdentifierState.isAll(whole, of: key, own) {
+                    Piece.append(IdentifierState.isPart, number.bytes.span, whole, to: &pieces)
                 }
             }
         }
-        return parts
+        if links > 0 {
+            try take(IdentifierState.isLink, store.tables.edges, of: IdentifierState.everybodys, atMost: links, store)
+        }
+    }
+
+    /// Takes the rows of a table that begin with the key, the rest of which becomes the head of a piece.
+    @inline(never)
+    private mutating func take(
+        _ kind: UInt8, _ table: Table, of epoch: UInt64, atMost most: Int, _ store: borrowing Reader
+    ) throws(StoreError) {
+        let prefix = key.bytes
+        var left = most
+        var found = pieces
+        try store.scan(table, from: prefix.span) { row, value in
+            guard left > 0, row.count > IdentifierKey.byteCount,
+                equal(row.extracting(0..<IdentifierKey.byteCount), prefix.span)
+            else { return false }
+            let rest = row.extracting(IdentifierKey.byteCount..<row.count)
+            if epoch == IdentifierState.everybodys || NumberKey.decode(rest) == epoch {
+                Piece.append(kind, rest, value, to: &found)
+                left -= 1
+            }
+            return true
+        }
+        pieces = found
+    }
+
+    /// Whether a person's profile is no more than what a store has counted for one identifier.
+    private static func isAll(_ whole: Span<UInt8>, of key: IdentifierKey, _ epoch: UInt64) -> Bool {
+        // Of one that is damaged nothing is told: that store counts its own damage.
+        do throws(RecordDamage) { return try ProfileView(whole).part == key.part(writtenBy: epoch) } catch { return false }
     }
 
     // MARK: On the wire
@@ -98,72 +90,59 @@ public struct IdentifierState {
     ///     believed.
     /// - Returns: nil for bytes that are no such state.
     public init?(_ bytes: Span<UInt8>, now: Int64, ahead: Int64) {
-        guard let key = IdentifierKey(bytes), bytes.count >= 38 else { return nil }
+        guard let key = IdentifierKey(bytes) else { return nil }
         self.key = key
-        var place = 38
-        for _ in 0..<UInt16(littleEndianAt: 36, of: bytes) {
-            guard bytes.count - place >= 12,
-                let count = Int(exactly: UInt32(littleEndianAt: place + 8, of: bytes)), count <= bytes.count - place - 12
-            else { return nil }
-            let record = bytes.extracting(place + 12..<place + 12 + count)
-            if !ProfileRecord.isReadable(record, until: now + ahead) { return nil }
-            parts.append((UInt64(littleEndianAt: place, of: bytes), [UInt8](copying: record)))
-            place += 12 + count
-        }
-        guard bytes.count - place >= 2 else { return nil }
-        let count = Int(UInt16(littleEndianAt: place, of: bytes))
-        place += 2
-        guard count <= bytes.count - place else { return nil }
-        if count > 0 {
-            guard let said = ConsentRecord.believed(bytes.extracting(place..<place + count), now: now, ahead: ahead) else {
-                return nil
+        var place = IdentifierKey.byteCount
+        var links = 0
+        while let piece = Piece(bytes, at: place) {
+            let content = bytes.extracting(piece.start..<piece.end)
+            var isRight = true
+            switch piece.kind {
+            case IdentifierState.isChoices:
+                if let said = ConsentRecord.believed(content, now: now, ahead: ahead) { choices = said } else { isRight = false }
+            case IdentifierState.isPart:
+                isRight = content.count > 8
+                    && ProfileRecord.isReadable(content.extracting(8..<content.count), until: now + ahead)
+            case IdentifierState.isLink:
+                links += 1
+                isRight = links <= Limits.linksTold && IdentifierState.link(content) != nil && IdentifierKey(content) != key
+            default: isRight = false
             }
-            choices = said
+            if !isRight { return nil }
+            if piece.kind != IdentifierState.isChoices { pieces.append(contentsOf: bytes.extracting(place..<piece.end)) }
+            place = piece.end
         }
-        place += count
-        let size = IdentifierKey.byteCount + LinkOrigin.byteCount
-        guard (bytes.count - place) % size == 0, (bytes.count - place) / size <= Limits.linksTold else { return nil }
-        while place < bytes.count {
-            let link = bytes.extracting(place..<place + size)
-            guard let other = IdentifierKey(link), let origin = LinkOrigin(link.extracting(IdentifierKey.byteCount..<size)),
-                other != key
-            else { return nil }
-            links.append((other, origin))
-            place += size
-        }
+        if place != bytes.count { return nil }
+    }
+
+    private static func link(_ content: Span<UInt8>) -> LinkOrigin? {
+        content.count == EdgeKey.byteCount - IdentifierKey.byteCount + LinkOrigin.byteCount
+            ? LinkOrigin(content.extracting(IdentifierKey.byteCount..<content.count)) : nil
     }
 
     /// Leaves the choices only.
-    public mutating func keepChoicesOnly() { (parts, links) = ([], []) }
-
-    /// Whether nobody but one store has counted what is in it.
-    public func isWritten(by epoch: UInt64) -> Bool {
-        for part in parts where part.epoch != epoch { return false }
-        return true
-    }
+    public mutating func keepChoicesOnly() { pieces = [] }
 
     /// The numbers of the stores that have counted what is in it.
     public var writers: [UInt64] {
+        let pieces = self.pieces
         var writers: [UInt64] = []
-        for part in parts { writers.append(part.epoch) }
+        var place = 0
+        while let piece = Piece(pieces.span, at: place) {
+            if piece.kind == IdentifierState.isPart { writers.append(IdentifierState.writer(pieces.span, piece)) }
+            place = piece.end
+        }
         return writers
+    }
+
+    private static func writer(_ pieces: Span<UInt8>, _ piece: Piece) -> UInt64 {
+        NumberKey.decode(pieces.extracting(piece.start..<piece.start + 8)) ?? 0
     }
 
     public func append(to bytes: inout [UInt8]) {
         key.append(to: &bytes)
-        LogEntry.append(UInt16(clamping: parts.count), to: &bytes)
-        for part in parts.prefix(Int(UInt16.max)) {
-            LogEntry.append(part.epoch, to: &bytes)
-            LogEntry.append(UInt32(part.record.count), to: &bytes)
-            bytes += part.record
-        }
-        LogEntry.append(UInt16(clamping: choices.count), to: &bytes)
-        bytes += choices
-        for link in links {
-            link.other.append(to: &bytes)
-            let origin = link.origin.bytes
-            bytes.append(contentsOf: origin.span)
-        }
+        if !choices.isEmpty { Piece.append(IdentifierState.isChoices, choices.span, to: &bytes) }
+        bytes += pieces
     }
 
     // MARK: Bringing together
@@ -171,47 +150,52 @@ public struct IdentifierState {
     /// Whether its person has granted something, by a choice of their own, later than at some time.
     public func isChosen(after time: Int64) -> Bool { ConsentRecord.isChosen(choices.span, after: time) }
 
+    /// What was news of a state.
+    public struct News {
+        public var hasParts = false
+        public var hasChoices = false
+        public var hasLinks = false
+        /// The identifiers around which it may show that people are others.
+        var seeds: [IdentifierKey]
+    }
+
     /// Takes over what is news.
     /// - Parameters:
-    ///   - own: the number of a store of whose parts no other copy can be later; nil for none.
+    ///   - own: the number of a store of whose parts no other copy can be later; 0 for none.
     ///   - suppression: identifiers of the erased, to which no link is taken over.
     public func keep(
-        _ own: UInt64?, _ suppression: SuppressionList, in transaction: inout WriteTransaction
-    ) throws(StoreError) -> (hasParts: Bool, hasChoices: Bool, hasLinks: Bool) {
-        var news = (hasParts: false, hasChoices: false, hasLinks: false)
-        for part in parts where part.epoch != own && ProfileRecord.isReadable(part.record.span) {
-            let name = ProfileParts.Key(key, part.epoch).bytes
-            if let known = try transaction.get(transaction.tables.parts, name.span),
-                !ProfileRecord.isLater(part.record.span, than: known)
+        _ own: UInt64, _ suppression: SuppressionList, in transaction: inout WriteTransaction
+    ) throws(StoreError) -> News {
+        var news = News(seeds: [key])
+        let pieces = self.pieces
+        var place = 0
+        while let piece = Piece(pieces.span, at: place) {
+            place = piece.end
+            let content = pieces.span.extracting(piece.start..<piece.end)
+            if piece.kind == IdentifierState.isPart {
+                let epoch = IdentifierState.writer(pieces.span, piece)
+                let record = content.extracting(8..<content.count)
+                if epoch == own || !ProfileRecord.isReadable(record) { continue }
+                let name = ProfileParts.Key(key, epoch).bytes
+                var isLater = true
+                if let known = try transaction.get(transaction.tables.parts, name.span) {
+                    isLater = ProfileRecord.isLater(record, than: known)
+                }
+                if !isLater { continue }
+                try transaction.put(transaction.tables.parts, name.span, record)
+                news.hasParts = true
+            } else if let other = IdentifierKey(content), let origin = IdentifierState.link(content),
+                try suppression.time(other.tag, other.digest, in: transaction) == nil
             {
-                continue
+                if try IdentityLinks.add(key, other, origin, in: &transaction) { news.hasLinks = true }
+                if news.seeds.count <= Limits.linksPerIdentifier { news.seeds.append(other) }
             }
-            try transaction.put(transaction.tables.parts, name.span, part.record.span)
-            news.hasParts = true
         }
-        news.hasChoices = try keepChoices(in: &transaction)
-        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
-            if try IdentityLinks.add(key, link.other, link.origin, in: &transaction) { news.hasLinks = true }
+        if !choices.isEmpty {
+            news.hasChoices = try People.addChoices(
+                choices.span, of: key, atMost: ConsentRecord.mostBytes, in: &transaction)
         }
         return news
-    }
-
-    /// Takes over the choices that are news.
-    /// - Returns: whether there were any.
-    public func keepChoices(in transaction: inout WriteTransaction) throws(StoreError) -> Bool {
-        if choices.isEmpty { return false }
-        return try People.addChoices(choices.span, of: key, atMost: ConsentRecord.mostBytes, in: &transaction)
-    }
-
-    /// The identifiers around which it may show that people are others.
-    fileprivate func seeds(
-        _ suppression: SuppressionList, _ transaction: borrowing WriteTransaction
-    ) throws(StoreError) -> [IdentifierKey] {
-        var seeds = [key]
-        for link in links where try suppression.time(link.other.tag, link.other.digest, in: transaction) == nil {
-            if seeds.count <= Limits.linksPerIdentifier { seeds.append(link.other) }
-        }
-        return seeds
     }
 
     /// Takes all of an identifier away that states bring.
@@ -266,7 +250,7 @@ extension People {
         for (key, person) in found {
             // Of somebody who was erased here the other may know identifiers that were not known here.
             if try People.isErased(person, other, suppression, transaction) { continue }
-            let state = try IdentifierState(of: key, in: other, epoch: otherEpoch)
+            let state = try IdentifierState(of: key, in: other, epoch: otherEpoch, links: .max)
             try learn(state, suppression, plan, attributes, now: now, random: &random, in: &transaction)
         }
         return next
@@ -275,6 +259,7 @@ extension People {
     /// Takes over what another store knows of an identifier; who is suppressed must have been told apart before.
     /// - Returns: whether choices were news.
     @discardableResult
+    @inline(never)
     public mutating func learn<Random: RandomSource>(
         _ state: IdentifierState, _ suppression: SuppressionList, _ plan: IdentifierPlan, _ attributes: AttributePlan,
         now: Int64, random: inout Random, in transaction: inout WriteTransaction
@@ -283,27 +268,13 @@ extension People {
         let known = try IdentityGraph.profile(of: state.key, in: transaction)
         if known == nil || news.hasLinks {
             var resolution = Resolution(profile: .nobody, anchor: state.key)
-            let seeds = try state.seeds(suppression, transaction)
-            _ = try settle(seeds, plan, attributes, now: now, &random, &transaction, &resolution)
+            _ = try settle(news.seeds, plan, attributes, now: now, &random, &transaction, &resolution)
         }
         if news.hasParts || news.hasChoices, let person = try IdentityGraph.profile(of: state.key, in: transaction) {
             try takeApart(person, &transaction)
             _ = try putTogether(person, attributes, now: now, &transaction)
         }
         return news.hasChoices
-    }
-
-    /// The same of choices alone, for somebody who is known here: where there is no room for more.
-    /// - Returns: whether they were news.
-    public mutating func learnChoices(
-        of state: IdentifierState, now: Int64, _ attributes: AttributePlan, in transaction: inout WriteTransaction
-    ) throws(StoreError) -> Bool {
-        guard let person = try IdentityGraph.profile(of: state.key, in: transaction),
-            try state.keepChoices(in: &transaction)
-        else { return false }
-        try takeApart(person, &transaction)
-        _ = try putTogether(person, attributes, now: now, &transaction)
-        return true
     }
 
     private static func isErased(

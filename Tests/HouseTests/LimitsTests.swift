@@ -39,7 +39,7 @@ import Testing
         Agent probationMilliseconds probationLookMilliseconds: for how long and how often is looked
         Agent syncMilliseconds: what holds where the configuration says nothing
         Agent syncAnswerBytes: more than a hub answers
-        Agent problemsNoted: a hub has fewer ways to refuse
+        Agent refusalBytes: what is longer is cut in the log
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower

@@ -1,7 +1,6 @@
 """Devices of a fleet that know the same people, by way of their hubs: who is known, erased or refuses at one is so at all; and
 who may tell and hear. GATEHOUSE_AGENTS=50 runs the fleet of the README, GATEHOUSE_ERASURES=3300 a long list of the erased."""
 
-import base64
 import hashlib
 import hmac
 import os
@@ -61,20 +60,59 @@ def attributes(node, ref):
     return found and found["attributes"]
 
 
-def ask(node, headers=None, expect=200, **members):
-    """A question as a device's."""
-    question = {"device": "watcher", "epoch": 1, "fleet": fingerprint(), "from": 0, "changes": [], **members}
-    answer = node.call("POST", "/v1/sync", question, headers=headers)
+def checksum_of_numbers(data):
+    """Store/LogEntry.swift, Checksum."""
+    full = 2**64 - 1
+
+    def mix(value):
+        product = value * 0xFF51AFD7ED558CCD & full
+        return product ^ product >> 32
+    state = mix(0x9E3779B97F4A7C15 ^ len(data))
+    for (word,) in struct.iter_unpack("<Q", data):
+        state = mix(state ^ word)
+    return mix(state) & 0xFFFFFFFF
+
+
+def piece(kind, content):
+    return struct.pack("<BI", kind, len(content)) + content
+
+
+def pieces(text):
+    found, place = [], 0
+    while place < len(text):
+        kind, length = struct.unpack_from("<BI", text, place)
+        found.append((kind, text[place + 5:place + 5 + length]))
+        check(len(found[-1][1]) == length, "half a piece")
+        place += 5 + length
+    return found
+
+
+def question(device="watcher", epoch=1, fleet=None, hub=0, heard=0, changes=()):
+    """What a device asks; see SyncPage."""
+    numbers = struct.pack("<7Q", epoch, int(time.time() * 1000), 1, 0, 0, hub, heard)
+    print_ = fingerprint().encode() if fleet is None else fleet.encode()
+    return (piece(0, struct.pack("<I", checksum_of_numbers(numbers)) + numbers) + piece(2, print_) + piece(3, device.encode())
+            + b"".join(piece(1, change) for change in changes))
+
+
+def ask(node, headers=None, expect=200, body=None, **members):
+    """A question as a device's, and what is answered."""
+    answer = node.call("POST", "/v1/sync", question(**members) if body is None else body, headers=headers)
     equal(answer.status, expect, f"status ({answer.body[:300]!r})")
-    return answer.json()
+    if expect != 200:
+        return answer.json()
+    found = pieces(answer.body)
+    check(found[0][0] == 0, "no numbers")
+    hub, _, last, flags = struct.unpack_from("<4Q", found[0][1], 4)
+    return {"hub": hub, "to": last, "more": bool(flags & 1), "changes": [change for kind, change in found if kind == 1]}
 
 
 def changes(hub, **members):
     """All that a hub tells, as bytes."""
     found, answer = [], {"hub": 0, "to": 0, "more": True}
     while answer["more"]:
-        answer = ask(hub, **members, hub=answer["hub"], **{"from": answer["to"]})
-        found += [base64.b64decode(change) for change in answer["changes"]]
+        answer = ask(hub, **members, hub=answer["hub"], heard=answer["to"])
+        found += answer["changes"]
     return found
 
 
@@ -193,7 +231,7 @@ def files_in_parts(hub, device):
 
 def device_epoch(hub, name):
     """The number of a device's store, as parts on the wire have it."""
-    return struct.pack("<Q", next(
+    return struct.pack(">Q", next(
         message["context"]["gatehouse"]["epoch"] for message in hub.call("GET", "/v1/arrivals").json()["arrivals"]
         if message["context"]["gatehouse"]["device"] == name))
 
@@ -213,9 +251,10 @@ def test_who_may_tell_and_hear(bench):
     ask(hub, basic("second"), 409, device="second", fleet="")
     said = ask(hub, basic("second"), 409, device="second", epoch=5)["message"]
     check("copy" in said, said)
-    for wrong in ({"epoch": -1}, {"epoch": 0}, {"epoch": 2**63}, {"device": 7}, {"from": -1}, {"fleet": None}):
-        ask(hub, basic("second"), 400, **{"device": "second", **wrong})
-    ask(hub, basic("second"), 400, device="a b")
+    sound = question(device="second")
+    for wrong in (question(device="second", epoch=0), question(device="a b"), question(device=""), b"", b"{}", sound[:20],
+                  sound[:70], sound[:-1], piece(0, b"") + sound[65:], b"\1" + sound[1:], sound[:30] + b"x" + sound[31:]):
+        ask(hub, basic("second"), 400, wrong)
     # Messages, too, are those of the token's device.
     def message(device, **origin):
         gatehouse = {"device": device, "epoch": 5, "seq": random.randrange(1, 10**9), "consent": [], "bundle": 1, **origin}
@@ -245,7 +284,7 @@ def test_a_device_with_another_pepper_is_no_member_of_the_fleet(bench):
     other = device_of(bench, hub, "other", pepper=bytes(32))
     wait_until(lambda: fingerprint(bytes(32)) in other.log() and "one pepper" in other.log(), 20, "it does not say so")
     check("trouble" not in first.log(), first.log())
-    equal(other.call("POST", "/v1/sync", {}).status, 404, "an agent is no hub")
+    equal(other.call("POST", "/v1/sync", question()).status, 404, "an agent is no hub")
     none = bench.hub(name="none", tls=hub.tls)
     check("fingerprint" in ask(none, expect=409)["message"], "a hub of no fleet")
 
@@ -288,7 +327,7 @@ def test_bad_input_a_part_of_no_device_stops_nobody(bench):
     state = next(change for change in changes(hub) if epoch in change and b"\x11\0" in change)
     name, key = state[1:17], state[17:53]
     place = state.index(epoch)
-    own = state[place + 12:place + 12 + struct.unpack_from("<I", state, place + 8)[0]]
+    own = state[place + 8:place + struct.unpack_from("<I", state, place - 4)[0]]
     equal(struct.pack("<I", checksum(own)), own[:4], "the test's checksum")
     count, offset = 0, 64
     while own[offset + 4] != 17:
@@ -300,10 +339,10 @@ def test_bad_input_a_part_of_no_device_stops_nobody(bench):
         payload = struct.pack("<q", bucket) + b"\0" + struct.pack("<I", 1)
         entry = tag + struct.pack("<BBHq", 17, 0, len(payload), int(time.time() * 1000)) + payload
         record = part([entry])
-        bad.append(b"\1" + name + key + struct.pack("<HQI", 1, 7, len(record)) + record + struct.pack("<H", 0))
-    odd = ["", "AAAA", "AQ" + "A" * 200, "Ag" + "A" * 28, "////" * 40, 7, None, {}]
+        bad.append(b"\1" + name + key + piece(2, struct.pack(">Q", 7) + record))
+    odd = [b"", bytes(3), b"\1" + bytes(150), b"\2" + bytes(21), b"\xff" * 120, b"\1" + name + key + b"\2"]
     sound = orders("ben", 1)
-    ask(hub, device="odd", epoch=7, changes=odd + [base64.b64encode(change).decode() for change in bad])
+    ask(hub, device="odd", epoch=7, changes=odd + bad)
     equal(hub.metrics()["gatehouse_shared_changes_refused_total"], len(odd) + 2, "counted at the hub")
     second.batch(sound)
     knows(first, "user_id:ben", 1)
