@@ -89,15 +89,19 @@ enum ArrivalOutcome {
     case refused(EventRefusal)
     /// It is one device too many; the sender keeps it.
     case noRoom
+    /// It says that it is of another device than the token's; the sender keeps it.
+    case notTheirs
 }
 
 extension Pipeline {
     /// Takes a message, once by its device, epoch and number.
     /// - Parameters:
+    ///   - speaker: whom the token of the request speaks for.
     ///   - clockAhead: how far the clock of whoever has sent it is ahead, milliseconds; nil: not known.
     ///   - now: milliseconds since the epoch.
     mutating func takeArrival(
-        _ document: JSONDocument, _ message: JSONNode, clockAhead: Int64?, now: Int64, _ transaction: inout WriteTransaction
+        _ document: JSONDocument, _ message: JSONNode, _ speaker: Speaker, clockAhead: Int64?, now: Int64,
+        _ transaction: inout WriteTransaction
     ) throws(StoreError) -> ArrivalOutcome {
         guard let origin = ArrivalOrigin(document, message) else {
             ledger.received += 1
@@ -109,7 +113,8 @@ extension Pipeline {
         }
         let devices = transaction.tables.devices
         var device = DeviceRecord(epoch: origin.epoch)
-        let name = origin.device
+        let (name, hub) = (origin.device, origin.via)
+        if !speaker.maySend(of: name.span, by: hub.span) { return .notTheirs }
         if let value = try transaction.get(devices, name.span) {
             device = DeviceRecord(value) ?? device
         } else if transaction.count(devices) >= Limits.devices {

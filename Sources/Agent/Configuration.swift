@@ -65,6 +65,14 @@ public final class Configuration {
     public var connections: Int64?
     /// Serving threads; one a core when nil.
     public var threads: Int64?
+    /// The hub that a device tells what has changed, and hears it from.
+    public var hubURL: DestinationURL?
+    public var hubToken: [UInt8]?
+    public var hubPollMilliseconds = Limits.syncMilliseconds
+    /// Of the purpose that a person must grant for what is known of them to be told; 0: it is not told.
+    public var hubPurposeTag: UInt32 = 0
+    /// Of a hub: the fingerprint of the pepper of the devices that it brings together.
+    public var fleet: [UInt8]?
     public var certificateAuthority: String?
     public var certificate: String?
     public var privateKey: String?
@@ -128,7 +136,7 @@ public final class Configuration {
             document, root,
             [
                 "device", "listen", "socket", "data", "pepper", "pepper_rotation", "bundle", "durability", "limits", "tls",
-                "tokens", "log", "threads", "snapshots",
+                "tokens", "log", "threads", "snapshots", "hub", "fleet",
             ], of: "the configuration")
         if let node = reader.text(document, root, "device") {
             if Configuration.isDeviceName(document.bytes(node)) {
@@ -181,6 +189,7 @@ public final class Configuration {
             revoked = reader.string(document, node, "crl")
             pins = reader.pins(document, node)
         }
+        readHub(document, &reader)
         readTokens(document, &reader)
         if let node = reader.text(document, root, "log") {
             let levels: [(StaticString, Log.Level)] = [
@@ -202,10 +211,8 @@ public final class Configuration {
         reader.refuseOthers(document, node, ["file", "url", "key", "poll", "shadow"], of: "bundle")
         bundle = reader.string(document, node, "file")
         shadow = reader.string(document, node, "shadow")
-        if let url = reader.text(document, node, "url") {
-            do throws(DestinationURL.Problem) { bundleURL = try DestinationURL(document.bytes(url)) } catch {
-                reader.report(document, url, error.message)
-            }
+        bundleURL = url(document, node, &reader)
+        if let url = document.member(node, "url"), document.kind(url) == .string {
             if bundle != nil { reader.report(document, url, "a bundle has one place: give file: or url:") }
             if document.member(node, "key") == nil {
                 reader.report(
@@ -213,12 +220,10 @@ public final class Configuration {
             }
         }
         if let key = reader.text(document, node, "key") { readKey(document, key, &reader) }
-        if let poll = document.member(node, "poll") {
-            let range = Limits.pollMilliseconds
-            if document.member(node, "url") == nil { reader.report(document, poll, "poll goes with url:") }
-            pollMilliseconds = reader.duration(document, node, "poll", atMost: range.upperBound) ?? pollMilliseconds
-            if pollMilliseconds < range.lowerBound { reader.report(document, poll, "poll must be 1s or more") }
+        if let poll = document.member(node, "poll"), document.member(node, "url") == nil {
+            reader.report(document, poll, "poll goes with url:")
         }
+        readPoll(document, node, into: &pollMilliseconds, &reader)
         if bundle == nil, document.member(node, "url") == nil, let other = document.firstChild(node) {
             reader.report(document, other, "there is no bundle: give it as file: or url:")
         }
@@ -268,6 +273,69 @@ public final class Configuration {
         connections = reader.integer(document, node, "connections", Limits.connections)
     }
 
+    private func readHub(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
+        if let node = reader.text(document, document.root, "fleet") {
+            fleet = [UInt8](copying: document.bytes(node))
+            if !Fleet.isFingerprint(document.bytes(node)) {
+                reader.report(document, node, "fleet is what gatehouse pepper fingerprint prints: 32 digits, 0-9 and a-f")
+            }
+        }
+        guard let node = reader.object(document, document.root, "hub") else { return }
+        reader.refuseOthers(document, node, ["url", "token", "poll", "purpose"], of: "hub")
+        hubURL = url(document, node, &reader)
+        if let url = hubURL, url.target.count > 1 {
+            reader.report(document, node, "the hub's url has no path: https://hub.example:8443")
+        } else if document.member(node, "url") == nil {
+            reader.report(document, node, "hub needs a url, such as https://hub.example:8443")
+        }
+        if let purpose = reader.text(document, node, "purpose") { hubPurposeTag = NameTag.of(document.bytes(purpose)) }
+        if let token = reader.text(document, node, "token") {
+            let bytes = [UInt8](copying: document.bytes(token))
+            hubToken = bytes
+            var isRight = !bytes.isEmpty && bytes.count <= 512
+            for byte in bytes where byte <= 0x20 || byte >= 0x7F { isRight = false }
+            if !isRight { reader.report(document, token, "a token is 1 to 512 visible ASCII characters") }
+        }
+        readPoll(document, node, into: &hubPollMilliseconds, &reader)
+    }
+
+    /// The address in a section, if it has one.
+    private func url(
+        _ document: borrowing JSONDocument, _ section: JSONNode, _ reader: inout PlanReader
+    ) -> DestinationURL? {
+        guard let node = reader.text(document, section, "url") else { return nil }
+        do throws(DestinationURL.Problem) { return try DestinationURL(document.bytes(node)) } catch {
+            reader.report(document, node, error.message)
+            return nil
+        }
+    }
+
+    /// How often is asked at the address in a section.
+    private func readPoll(
+        _ document: borrowing JSONDocument, _ section: JSONNode, into poll: inout Int64, _ reader: inout PlanReader
+    ) {
+        guard let node = document.member(section, "poll") else { return }
+        let range = Limits.pollMilliseconds
+        poll = reader.duration(document, section, "poll", atMost: range.upperBound) ?? poll
+        if poll < range.lowerBound { reader.report(document, node, "poll must be 1s or more") }
+    }
+
+    private func readSpeaker(
+        _ document: borrowing JSONDocument, _ token: JSONNode, _ reader: inout PlanReader
+    ) -> Speaker {
+        var speaker = Speaker()
+        for name in ["device", "hub"] as [StaticString] {
+            guard let text = reader.text(document, token, name) else { continue }
+            let isSecond = !speaker.name.isEmpty
+            speaker.name = [UInt8](copying: document.bytes(text))
+            speaker.isHub = name.bytes.count == 3
+            if isSecond || !Configuration.isDeviceName(speaker.name.span) {
+                reader.report(document, text, "device or hub is the name of one: 1 to 64 letters, digits, - . or _")
+            }
+        }
+        return speaker
+    }
+
     private func readTokens(_ document: borrowing JSONDocument, _ reader: inout PlanReader) {
         guard let list = document.member(document.root, "tokens"), !document.isNull(list) else { return }
         guard document.kind(list) == .array else {
@@ -281,7 +349,7 @@ public final class Configuration {
                 reader.report(document, node, "a token is { sha256: …, roles: […] }")
                 continue
             }
-            reader.refuseOthers(document, node, ["name", "sha256", "roles"], of: "a token")
+            reader.refuseOthers(document, node, ["name", "sha256", "roles", "device", "hub"], of: "a token")
             guard let hash = document.member(node, "sha256"), document.kind(hash) == .string,
                 let digest = Digest256(hexadecimal: document.bytes(hash))
             else {
@@ -293,6 +361,7 @@ public final class Configuration {
             var roles: Roles = []
             let names: [(StaticString, Roles)] = [
                 ("collect", .collect), ("decide", .decide), ("privacy", .privacy), ("operate", .operate),
+                ("sync", .sync),
             ]
             var role = document.member(node, "roles").flatMap { document.firstChild($0) }
             while let word = role {
@@ -301,7 +370,7 @@ public final class Configuration {
                 if document.kind(word) == .string {
                     for (name, value) in names where document.equals(word, name) { roles.insert(value) }
                 }
-                if roles == before { reader.report(document, word, "a role is collect, decide, privacy or operate") }
+                if roles == before { reader.report(document, word, "a role is collect, decide, privacy, operate or sync") }
             }
             if roles.isEmpty { reader.report(document, node, "this token needs roles: [collect, …]") }
             var name: [UInt8] = []
@@ -312,7 +381,11 @@ public final class Configuration {
                     reader.report(document, text, "a token's name must be 1 to 64 letters, digits, - . or _")
                 }
             }
-            tokens.append(Token(digest: digest, roles: roles, name: name))
+            let speaker = readSpeaker(document, node, &reader)
+            if roles.contains(.sync), speaker.name.isEmpty {
+                reader.report(document, node, "a token with the role sync needs device: NAME, or hub: NAME for a hub")
+            }
+            tokens.append(Token(digest: digest, roles: roles, name: name, speaker: speaker))
         }
         if AccessList(tokens).sources.count > CollectionLimits.watchedSources {
             reader.report(document, list, "at most 64 tokens of different names may have the role collect")

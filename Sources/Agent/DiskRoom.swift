@@ -56,5 +56,10 @@ struct DiskRoom {
 
 extension Work {
     /// Whether it is refused when there is room for privacy work only.
-    var waitsForRoom: Bool { self == .events || self == .decide || self == .arrivals || self == .release }
+    var waitsForRoom: Bool {
+        switch self {
+        case .events, .decide, .arrivals, .release: true
+        default: false
+        }
+    }
 }

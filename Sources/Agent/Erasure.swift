@@ -17,9 +17,11 @@ extension Pipeline {
     /// - Parameters:
     ///   - named: the identifier by which the call named them, if it did, in the forms that destinations may know.
     ///   - former: what that was hashed to under the former pepper.
+    ///   - erasedAt: when another device was asked to; nil: this one is.
     /// - Returns: the erasure, of which `eraseMore` does the rest.
     mutating func erase(
-        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, actor: [UInt8], now: Int64,
+        _ person: ProfileID, _ named: LoggedIdentifier?, former: Digest256? = nil, erasedAt: Int64? = nil,
+        actor: [UInt8], now: Int64,
         _ transaction: inout WriteTransaction
     ) throws(StoreError) -> Erasure {
         let tables = transaction.tables
@@ -30,16 +32,17 @@ extension Pipeline {
         }
         let plan = policy.identifiers
         // A till belongs to nobody: the next customer there is another person.
-        var own = identifiers.filter { plan.kindIndex(tag: $0.kindTag).map { !plan.kinds[$0].isShared } ?? true }
+        var own = identifiers.filter { !plan.isShared($0.kindTag) }
         // The log may know them by former digests.
         var older: [LoggedIdentifier] = []
         for identifier in own {
             let mark = try IdentityGraph.mark(of: identifier, in: transaction) ?? rotation.mark
-            try suppression.add(identifier.kindTag, identifier.digest, at: now, mark: mark, in: &transaction)
+            try suppression.add(identifier.kindTag, identifier.digest, at: erasedAt ?? now, mark: mark, in: &transaction)
+            try tellHub(ofErased: identifier, at: erasedAt ?? now, &transaction)
             guard let digest = try IdentityGraph.former(of: identifier, in: transaction) else { continue }
             older.append(digest)
             // By which a backup may know them.
-            try suppression.add(digest.kindTag, digest.digest, at: now, isLifted: true, in: &transaction)
+            try suppression.add(digest.kindTag, digest.digest, at: erasedAt ?? now, isLifted: true, in: &transaction)
         }
         try IdentityGraph.remove(person, identifiers, in: &transaction)
         if let named, let former {

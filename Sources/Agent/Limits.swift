@@ -193,9 +193,28 @@ public enum Limits {
     /// Devices that one hub hears: a row of 80 bytes each. A fleet of more has regions, or lands in an engine that is
     /// distributed.
     static let devices: Int64 = 10_000
-    /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages in
-    /// 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
+    /// Spans of 512 numbers of a device of which a hub remembers what has arrived, before the newest: two million messages
+    /// in 400 KiB. What comes by another way, through a fallback or another hub, is not later than that.
     static let rememberedSpans: UInt64 = 4096
+    /// Bytes of changes of a fleet in one request or answer, after which there are no more: the last may be of 70 KiB, so that
+    /// it is less than a body may have.
+    static let syncBytes = 192 * 1024
+    /// An answer to that at most.
+    static let syncAnswerBytes = 512 * 1024
+    /// Changes that are looked at for one of them: some 100 KiB in memory.
+    static let changesLookedAt = 1024
+    /// How far the clock of another device may be ahead, milliseconds, so that what it has counted and what was granted there is
+    /// believed. Clocks without a network drift by minutes.
+    static let clockAheadMilliseconds: Int64 = 3_600_000
+    /// Of what a hub says why it refuses, in the log.
+    static let refusalBytes = 300
+    /// Changes that a hub passes on, besides erasures: those that came last, one of the links and choices of an identifier and
+    /// one for each device that has counted for it, some 600 bytes each.
+    static let sharedStates: Int64 = 100_000
+    /// And those that changed in so long, milliseconds: who was not seen for a month is a stranger wherever they come next.
+    static let sharedMilliseconds: Int64 = 30 * 86_400_000
+    /// How often a device asks its hub where the configuration says nothing, milliseconds.
+    static let syncMilliseconds: Int64 = 60_000
     /// Records of decisions in one commit: events do not wait long for them.
     static let recordsPerCommit = 512
     /// Commits that a stopping agent makes for records of decisions: all that wait, unless they fail.

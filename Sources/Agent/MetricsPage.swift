@@ -83,6 +83,9 @@ struct MetricsPage {
         page.counter(
             "gatehouse_values_refused_total", "Values that are too long, or for which a profile has no room.",
             meters.refusedValues.current)
+        page.counter(
+            "gatehouse_shared_changes_refused_total", "Changes told by another device or the hub that were left out.",
+            meters.changesRefused.current)
         page.counter("gatehouse_commits_total", "Committed transactions.", meters.commits.current)
         page.gauge(
             "gatehouse_connections", "Open connections.", Int64(statistics.openConnections.load(ordering: .relaxed)))

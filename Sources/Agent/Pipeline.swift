@@ -91,6 +91,12 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var nextTimer = Int64.max
     /// Timers that are due wait for room on the disk.
     var isTimerHeld = false
+    /// Whether a hub is told of choices that change.
+    var tellsHub = false
+    /// A hub's parts of profiles are not its own: they stay as they are, and go when they are told no more.
+    var isHub = false
+    /// Where a hub looks next for what it may forget.
+    var forgetPosition: UInt64 = 0
     /// Number of the newest event of tier `realtime`; 0 for none yet.
     var newestUrgent: UInt64 = 0
     var stretches: LogStretches

@@ -146,6 +146,7 @@ extension Pipeline {
             let id = person.bytes
             try transaction.put(transaction.tables.consent, id.span, changed.span)
             try People.note(refusals.span, of: person, under: outlook.anchor, in: &transaction)
+            try tellHub(of: person, now: now, &transaction)
             try audit.append(
                 .consent, actor: Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
             ) { line in
@@ -226,6 +227,7 @@ extension Pipeline {
         guard let changed else { return }
         let key = person.bytes
         try transaction.put(transaction.tables.consent, key.span, changed.span)
+        try tellHub(of: person, now: now, &transaction)
         try audit.append(
             .consent, actor: actor ?? Array("event".utf8), subject: subjects.name(of: person), at: now, in: &transaction
         ) { line in

@@ -136,6 +136,7 @@ extension Pipeline {
             retention.move(to: .profiles)
         case .profiles: try sweepProfiles(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
         case .people: try sweepPeople(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
+        case .parts where isHub: retention.move(to: .log)
         case .parts: try sweepParts(plans, now, room.changes(atMost: Limits.purgedPerStep), &transaction)
         case .log, .quarantine: try sweepEvents(plans, now, room.changes(atMost: Limits.sweptPerStep), &transaction)
         case .ending:

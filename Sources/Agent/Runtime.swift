@@ -360,12 +360,20 @@ public final class Runtime {
         do throws(StoreError) {
             var pipeline: Pipeline<Chance>
             do {
-                let transaction = try database.beginWrite()
+                var transaction = try database.beginWrite()
+                if configuration.hubURL == nil, !isHub, transaction.count(transaction.tables.changes) > 0 {
+                    // Nobody will be told any more; it names the erased.
+                    try SharedChanges.remove(upTo: .max, in: &transaction)
+                    try transaction.commit()
+                    transaction = try database.beginWrite()
+                }
                 pipeline = try Pipeline(
                     bundles.current.plans, identity, watch: watch, root: pepper.root, rotation: rotation, meters: meters,
                     random: .kernel, transaction)
             }
             pipeline.trace = trace
+            pipeline.isHub = isHub
+            pipeline.tellsHub = configuration.hubURL != nil && !isHub
             try pipeline.eraseReturned(database, now: clock.wallMilliseconds())
             return pipeline
         } catch {
@@ -388,6 +396,7 @@ public final class Runtime {
         let writer = Writer(
             database: database, intake: intake, completions: completions, cursors: cursors, signal: signal,
             bundles: bundles, records: records, meters: meters, health: health, clock: clock, isHub: isHub,
+            hasHub: configuration.hubURL != nil && !rotation.isLasting, fleet: configuration.fleet,
             historyBytes: configuration.historyBytes, snapshots: snapshots, pipeline: pipeline,
             decider: Decider(
                 device: identity.device, number: 15, pepper: pepper, meters: meters, serves: records.serves),
@@ -459,13 +468,48 @@ public final class Runtime {
                     name: destination.name, thread: thread, stop: stop, cancellation: cancellation, meters: senderMeters))
         }
         senders.set(delivering.map { ($0.name, $0.meters) })
+        try startAsking()
     }
 
     private func makeClient(_ destination: Destination, _ cancellation: Cancellation) -> HTTPSClient<SystemClock> {
         let pins = destination.pins.isEmpty ? configuration.pins : destination.pins
-        return HTTPSClient(
-            url: destination.url, token: destination.token, authorities: configuration.trust(pins), version: Runtime.version,
+        return makeClient(destination.url, token: destination.token, pins, cancellation)
+    }
+
+    private func makeClient(
+        _ url: DestinationURL, token: [UInt8]?, _ pins: [Digest256], _ cancellation: Cancellation
+    ) -> HTTPSClient<SystemClock> {
+        HTTPSClient(
+            url: url, token: token, authorities: configuration.trust(pins), version: Runtime.version,
             cancellation: cancellation, clock: clock, floor: floor)
+    }
+
+    /// Asks the hub of the configuration what has changed in the fleet.
+    private func startAsking() throws(SystemError) {
+        guard let url = configuration.hubURL else { return }
+        if rotation.isLasting, !isHub { return Log.warning("the hub is not asked while the pepper changes") }
+        let purpose = configuration.hubPurposeTag
+        if purpose != 0, !isHub, bundles.current.policy.purposes.index(ofTag: purpose) == nil {
+            Log.warning("the purpose of hub: is none of the bundle's: nobody grants it, and the hub is told of nobody")
+        }
+        guard let fingerprint = isHub ? configuration.fleet : Fleet.fingerprint(of: pepper) else {
+            return Log.warning("the hub above is not asked: hub: needs fleet: besides")
+        }
+        let (stop, cancellation) = (StopFlag(), Cancellation())
+        let hub: HubClient
+        do throws(StoreError) {
+            hub = try HubClient(
+                configuration, isHub: isHub, client: makeClient(url, token: nil, configuration.pins, cancellation),
+                identity: identity, root: pepper.root, fingerprint: fingerprint, database: database, intake: intake,
+                bundles: bundles, stop: stop)
+        } catch {
+            Log.error("the hub cannot be asked") { $0.field("reason", error.message) }
+            throw SystemError("mdb_txn_begin", code: 5)
+        }
+        delivering.append(
+            Delivering(
+                name: [], thread: try Thread.spawn(turn: .givesWay) { hub.run() }, stop: stop, cancellation: cancellation,
+                meters: SenderMeters()))
     }
 
     private func stopDelivering() {

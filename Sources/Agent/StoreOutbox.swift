@@ -350,8 +350,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         return isLeaving
     }
 
-    /// Whether the device that has admitted the arrival in `event` said with it that its person grants the event's purpose, by
-    /// this hub's bundle, and the destination's. A hub knows no more of it.
+    /// Whether the device that has admitted the arrival in `event` said with it that its person grants the event's purpose,
+    /// by this hub's bundle, and the destination's. A hub knows no more of it.
     private func isGrantedAtOrigin(_ ofEvent: UInt32) -> Bool {
         let document = event
         let purposes = bundle.policy.purposes
@@ -363,7 +363,9 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         }
         surroundings.consent = granted
         for tag in [ofEvent, target.destination.purposeTag] where tag != 0 {
-            guard let purpose = purposes.index(ofTag: tag), granted.contains(PurposeSet(purpose: purpose)) else { return false }
+            guard let purpose = purposes.index(ofTag: tag), granted.contains(PurposeSet(purpose: purpose)) else {
+                return false
+            }
         }
         return true
     }
@@ -413,8 +415,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         if entry.identifierCount > 0 {
             let first = entry.identifier(0)
             // A shared one leads to nobody for long.
-            let isShared = plan.kindIndex(tag: first.kindTag).map { plan.kinds[$0].isShared } ?? false
-            if !isShared, let profile = try IdentityGraph.profile(of: first, in: reader) { return profile }
+            if !plan.isShared(first.kindTag), let profile = try IdentityGraph.profile(of: first, in: reader) { return profile }
         }
         return reader.has(reader.tables.consent, entry.header.profile) ? entry.header.profile : nil
     }

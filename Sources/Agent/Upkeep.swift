@@ -59,6 +59,13 @@ public enum Upkeep {
         do throws(PepperError) { try Pepper.rotate(configuration.pepperPath, &random) } catch { throw UpkeepError(error) }
     }
 
+    /// What tells the pepper of a fleet from others, 32 hexadecimal digits.
+    public static func fingerprint(_ configuration: Configuration) throws(UpkeepError) -> [UInt8] {
+        do throws(PepperError) { return Fleet.fingerprint(of: try Pepper.read(configuration.pepperPath)) } catch {
+            throw UpkeepError(error)
+        }
+    }
+
     /// Ends the rotation that is under way at once: who was not seen is forgotten, refusals and erasures as well. The
     /// agent, which must not run, does it at its next start.
     public static func forgetFormerPepper(_ configuration: Configuration) throws(UpkeepError) {

@@ -185,6 +185,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private let health: Health
     private let clock: Time
     private let isHub: Bool
+    /// Whether this device tells a hub of whom it has erased.
+    private let hasHub: Bool
+    /// Of a hub: the fingerprint of the fleet whose devices it brings together.
+    private let fleet: [UInt8]?
     /// What the log may take of events that every destination has; nil: nobody has said.
     private let historyBytes: Int64?
     private let snapshots: SnapshotKeeper
@@ -219,8 +223,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
         bundles: BundleHolder, records: DecisionBox, meters: Meters, health: Health, clock: Time, isHub: Bool,
-        historyBytes: Int64?, snapshots: SnapshotKeeper, pipeline: consuming Pipeline<Random>, decider: consuming Decider,
-        floor: ClockFloor, formerPepper: String? = nil
+        hasHub: Bool, fleet: [UInt8]?, historyBytes: Int64?, snapshots: SnapshotKeeper, pipeline: consuming Pipeline<Random>,
+        decider: consuming Decider, floor: ClockFloor, formerPepper: String? = nil
     ) {
         self.floor = floor
         self.formerPepper = formerPepper
@@ -235,6 +239,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         self.health = health
         self.clock = clock
         self.isHub = isHub
+        self.hasHub = hasHub
+        self.fleet = fleet
         self.historyBytes = historyBytes
         self.snapshots = snapshots
         plans = bundles.current.plans
@@ -543,6 +549,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
         refusedAtDoor = 0
         firstRefusal = nil
         refusals.clear()
+        unreadableChanges = 0
+        isErasureRefused = false
+        hasNoRoom = false
         let wanted = submission.plans ?? plans
         if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
@@ -554,7 +563,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// How far the writer has come in a submission.
     private struct Place {
         var isInside = false
-        /// Of events: the next one.
+        /// Of events: the next one. Of what a fleet tells: the next byte of it; then come those who are to be erased.
         var index = 0
         var count = 0
         /// Of arrivals: the next message.
@@ -568,6 +577,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         switch submission.work {
         case .events, .decide: place.count = submission.events.count
         case .arrivals: place.message = firstMessage(submission)
+        case .sync, .learn: place.count = submission.question.count + submission.identifiers.count + 1
         default: place.count = 1
         }
         return place
@@ -598,6 +608,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             // Unless the clerk has failed.
             case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals: try takeArrival(submission, &place, &transaction)
+            case .sync, .learn: try exchange(submission, &place, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -697,7 +708,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     private func answer(_ submission: Submission) {
         if submission.isAnswered {
-            if submission.status == 503 {
+            if submission.status == 503, submission.work != .learn {
                 // It came to a device that could not keep it: nobody sends it again, and so it stands in the accounts.
                 meters.requestsShed.add()
                 pipeline.ledger.received += 1
@@ -710,6 +721,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         completions.post(
             Completion(
                 ConnectionToken(rawValue: submission.connection), status: submission.status,
+                contentType: submission.work == .sync && submission.status == 200
+                    ? "application/octet-stream" : "application/json",
                 headerLines: submission.status == 503 ? Array("Retry-After: 1\r\n".utf8) : [], body: submission.answer))
         submission.status = 0
         intake.recycle(submission)
@@ -1022,11 +1035,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
             lowest = min(lowest, ledger.cursor)
             lowestUrgent = min(lowestUrgent, ledger.urgent)
         }
-        for index in erasures.indices {
-            var erasure = erasures[index]
-            try pipeline.finishErasure(
-                &erasure, lowest: lowest, told: lowestUrgent, now: clock.wallMilliseconds(), &transaction)
-            erasures[index] = erasure
+        // Once the hub of a fleet knows as well.
+        if try !tellsErasures(transaction) {
+            for index in erasures.indices {
+                var erasure = erasures[index]
+                try pipeline.finishErasure(
+                    &erasure, lowest: lowest, told: lowestUrgent, now: clock.wallMilliseconds(), &transaction)
+                erasures[index] = erasure
+            }
         }
         erasures.removeAll { $0.state == .done }
         var removed = 0
@@ -1086,20 +1102,207 @@ final class Writer<Time: Clock, Random: RandomSource> {
         let document = submission.document
         place.message = submission.isBatch ? document.next(message) : nil
         let outcome = try pipeline.takeArrival(
-            document, message, clockAhead: clockAhead, now: envelope.receivedAt, &transaction)
+            document, message, submission.speaker, clockAhead: clockAhead, now: envelope.receivedAt, &transaction)
         switch outcome {
         case .taken, .repeated: break
         case .refused(let refusal): note(refusal)
         case .erasing(let erasure):
             snapshots.removeAll()
             erasures.append(erasure)
+        case .notTheirs:
+            place.message = nil
+            refuseOtherDevice(submission)
         case .noRoom:
             // What came before it in the batch is known when it comes again.
             place.message = nil
-            submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
-            if !hasTooManyDevices { Log.error("there are more devices than a hub takes; others are refused") }
-            hasTooManyDevices = true
+            refuseOneTooMany(submission)
         }
+    }
+
+    private func refuseOtherDevice(_ submission: Submission) {
+        submission.fail(403, "other_device", "this token is for a device of another name: see device: in tokens:")
+    }
+
+    private func refuseOneTooMany(_ submission: Submission) {
+        submission.fail(503, "too_many_devices", "this hub takes the messages of 10,000 devices")
+        if !hasTooManyDevices { Log.error("there are more devices than a hub takes; others are refused") }
+        hasTooManyDevices = true
+    }
+
+    /// Who speaks in the exchange under way.
+    private var sender = SyncSender()
+    private var unreadableChanges: UInt64 = 0
+    private var isErasureRefused = false
+    private var hasNoRoom = false
+
+    /// Takes the next piece of what a device tells this hub, or this device's own hub has answered; at the end answers.
+    private func exchange(
+        _ submission: Submission, _ place: inout Place, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let text = submission.question
+        if place.index == 0, try !admit(submission, &transaction) {
+            place.index = place.count - 1
+        } else if place.index < text.count {
+            guard let piece = Piece(text.span, at: place.index) else {
+                place.index = text.count - 1
+                return
+            }
+            place.index = piece.end - 1
+            if piece.kind != SyncPage.change { return }
+            try take([UInt8](copying: text.span.extracting(piece.start..<piece.end)), &transaction)
+        } else if place.index < place.count - 1 {
+            let identifier = submission.identifiers[place.index - text.count]
+            if let erasure = try pipeline.eraseSuppressed(identifier, now: envelope.receivedAt, &transaction) {
+                snapshots.removeAll()
+                erasures.append(erasure)
+                needsTrim = true
+            }
+        } else {
+            noteUnreadable()
+            submission.status = 200
+            if submission.work == .sync { try answer(text, submission, &transaction) } else { try keep(submission, &transaction) }
+        }
+    }
+
+    private func take(_ change: [UInt8], _ transaction: inout WriteTransaction) throws(StoreError) {
+        let hasRoom = room.takesEvents
+        let outcome = isHub
+            ? try pipeline.takeChange(change, sender, hasRoom: hasRoom, &transaction)
+            : try pipeline.learnChange(change, latest: sender.now, now: envelope.receivedAt, hasRoom: hasRoom, &transaction)
+        switch outcome {
+        case .taken: break
+        case .unreadable: unreadableChanges += 1
+        case .mayNotErase: isErasureRefused = true
+        case .noRoom: hasNoRoom = true
+        }
+    }
+
+    private func noteUnreadable() {
+        if unreadableChanges == 0 { return }
+        meters.changesRefused.add(unreadableChanges)
+        Log.warning("changes of another device cannot be read or are not its own; they are left out") {
+            $0.field("from", String(decoding: self.sender.name, as: UTF8.self))
+            $0.field("changes", Int64(clamping: self.unreadableChanges))
+        }
+    }
+
+    /// Tells a device what has changed elsewhere.
+    private func answer(
+        _ question: [UInt8], _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        try pipeline.forgetShared(now: envelope.receivedAt, &transaction)
+        guard let asked = SyncPage.numbers(question.span) else { return }
+        let (hub, epoch) = (pipeline.people.epoch, sender.epoch)
+        var last = asked[5] == hub ? asked[6] : 0
+        var changes = SyncPage(most: Limits.syncBytes)
+        var (hasMore, failure): (Bool, StoreError?) = (false, nil)
+        transaction.read { reader in
+            do throws(StoreError) { hasMore = try changes.addChanges(after: &last, to: epoch, in: reader) } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        let flags = (hasMore ? SyncPage.hasMore : 0) | (hasNoRoom ? SyncPage.isFull : 0)
+            | (isErasureRefused ? SyncPage.isErasureRefused : 0)
+        var page = SyncPage(most: 0)
+        page.add([hub, UInt64(bitPattern: envelope.receivedAt), last, flags, 0, 0, 0])
+        submission.answer = page.bytes + changes.bytes
+    }
+
+    /// Whether what comes is of somebody who may tell and hear; answers it where it is not.
+    private func admit(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) -> Bool {
+        let question = submission.question
+        let now = envelope.receivedAt
+        if submission.work == .learn {
+            let later = SyncPage.numbers(question.span).map { Int64(bitPattern: $0[1]) } ?? 0
+            sender = SyncSender(name: Array("hub".utf8), now: max(now, later))
+            return true
+        }
+        guard let said = SyncPage.numbers(question.span), said[0] != 0,
+            let first = Piece(question.span, at: 0), let print = Piece(question.span, at: first.end),
+            print.kind == SyncPage.fleet, let name = Piece(question.span, at: print.end), name.kind == SyncPage.device,
+            Configuration.isDeviceName(question.span.extracting(name.start..<name.end))
+        else {
+            submission.fail(400, "no_device", "this is no question of a Gatehouse")
+            return false
+        }
+        let device = [UInt8](copying: question.span.extracting(name.start..<name.end))
+        if !submission.speaker.mayBe(device.span) {
+            refuseOtherDevice(submission)
+            return false
+        }
+        guard let fleet, equal(question.span.extracting(print.start..<print.end), fleet.span) else {
+            submission.fail(
+                409, "other_fleet",
+                fleet == nil
+                    ? "this hub is of no fleet: its configuration needs fleet: (gatehouse pepper fingerprint)"
+                    : "all devices of a fleet need a copy of one pepper, and the hub its fingerprint in fleet:")
+            return false
+        }
+        try pipeline.serve(fleet.span, &transaction)
+        let row = transaction.tables.devices
+        var record = DeviceRecord(epoch: said[0])
+        var isKnown = false
+        if let value = try transaction.get(row, device.span), let known = DeviceRecord(value) {
+            (record, isKnown) = (known, known.epoch == said[0])
+        } else if transaction.count(row) >= Limits.devices {
+            refuseOneTooMany(submission)
+            return false
+        }
+        if !isKnown, try isOfAnother(said[0], device, transaction) {
+            submission.fail(409, "copied_store", "another device has a copy of this one's data folder: let one begin anew")
+            return false
+        }
+        record.heardAt = now
+        record.clockAhead = Int64(bitPattern: said[1]) &- now
+        (record.bundleVersion, record.queued, record.lost) = (said[2], said[3], said[4])
+        let value = record.record
+        try transaction.put(row, device.span, value.span)
+        let speaker = submission.speaker
+        sender = SyncSender(
+            name: device, epoch: said[0], speaksForOthers: speaker.isHub || speaker.name.isEmpty,
+            mayErase: submission.mayErase, now: now)
+        return true
+    }
+
+    /// Whether a store's number is that of another device's: what that one has counted is for it alone to tell.
+    private func isOfAnother(
+        _ epoch: UInt64, _ device: [UInt8], _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        var isFound = false
+        try transaction.scan(transaction.tables.devices, from: Span<UInt8>()) { name, value in
+            if let record = DeviceRecord(value), record.epoch == epoch, !equal(name, device.span) { isFound = true }
+            return !isFound
+        }
+        return isFound
+    }
+
+    /// Keeps how far this device and its own hub have told each other.
+    private func keep(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        let asked = submission.answer
+        var cursor = SyncCursor(asked.span)
+        if hasNoRoom {
+            // It is asked for again once there is room; until then the hub is heard on, of those who are erased.
+            if cursor.missed == 0 { cursor.missed = try syncCursor(transaction).heard + 1 }
+        } else if cursor.missed != 0, room.takesEvents {
+            (cursor.heard, cursor.missed) = (min(cursor.heard, cursor.missed - 1), 0)
+        }
+        let (key, record) = (SyncCursor.key, cursor.record)
+        try transaction.put(transaction.tables.meta, key.span, record.span)
+        if !isHub { try SharedChanges.remove(upTo: cursor.told, in: &transaction) }
+        if !erasures.isEmpty { needsTrim = true }
+    }
+
+    /// Whether a hub is still to be told of somebody who was erased.
+    private func tellsErasures(_ transaction: borrowing WriteTransaction) throws(StoreError) -> Bool {
+        if !hasHub || isHub { return false }
+        return try SharedChanges.erasures(in: transaction) > 0
+    }
+
+    private func syncCursor(_ transaction: borrowing WriteTransaction) throws(StoreError) -> SyncCursor {
+        let key = SyncCursor.key
+        guard let record = try transaction.get(transaction.tables.meta, key.span) else { return SyncCursor() }
+        return SyncCursor(record)
     }
 
     /// How far the clock of whoever has sent the submission under way is ahead, milliseconds; nil where it does not say.

@@ -111,22 +111,24 @@ public final class HTTPSClient<Time: Clock>: Transport {
 
     // MARK: A single question
 
-    /// Sends one request without a body and takes all of its answer. Each has a connection of its own, so that none is ever
+    /// Sends one request and takes all of its answer. Each has a connection of its own, so that none is ever
     /// sent twice.
     /// - Parameters:
     ///   - target: path and query, percent-encoded.
     ///   - token: sent as a bearer token (RFC 6750); visible ASCII.
     ///   - fields: further lines of the head, each with its end.
+    ///   - question: the request's body; nil for none.
     ///   - limitBytes: the longest body that is taken.
     /// - Returns: the answer's status, 200 to 599, and its body; nil for a body that is longer.
     public func ask(
-        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, fields: [UInt8] = [], limitBytes: Int
+        _ method: StaticString, _ target: [UInt8], token: [UInt8]?, fields: [UInt8] = [], body question: [UInt8]? = nil,
+        limitBytes: Int
     ) throws(TransportFailure) -> (status: UInt16, body: [UInt8]?) {
         close()
         defer { close() }
         let deadline = clock.monotonicNanoseconds() + times.whole * 1_000_000
         entityTag = []
-        writeQuestion(method, target, token, fields)
+        writeQuestion(method, target, token, fields, question)
         if let failure = open(deadline) { throw failure }
         guard let connection else { throw cancelled }  // open() has made one
         var body: [UInt8]? = []
@@ -149,7 +151,7 @@ public final class HTTPSClient<Time: Clock>: Transport {
     }
 
     private func writeQuestion(
-        _ method: StaticString, _ target: [UInt8], _ token: [UInt8]?, _ fields: [UInt8]
+        _ method: StaticString, _ target: [UInt8], _ token: [UInt8]?, _ fields: [UInt8], _ body: [UInt8]?
     ) {
         request.removeAll()
         append(method)
@@ -163,7 +165,13 @@ public final class HTTPSClient<Time: Clock>: Transport {
         }
         append("\r\n")
         request += fields
+        if let body {
+            append("Content-Type: application/octet-stream\r\nContent-Length: ")
+            appendInteger(UInt64(body.count), to: &request)
+            append("\r\n")
+        }
         append("Connection: close\r\n\r\n")
+        if let body { request += body }
     }
 
     // MARK: The connection

@@ -123,7 +123,8 @@ public enum ConsentRecord {
     }
 
     /// Joins the choices of two people who turn out to be one: for each purpose the newest.
-    public static func merging(_ first: Span<UInt8>, _ second: Span<UInt8>) -> [UInt8] {
+    /// - Parameter most: bytes from which on no purpose is taken up that the first does not have.
+    public static func merging(_ first: Span<UInt8>, _ second: Span<UInt8>, atMost most: Int = .max) -> [UInt8] {
         var bytes: [UInt8] = []
         if isIntact(first) { bytes.append(contentsOf: first) } else { bytes = [0, 0, 0, 0] }
         if isIntact(second) {
@@ -134,7 +135,7 @@ public enum ConsentRecord {
                         UInt32(littleEndianAt: offset, of: second), state,
                         Int64(bitPattern: UInt64(littleEndianAt: offset + 8, of: second)),
                         ConsentSource(rawValue: second[offset + 5]) ?? .event,
-                        UInt16(littleEndianAt: offset + 6, of: second), in: &bytes)
+                        UInt16(littleEndianAt: offset + 6, of: second), atMost: most, in: &bytes)
                 }
                 offset += entryBytes
             }
@@ -142,6 +143,37 @@ public enum ConsentRecord {
         seal(&bytes)
         return bytes
     }
+
+    /// Of a record that another device has made, what is believed of it: nobody has chosen later than now, and what was
+    /// granted by a clock that is too far ahead nobody has granted.
+    /// - Parameters:
+    ///   - now: milliseconds since the epoch.
+    ///   - ahead: how far the other's clock may be ahead, milliseconds.
+    /// - Returns: nil for a record that is damaged, has a choice of no kind, or more than a device has.
+    public static func believed(_ record: Span<UInt8>, now: Int64, ahead: Int64) -> [UInt8]? {
+        guard isIntact(record), record.count <= mostBytes else { return nil }
+        var bytes: [UInt8] = [0, 0, 0, 0]
+        var offset = 4
+        while offset < record.count {
+            let made = time(record, offset)
+            guard let state = State(rawValue: record[offset + 4]), ConsentSource(rawValue: record[offset + 5]) != nil else {
+                return nil
+            }
+            let isBelieved = state != .granted || made <= now + ahead
+            if isBelieved {
+                let place = bytes.count
+                bytes.append(contentsOf: record.extracting(offset..<offset + entryBytes))
+                if made > now { store(now, at: place + 8, in: &bytes) }
+            }
+            offset += entryBytes
+        }
+        if !isAnything(bytes.span) { return [] }
+        seal(&bytes)
+        return bytes
+    }
+
+    /// The largest record that is taken from another device: choices of two bundles with all purposes that they may have.
+    public static let mostBytes = 4 + entryBytes * 2 * Limits.purposes
 
     /// The choices of a record that another does not have, or has otherwise: a record of their own.
     public static func changes(from old: Span<UInt8>, to new: Span<UInt8>) -> [UInt8] {
@@ -219,6 +251,21 @@ public enum ConsentRecord {
     /// Whether a record holds any choice.
     public static func isAnything(_ record: Span<UInt8>) -> Bool { record.count > 4 }
 
+    /// Whether something was granted by a choice, and not only reported to be, later than at some time.
+    public static func isChosen(_ record: Span<UInt8>, after time: Int64) -> Bool {
+        guard isIntact(record) else { return false }
+        var offset = 4
+        while offset + entryBytes <= record.count {
+            if record[offset + 4] == State.granted.rawValue, ConsentSource(rawValue: record[offset + 5])?.isChoice ?? false,
+                self.time(record, offset) > time
+            {
+                return true
+            }
+            offset += entryBytes
+        }
+        return false
+    }
+
     /// Whether a choice was ever made about a purpose, by its tag; a record that fails its checksum says no to all.
     public static func isDecided(_ record: Span<UInt8>, tag: UInt32) -> Bool {
         if record.isEmpty { return false }
@@ -285,7 +332,8 @@ public enum ConsentRecord {
     }
 
     private static func set(
-        _ tag: UInt32, _ state: State, _ time: Int64, _ source: ConsentSource, _ days: UInt16, in bytes: inout [UInt8]
+        _ tag: UInt32, _ state: State, _ time: Int64, _ source: ConsentSource, _ days: UInt16, atMost most: Int = .max,
+        in bytes: inout [UInt8]
     ) -> Bool {
         var offset = 4
         var state = state
@@ -311,6 +359,7 @@ public enum ConsentRecord {
             }
             if state == .denied, known != .denied { state = .revoked }
         } else {
+            if bytes.count >= most { return false }
             bytes.append(contentsOf: [UInt8](repeating: 0, count: entryBytes))
         }
         for index in 0..<4 { bytes[offset + index] = UInt8(truncatingIfNeeded: tag >> UInt32(8 * index)) }

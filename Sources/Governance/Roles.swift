@@ -15,7 +15,29 @@ public struct Roles: OptionSet, Sendable {
     public static let privacy = Roles(rawValue: 4)
     /// See metrics and state.
     public static let operate = Roles(rawValue: 8)
-    public static let all: Roles = [.collect, .decide, .privacy, .operate]
+    /// Exchange with a hub what is known of people.
+    public static let sync = Roles(rawValue: 16)
+    public static let all: Roles = [.collect, .decide, .privacy, .operate, .sync]
+}
+
+/// Whom a token speaks for at a hub.
+public struct Speaker: Equatable, Sendable {
+    /// The name of a device or a hub; empty: whoever it says.
+    public var name: [UInt8] = []
+    /// It is a hub, which passes on what others have said.
+    public var isHub = false
+
+    public init() {}
+
+    /// Whether it may speak under a name.
+    public func mayBe(_ device: Span<UInt8>) -> Bool { name.isEmpty || equal(name.span, device) }
+
+    /// Whether it may send a message of a device.
+    /// - Parameter hub: by which the message says that it was passed on; empty: by none.
+    public func maySend(of device: Span<UInt8>, by hub: Span<UInt8>) -> Bool {
+        if name.isEmpty { return true }
+        return isHub ? equal(name.span, hub) : hub.isEmpty && equal(name.span, device)
+    }
 }
 
 /// A token as it is kept: its hash and what it allows.
@@ -25,9 +47,11 @@ public struct Token: @unchecked Sendable {
     public let roles: Roles
     /// What it is called in the configuration; empty for nothing.
     let name: [UInt8]
+    let speaker: Speaker
 
-    public init(digest: Digest256, roles: Roles, name: [UInt8] = []) {
+    public init(digest: Digest256, roles: Roles, name: [UInt8] = [], speaker: Speaker = Speaker()) {
         self.name = name
+        self.speaker = speaker
         self.digest = digest
         self.roles = roles
     }
@@ -70,18 +94,18 @@ public struct AccessList: Sendable {
     /// name (RFC 7617), as the Segment SDKs send their write key. None for an unknown token or a malformed header.
     /// - Parameters:
     ///   - scratch: overwritten.
-    ///   - source: becomes the number of the source that the token stands for.
-    public func roles(_ authorization: Span<UInt8>, _ scratch: inout [UInt8], source: inout Int) -> Roles {
+    ///   - token: becomes the number of the token.
+    public func roles(_ authorization: Span<UInt8>, _ scratch: inout [UInt8], token: inout Int) -> Roles {
         if tokens.isEmpty { return .all }
         if let credentials = AccessList.credentials(authorization, scheme: "bearer") {
-            return roles(ofToken: credentials, source: &source)
+            return roles(ofToken: credentials, token: &token)
         }
         guard let credentials = AccessList.credentials(authorization, scheme: "basic") else { return [] }
         scratch.removeAll(keepingCapacity: true)
         guard Base64.appendDecoded(credentials, to: &scratch) else { return [] }
         var end = 0
         while end < scratch.count, scratch[end] != UInt8(ascii: ":") { end += 1 }
-        return roles(ofToken: scratch.span.extracting(0..<end), source: &source)
+        return roles(ofToken: scratch.span.extracting(0..<end), token: &token)
     }
 
     /// How the audit log names whoever an `Authorization` header speaks for: `token:` and the first eight hexadecimal
@@ -101,16 +125,22 @@ public struct AccessList: Sendable {
     }
 
     /// The roles of a token given as text. Compares hashes, so that the time taken says nothing about the tokens.
-    public func roles(ofToken text: Span<UInt8>, source: inout Int) -> Roles {
+    public func roles(ofToken text: Span<UInt8>, token: inout Int) -> Roles {
         if tokens.isEmpty { return .all }
         let digest = SHA256.hash(text)
         var roles: Roles = []
         for index in tokens.indices where Digest256.areEqualInConstantTime(tokens[index].digest, digest) {
             roles.formUnion(tokens[index].roles)
-            source = sourceOfToken[index]
+            token = index
         }
         return roles
     }
+
+    /// The number of the source that a token stands for.
+    public func source(of token: Int) -> Int { token < sourceOfToken.count ? sourceOfToken[token] : 0 }
+
+    /// Whom a token speaks for.
+    public func speaker(of token: Int) -> Speaker { token < tokens.count ? tokens[token].speaker : Speaker() }
 
     /// What follows the scheme's name (any case) and spaces; nil for another scheme.
     @_lifetime(copy header)

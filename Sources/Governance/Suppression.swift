@@ -5,6 +5,28 @@ import Cryptography
 import Formats
 import Store
 
+/// What an identifier is called in the suppression list: the same on every device with the same secret.
+public struct SuppressionNames {
+    private let key: HMACSHA256
+
+    /// - Parameter root: the device's secret, from which the list's own is derived.
+    public init(root: borrowing HMACSHA256) {
+        let derived = root.authenticate(Array("suppression".utf8))
+        key = derived.withSpan { HMACSHA256(key: $0) }
+    }
+
+    /// - Parameters:
+    ///   - kindTag: tag of the identifier's kind.
+    ///   - digest: its keyed hash.
+    public func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> {
+        var message: [UInt8] = []
+        for shift in 0..<4 { message.append(UInt8(truncatingIfNeeded: kindTag >> UInt32(8 * shift))) }
+        digest.append(to: &message)
+        let hashed = key.authenticate(message)
+        return InlineArray<16, UInt8> { hashed[$0] }
+    }
+}
+
 /// The suppression list: hash of an identifier's hash (16 bytes) → when it was put there (milliseconds, big-endian), and
 /// after the first rotation of the pepper the number of the one that the identifier was hashed under.
 ///
@@ -13,27 +35,18 @@ import Store
 public struct SuppressionList {
     private static let lifted: UInt8 = 0x80
 
-    private let key: HMACSHA256
+    private let names: SuppressionNames
     /// How many there are: most devices have none, and then nothing is looked up.
     private var count: Int64
 
     /// - Parameter root: the device's secret, from which the list's own is derived.
     public init(_ transaction: borrowing WriteTransaction, root: borrowing HMACSHA256) {
-        let derived = root.authenticate(Array("suppression".utf8))
-        key = derived.withSpan { HMACSHA256(key: $0) }
+        names = SuppressionNames(root: root)
         count = transaction.count(transaction.tables.suppressed)
     }
 
-    /// - Parameters:
-    ///   - kindTag: tag of the identifier's kind.
-    ///   - digest: its keyed hash.
-    private func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> {
-        var message: [UInt8] = []
-        for shift in 0..<4 { message.append(UInt8(truncatingIfNeeded: kindTag >> UInt32(8 * shift))) }
-        digest.append(to: &message)
-        let hashed = key.authenticate(message)
-        return InlineArray<16, UInt8> { hashed[$0] }
-    }
+    /// See `SuppressionNames`.
+    public func name(_ kindTag: UInt32, _ digest: Digest256) -> InlineArray<16, UInt8> { names.name(kindTag, digest) }
 
     /// When the identifier was suppressed, milliseconds since the epoch; nil when it is not.
     @inline(never)
@@ -41,11 +54,32 @@ public struct SuppressionList {
         _ kindTag: UInt32, _ digest: Digest256, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Int64? {
         if count == 0 { return nil }
-        let name = name(kindTag, digest)
+        return try time(named: name(kindTag, digest), in: transaction)
+    }
+
+    /// The same by its name in the table.
+    public func time(
+        named name: InlineArray<16, UInt8>, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Int64? {
         guard let value = try transaction.get(transaction.tables.suppressed, name.span) else { return nil }
-        if value.count > 7, value[0] & SuppressionList.lifted != 0 { return nil }
+        if SuppressionList.isLifted(value) { return nil }
         // A value that cannot be read suppresses all the same: in doubt, closed.
         return Int64(bitPattern: NumberKey.decode(value.extracting(0..<min(8, value.count))) ?? UInt64(Int64.max))
+    }
+
+    /// Whether an entry of the table is only remembered.
+    public static func isLifted(_ value: Span<UInt8>) -> Bool { value.count > 7 && value[0] & lifted != 0 }
+
+    /// Whether it is known that an identifier was erased then or later, be it back by now.
+    /// - Parameters:
+    ///   - name: in the table; `time`: milliseconds since the epoch.
+    public func remembers(
+        named name: InlineArray<16, UInt8>, since time: Int64, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Bool {
+        guard let value = try transaction.get(transaction.tables.suppressed, name.span),
+            let known = NumberKey.decode(value.extracting(0..<min(8, value.count)))
+        else { return false }
+        return known & ~(UInt64(SuppressionList.lifted) << 56) >= UInt64(clamping: time)
     }
 
     /// - Parameters:
@@ -56,7 +90,14 @@ public struct SuppressionList {
         _ kindTag: UInt32, _ digest: Digest256, at time: Int64, mark: UInt8 = 0, isLifted: Bool = false,
         in transaction: inout WriteTransaction
     ) throws(StoreError) {
-        let name = name(kindTag, digest)
+        try add(named: name(kindTag, digest), at: time, mark: mark, isLifted: isLifted, in: &transaction)
+    }
+
+    /// The same by its name in the table.
+    public mutating func add(
+        named name: InlineArray<16, UInt8>, at time: Int64, mark: UInt8, isLifted: Bool = false,
+        in transaction: inout WriteTransaction
+    ) throws(StoreError) {
         var value: [UInt8] = []
         value.append(contentsOf: NumberKey(UInt64(bitPattern: time)).bytes.span)
         if mark != 0 { value.append(mark) }
@@ -131,8 +172,7 @@ public struct SuppressionList {
                 return false
             }
             left -= 1
-            let isLifted = value.count > 7 && value[0] & lifted != 0
-            let isSeen = isLifted || (value.count > 8 ? value[8] == mark : mark == 0)
+            let isSeen = isLifted(value) || (value.count > 8 ? value[8] == mark : mark == 0)
             if !isSeen, key.count == 16 { names.append(InlineArray<16, UInt8> { key[$0] }) }
             return true
         }

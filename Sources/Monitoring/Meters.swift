@@ -75,6 +75,8 @@ public final class Meters: Sendable {
     public let droppedQuarantined = Counter()
     /// Values that no profile took: too long, or its record is full.
     public let refusedValues = Counter()
+    /// Changes that another device or the hub has told and that cannot be read, or are not its own.
+    public let changesRefused = Counter()
     public let commits = Counter()
     /// How often pages of the store's map were given back for `limits.memory`.
     public let memoryReleases = Counter()

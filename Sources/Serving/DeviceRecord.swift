@@ -21,17 +21,22 @@ public struct DeviceRecord {
     public var repeats: UInt64 = 0
     /// How often the device began anew with an empty store.
     public private(set) var restarts: UInt64 = 0
+    /// Of its own destinations, as it says when it asks what has changed: entries of its log that wait for the one that is
+    /// furthest behind, and those that one of them does not get any more, for want of room or because they were refused.
+    public var queued: UInt64 = 0
+    public var lost: UInt64 = 0
     /// The hub that has passed the last message on; empty for none.
     public var via: [UInt8] = []
 
-    private static let bytes = 4 + 8 * 9
+    private static let count = 11
+    private static let bytes = 4 + 8 * count
 
     public init(epoch: UInt64) { self.epoch = epoch }
 
     /// - Returns: nil for a record that is damaged.
     public init?(_ record: Span<UInt8>) {
         guard record.count >= DeviceRecord.bytes,
-            let numbers = Record.decode(record.extracting(0..<DeviceRecord.bytes), count: 9)
+            let numbers = Record.decode(record.extracting(0..<DeviceRecord.bytes), count: DeviceRecord.count)
         else { return nil }
         epoch = numbers[0]
         firstSequence = numbers[1]
@@ -42,13 +47,15 @@ public struct DeviceRecord {
         clockAhead = Int64(bitPattern: numbers[6])
         repeats = numbers[7]
         restarts = numbers[8]
+        queued = numbers[9]
+        lost = numbers[10]
         via = [UInt8](copying: record.extracting(DeviceRecord.bytes..<record.count))
     }
 
     public var record: [UInt8] {
         Record.encode([
             epoch, firstSequence, lastSequence, messages, UInt64(bitPattern: heardAt), bundleVersion,
-            UInt64(bitPattern: clockAhead), repeats, restarts,
+            UInt64(bitPattern: clockAhead), repeats, restarts, queued, lost,
         ]) + via
     }
 
@@ -91,7 +98,7 @@ public struct DeviceRecord {
         writer.bool(isLate(at: now))
         let numbers: [(StaticString, UInt64)] = [
             ("lastSeq", lastSequence), ("messages", messages), ("missing", missing), ("repeats", repeats),
-            ("restarts", restarts), ("bundle", bundleVersion),
+            ("restarts", restarts), ("queued", queued), ("lost", lost), ("bundle", bundleVersion),
         ]
         for (name, number) in numbers {
             writer.key(name)

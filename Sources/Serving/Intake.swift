@@ -4,6 +4,7 @@
 import Collection
 import Cryptography
 import Formats
+import Governance
 import Platform
 import Store
 import Unification
@@ -18,6 +19,10 @@ public enum Work: UInt8, Sendable {
     case consent
     /// Messages from another Gatehouse (hub).
     case arrivals
+    /// `POST /v1/sync`: what a device of the fleet tells, and wants to know (hub).
+    case sync
+    /// What this device's own hub has answered to that; nobody waits for an answer.
+    case learn
     /// `GET /v1/profiles/{ref}`: the answer is there already and is given when the audit log says that it was read.
     case read
     /// `GET /v1/profiles/{ref}/export`, likewise.
@@ -57,7 +62,8 @@ public final class Submission {
     public var named: LoggedIdentifier?
     /// What that was hashed to under the former pepper, while a rotation lasts.
     public var former: Digest256?
-    /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named.
+    /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named. Of what a
+    /// fleet tells: those who are to be erased.
     public var identifiers: [LoggedIdentifier] = []
     /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
     public var number: UInt64 = 0
@@ -65,6 +71,9 @@ public final class Submission {
     public var actor: [UInt8] = []
     /// Number of the source that sends events, as the access list names it.
     public var source = 0
+    /// At a hub: whom the token of the request speaks for, and whether it may say that somebody was erased.
+    public var speaker = Speaker()
+    public var mayErase = false
     /// The request came with `Sec-GPC: 1`.
     public var hasGlobalPrivacyControl = false
     /// When the request arrived, milliseconds since the epoch.
@@ -75,7 +84,7 @@ public final class Submission {
     public var thread = 0
     public var connection: UInt64 = 0
 
-    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`.
+    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`. Of what a fleet tells, all of it.
     public var keys: [[UInt8]]?
     public var question: [UInt8] = []
     /// It has been answered from memory; nobody waits for the commit.

@@ -80,8 +80,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     var planCache = PlanCache()
     var preparer: EventPreparer
     var normalized = NormalizedIdentifier()
-    /// Of the request at hand; see `AccessList.sources`.
-    var source = 0
+    /// Of the request at hand: number and roles of its token.
+    var token = 0
+    private var roles: Roles = []
 
     /// - Parameter thread: number of the serving thread.
     public init(_ table: RoutingTable, thread: Int, clock: Time) throws(StoreError) {
@@ -123,6 +124,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if table.isHub {
             if path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
             if path.equals("/v1/devices") { return answerDevices(request, &response) }
+            if path.equals("/v1/sync") { return takeSync(request, &response) }
         }
         if path.starts(with: "/v1/") {
             let name = path.extracting(4..<path.count)
@@ -164,8 +166,9 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             sendRefusal(503, "mending", "The device's store is being mended; send it again in some seconds.", role, &response)
             return false
         }
+        roles = .all
         if table.access.isOpen { return true }
-        let roles = table.access.roles(request.header("authorization"), &scratch, source: &source)
+        roles = table.access.roles(request.header("authorization"), &scratch, token: &token)
         if roles.contains(role) { return true }
         table.meters.requestsRefused.add()
         refuse(roles, role, &response)
@@ -236,7 +239,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
     private mutating func isLetIn(byKeyIn document: borrowing JSONDocument, _ response: inout Response) -> Bool {
         var roles: Roles = []
         if let key = document.member(document.root, "writeKey"), document.kind(key) == .string {
-            roles = table.access.roles(ofToken: document.bytes(key), source: &source)
+            roles = table.access.roles(ofToken: document.bytes(key), token: &token)
         }
         if roles.contains(.collect) { return true }
         refuse(roles, .collect, &response)
@@ -358,9 +361,14 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         submission.arrivedNanoseconds = clock.monotonicNanoseconds()
         submission.receivedAt = clock.wallMilliseconds()
         submission.connection = request.token.rawValue
-        submission.source = source
-        if submission.work != .events && submission.work != .decide && submission.work != .arrivals {
-            submission.actor = table.access.name(request.header("authorization"), &scratch)
+        submission.source = table.access.source(of: token)
+        if table.isHub {
+            submission.speaker = table.access.speaker(of: token)
+            submission.mayErase = roles.contains(.privacy)
+        }
+        switch submission.work {
+        case .events, .decide, .arrivals, .sync: break
+        default: submission.actor = table.access.name(request.header("authorization"), &scratch)
         }
     }
 

@@ -40,6 +40,22 @@ extension Routes {
         return .answered
     }
 
+    /// `POST /v1/sync`: a device tells what has changed there and hears what has changed elsewhere.
+    mutating func takeSync(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        guard mayGoOn(request, .sync, .post, &response) else { return .answered }
+        var text: [UInt8] = []
+        switch unpack(request, limit: Limits.bodyBytes, &response) {
+        case .refused: return .answered
+        case .asItCame: text.append(contentsOf: request.body)
+        case .unpacked: text = takeUnpacked()
+        }
+        let submission = table.intake.obtain()
+        submission.work = .sync
+        submission.weight = text.count
+        submission.question = text
+        return submit(submission, request, &response)
+    }
+
     /// `GET /v1/devices?after=DEVICE&limit=M`: who delivers here, in the order of their names: which are late, and what of
     /// theirs is missing.
     mutating func answerDevices(_ request: borrowing Request, _ response: inout Response) -> Disposition {

@@ -52,7 +52,7 @@ extension Routes {
         }
         var isTrusted = table.access.isOpen
         if !isTrusted {
-            isTrusted = table.access.roles(request.header("authorization"), &scratch, source: &source).contains(.operate)
+            isTrusted = table.access.roles(request.header("authorization"), &scratch, token: &token).contains(.operate)
         }
         write(findings, isTrusted)
         let rebuiltAt = table.meters.storeRebuiltAt.current

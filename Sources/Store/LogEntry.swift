@@ -60,8 +60,8 @@ public struct LogEntryHeader {
     public var isGenerated: Bool
     /// A trigger has fired: it is for those whom the trigger names, and for nobody else.
     public var isDirected: Bool
-    /// Hub only: another Gatehouse has delivered it. The body is its message as it came, the identifiers are what that says of
-    /// them, and the profile is a hash of the device and of its name for the person.
+    /// Hub only: another Gatehouse has delivered it. The body is its message as it came, the identifiers are what that says
+    /// of them, and the profile is a hash of the device and of its name for the person.
     public var isArrival: Bool
 
     public init(

@@ -25,3 +25,31 @@ public enum Record {
         return numbers
     }
 }
+
+/// Runs of bytes one behind the other, each after a byte that says what it is and its length (4 bytes, little-endian).
+public struct Piece {
+    public let kind: UInt8
+    /// Where its bytes begin, and where they end and the next piece begins.
+    public let start: Int
+    public let end: Int
+
+    /// The piece that begins at `place`; nil at the end, and where there is no whole one.
+    @inline(never)
+    public init?(_ bytes: Span<UInt8>, at place: Int) {
+        start = place + 5
+        guard start <= bytes.count,
+            let count = Int(exactly: UInt32(littleEndianAt: place + 1, of: bytes)), count <= bytes.count - start
+        else { return nil }
+        kind = bytes[place]
+        end = start + count
+    }
+
+    /// Appends a piece that holds `head` and then `rest`.
+    @inline(never)
+    public static func append(_ kind: UInt8, _ head: Span<UInt8>, _ rest: Span<UInt8> = Span(), to bytes: inout [UInt8]) {
+        bytes.append(kind)
+        LogEntry.append(UInt32(truncatingIfNeeded: head.count + rest.count), to: &bytes)
+        bytes.append(contentsOf: head)
+        bytes.append(contentsOf: rest)
+    }
+}

@@ -43,6 +43,8 @@ public struct Tables: Sendable {
     public let arrivals: Table
     /// Hub only: name of a device → what is known of its deliveries.
     public let devices: Table
+    /// Hub only: number of a change → what is to be told to devices. See Unification/SharedChanges.swift.
+    public let changes: Table
     /// Line number → chain of hashes and what was done.
     public let audit: Table
     /// Hash of an erased identifier's hash → when it was erased.
@@ -58,8 +60,8 @@ public struct Tables: Sendable {
     var all: [Table] {
         [
             meta, identifiers, profiles, damaged, links, edges, parts, visits, consent, consentParts, log, urgent, stretches,
-            cursors, messages, messageOrder, accounts, quarantine, arrivals, devices, audit, suppressed, erasures, timers,
-            pending,
+            cursors, messages, messageOrder, accounts, quarantine, arrivals, devices, changes, audit, suppressed, erasures,
+            timers, pending,
         ]
     }
 
@@ -84,6 +86,7 @@ public struct Tables: Sendable {
         quarantine = open("quarantine")
         arrivals = open("arrivals")
         devices = open("devices")
+        changes = open("changes")
         audit = open("audit")
         suppressed = open("suppressed")
         erasures = open("erasures")

@@ -126,6 +126,13 @@ public struct Attribute: Sendable {
         time >= 0 ? time / bucketWidth : -((bucketWidth - 1 - time) / bucketWidth)
     }
 
+    /// When a bucket that is so many older than the newest ends; numbers that no time has come to the end of time.
+    func bucketEnd(_ newest: Int64, _ age: UInt8) -> Int64 {
+        let (bucket, isOver) = newest.subtractingReportingOverflow(Int64(age) - 1)
+        let (end, isBeyond) = bucket.multipliedReportingOverflow(by: bucketWidth)
+        return isOver || isBeyond ? (newest < 0 ? .min : .max) : end
+    }
+
     /// How long a state lasts after its newest event, milliseconds; 0 for good.
     var span: Int64 { window > 0 ? window + bucketWidth : policy.timeToLive }
 

@@ -363,13 +363,14 @@ enum AttributeState {
         let newestA = Int64(bitPattern: load64(bytes.span, a.payload))
         let newestB = Int64(bitPattern: load64(bytes.span, b.payload))
         let newest = max(newestA, newestB)
+        let (gapA, gapB) = (gap(newest, newestA), gap(newest, newestB))
         bytes.append64(UInt64(bitPattern: newest))
         let size = 1 + form.bucketBytes
         var left = a.payload + windowHeadBytes
         var right = b.payload + windowHeadBytes
         while left < a.end || right < b.end {
-            let ageA = left < a.end ? newest - newestA + Int64(bytes[left]) : Int64.max
-            let ageB = right < b.end ? newest - newestB + Int64(bytes[right]) : Int64.max
+            let ageA = left < a.end ? gapA + Int64(bytes[left]) : Int64.max
+            let ageB = right < b.end ? gapB + Int64(bytes[right]) : Int64.max
             let age = min(ageA, ageB)
             if age > Limits.windowBuckets { return }
             bytes.append(UInt8(age))
@@ -382,6 +383,12 @@ enum AttributeState {
             if ageA == age { left += size }
             if ageB == age { right += size }
         }
+    }
+
+    /// How many buckets one is older than another; of those too far apart for one window, some number that is too large.
+    private static func gap(_ newest: Int64, _ older: Int64) -> Int64 {
+        let (gap, isOver) = newest.subtractingReportingOverflow(older)
+        return isOver ? 1 << 32 : min(gap, 1 << 32)
     }
 
     private static func mergeBucket(_ bytes: inout [UInt8], _ a: Int, _ b: Int, _ form: StateForm) {

@@ -247,8 +247,7 @@ struct AttributeReader: ~Escapable {
     private func currentBucket(_ entry: RecordEntry, _ attribute: Attribute, _ place: Int) -> Int? {
         if place >= entry.end { return nil }
         let newest = Int64(bitPattern: load64(record, entry.payload))
-        let end = (newest - Int64(record[place]) + 1) * attribute.bucketWidth
-        return end > now - attribute.window ? place + 1 : nil
+        return attribute.bucketEnd(newest, record[place]) > now - attribute.window ? place + 1 : nil
     }
 
     // MARK: Elements

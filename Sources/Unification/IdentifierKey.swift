@@ -21,7 +21,7 @@ public struct IdentifierKey: Equatable, Sendable {
     public init(_ identifier: LoggedIdentifier) { self.init(tag: identifier.kindTag, digest: identifier.digest) }
 
     /// Reads the 36 bytes from `offset` on; nil where there are none.
-    init?(_ bytes: Span<UInt8>, at offset: Int = 0) {
+    public init?(_ bytes: Span<UInt8>, at offset: Int = 0) {
         guard bytes.count >= offset + IdentifierKey.byteCount,
             let digest = Digest256(bytes.extracting(offset + 4..<offset + IdentifierKey.byteCount))
         else { return nil }
@@ -33,6 +33,9 @@ public struct IdentifierKey: Equatable, Sendable {
         let (tag, digest) = (self.tag, self.digest)
         return InlineArray<36, UInt8> { index in index < 4 ? bigEndianByte(tag, index) : digest[index - 4] }
     }
+
+    /// As the log has it.
+    public var logged: LoggedIdentifier { LoggedIdentifier(kindTag: tag, digest: digest, plainDigest: nil) }
 
     public func append(to bytes: inout [UInt8]) {
         for index in 0..<4 { bytes.append(bigEndianByte(tag, index)) }

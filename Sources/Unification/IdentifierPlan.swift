@@ -121,6 +121,9 @@ public struct IdentifierPlan {
         return nil
     }
 
+    /// Whether identifiers of a kind are of things that many people use: nobody's.
+    public func isShared(_ tag: UInt32) -> Bool { kindIndex(tag: tag).map { kinds[$0].isShared } ?? false }
+
     /// The place of the kind with this tag, or nil: the bundle has it no more.
     public func kindIndex(tag: UInt32) -> Int? {
         for index in kinds.indices where kinds[index].tag == tag { return index }

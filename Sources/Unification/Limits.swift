@@ -1,6 +1,10 @@
 // Every bound of this room, with its unit in the name and its reason beside it.
 
 public enum Limits {
+    /// Changes of a fleet that a hub looks at with one request of a device, to forget some: more than one brings.
+    static let changesForgottenAtOnce = 64
+    /// How far from 1970 a time of another device's may be, milliseconds: 10,000 years, the longest duration of CEL.
+    static let farthestMilliseconds: Int64 = 315_576_000_000_000
     /// A raw identifier longer than this is none: the longest e-mail address is 254 bytes (RFC 5321 section 4.5.3.1.3
     /// less the brackets), push tokens of phones stay under 300.
     static let rawIdentifierBytes = 512
@@ -66,6 +70,8 @@ public enum Limits {
     /// Links of an identifier to others. A household's address has a few, one that is typed in to be left alone has thousands:
     /// with more than this it is nobody's, and joins nobody.
     public static let linksPerIdentifier = 64
+    /// Links of an identifier that another device is told: with one more than it may have it is nobody's there, too.
+    public static let linksTold = linksPerIdentifier + 1
     /// How many more are still followed to what it held together until it had too many.
     static let linksFollowedBeyond = 8
     /// Links with which an identifier is given another key when the pepper changes: each changes a page or two, and all

@@ -101,16 +101,17 @@ extension People {
     // MARK: Choices
 
     /// Adds a choice to those that were made under an identifier.
+    /// - Parameter most: see `ConsentRecord.merging`.
     /// - Returns: whether that was news.
     @discardableResult
     public static func addChoices(
-        _ choices: Span<UInt8>, of key: IdentifierKey, in transaction: inout WriteTransaction
+        _ choices: Span<UInt8>, of key: IdentifierKey, atMost most: Int = .max, in transaction: inout WriteTransaction
     ) throws(StoreError) -> Bool {
         let bytes = key.bytes
         let parts = transaction.tables.consentParts
         var known: [UInt8] = []
         if let value = try transaction.get(parts, bytes.span) { known = [UInt8](copying: value) }
-        let merged = known.isEmpty ? [UInt8](copying: choices) : ConsentRecord.merging(known.span, choices)
+        let merged = known.isEmpty ? [UInt8](copying: choices) : ConsentRecord.merging(known.span, choices, atMost: most)
         if equal(merged.span, known.span) { return false }
         try transaction.put(parts, bytes.span, merged.span)
         return true

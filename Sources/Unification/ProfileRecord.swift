@@ -98,21 +98,6 @@ public struct ProfileView: ~Escapable {
 }
 
 enum ProfileRecord {
-    /// Whether a record that another device has written can be read to its end.
-    static func isReadable(_ bytes: Span<UInt8>) -> Bool {
-        do throws(RecordDamage) {
-            let view = try ProfileView(bytes)
-            var place = RecordLayout.headerBytes
-            for _ in 0..<view.entryCount {
-                if place + RecordLayout.entryHeaderBytes > bytes.count { return false }
-                place = RecordEntry(bytes, at: place).end
-            }
-            return place == bytes.count
-        } catch {
-            return false
-        }
-    }
-
     /// Which of two copies of one part is right: the first, or the other.
     static func isLater(_ record: Span<UInt8>, than other: Span<UInt8>) -> Bool {
         do throws(RecordDamage) {

@@ -53,7 +53,7 @@ extension Attribute {
             let newest = Int64(bitPattern: load64(record, place))
             place += AttributeState.windowHeadBytes
             while place < entry.end {
-                if (newest - Int64(record[place]) + 1) * bucketWidth <= now - window { return place }
+                if bucketEnd(newest, record[place]) <= now - window { return place }
                 place += 1 + form.bucketBytes
             }
         default: break

@@ -8,7 +8,8 @@ enum StatusCommand {
         gatehouse status [--watch]
 
         Whether the agent is ready, and its accounts: events by what became of them, decisions, the store, and each
-        destination; of a hub, the devices that deliver to it. --watch looks again every two seconds. The token needs the role operate for more than the first lines.
+        destination; of a hub, the devices that deliver to it. --watch looks again every two seconds. The token needs the
+        role operate for more than the first lines.
         Exit code 3 when there is no agent or it is not ready.
 
         """

@@ -133,6 +133,7 @@ enum PepperCommand {
     static let help = """
         gatehouse pepper rotate [--config F]
         gatehouse pepper forget --yes [--config F]
+        gatehouse pepper fingerprint [--config F]
 
         rotate makes a new secret for the hashes of identifiers, which the agent takes up when it is started again. For as
         long as pepper_rotation says (90d) people are found under the former one, too, and moved when they are seen; then
@@ -141,11 +142,13 @@ enum PepperCommand {
 
         forget ends that at once: these refusals and erasures are given up. Stop the agent first; it does it at its start.
 
+        fingerprint prints what tells this pepper from others, for fleet: in the configuration of a hub.
+
         """
 
     static func run(_ arguments: [String]) -> Int32 {
-        guard let action = arguments.first, action == "rotate" || action == "forget" else {
-            return UpkeepArguments.missing("pepper needs rotate or forget", arguments, help)
+        guard let action = arguments.first, action == "rotate" || action == "forget" || action == "fingerprint" else {
+            return UpkeepArguments.missing("pepper needs rotate, forget or fingerprint", arguments, help)
         }
         var rest = Array(arguments.dropFirst())
         let isForgetting = action == "forget"
@@ -159,6 +162,8 @@ enum PepperCommand {
             if isForgetting {
                 try Upkeep.forgetFormerPepper(configuration)
                 Process.standardOutput("the former pepper will be forgotten when the agent is started\n")
+            } else if action == "fingerprint" {
+                Process.standardOutput(String(decoding: try Upkeep.fingerprint(configuration), as: UTF8.self) + "\n")
             } else {
                 try Upkeep.rotatePepper(configuration)
                 Process.standardOutput("there is a new pepper; start the agent again\n")

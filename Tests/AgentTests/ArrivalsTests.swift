@@ -42,11 +42,11 @@ extension Device {
         do { try document.parse(span) } catch { fatalError("the test's message is wrong: \(json)") }
         let (now, parsed) = (self.now, document)
         return write { transaction throws(StoreError) in
-            switch try self.pipeline.takeArrival(parsed, parsed.root, clockAhead: clockAhead, now: now, &transaction) {
+            switch try self.pipeline.takeArrival(parsed, parsed.root, Speaker(), clockAhead: clockAhead, now: now, &transaction) {
             case .taken: return "taken"
             case .repeated: return "repeated"
             case .refused(let refusal): return "\(refusal.code)"
-            case .noRoom: return "no room"
+            case .noRoom, .notTheirs: return "no room"
             case .erasing(let erasure):
                 var erasure = erasure
                 while erasure.state == .erasing {

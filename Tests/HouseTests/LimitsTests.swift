@@ -40,6 +40,9 @@ import Testing
         Agent firstSnapshotMilliseconds leastCompactedBytes: when a copy of the store is worth its while
         Agent asideMilliseconds: how long what is of no use any more stays
         Agent standInBytes: what is in it is always the same
+        Agent syncMilliseconds: what holds where the configuration says nothing
+        Agent syncAnswerBytes: more than a hub answers
+        Agent refusalBytes: what is longer is cut in the log
         Agent askMilliseconds answerBytes: several times what the agent needs for its longest and largest answer
         CEL indexedExpressions foldedBytes: from where on something is quicker
         CEL slots: sixteen times what a bundle's attributes, purposes and audiences come to; beyond it a condition is slower

@@ -4,10 +4,11 @@ sees who delivers. GATEHOUSE_AGENTS=50 runs the fleet of the README; without it 
 import hashlib
 import os
 import threading
+import time
 
 from harness import CONSENT, Failure, basic, check, equal, track, wait_until
 from test_delivery import arrivals, ids_of, orders
-from test_privacy import digests, files_with, gatehouse
+from test_privacy import PREFERENCES, digests, files_with, gatehouse, preferences
 
 HUB_BUNDLE = """version: 1
 purposes: {purposes}
@@ -176,7 +177,7 @@ def test_the_operator_sees_who_delivers(bench):
     row = rows[0]
     check(abs(row.pop("clockAheadMs")) < 5000 and row.pop("lastHeard").startswith("20"), f"{row}")
     equal(row, {"device": "till-1", "isLate": False, "lastSeq": 8, "messages": 7, "missing": 1, "repeats": 0, "restarts": 0,
-                "bundle": 1}, "the row")
+                "queued": 0, "lost": 0, "bundle": 1}, "the row")
     done = gatehouse("status", "--url", f"https://localhost:{hub.port}", "--ca", hub.tls.authority)
     check("device till-1" in done.stdout and "missing 1" in done.stdout, f"{done.stdout} {done.stderr}")
     metrics = hub.metrics()
