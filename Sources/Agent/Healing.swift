@@ -36,6 +36,11 @@ struct StoreFiles {
     @inline(never)
     func snapshot(_ number: Int64) -> String { joined(folder, "/snapshot-", String(number), ".mdb") }
 
+    var hasSnapshot: Bool {
+        for number in Limits.snapshots where number > 0 && Files.exists(snapshot(number)) { return true }
+        return false
+    }
+
     /// When the snapshot was taken that the store is, milliseconds since the epoch, and 0 for an empty one; nil: it is in use.
     @inline(never)
     func mark() throws(StoreError) -> UInt64? {
@@ -49,10 +54,11 @@ struct StoreFiles {
         settle()
         do throws(SystemError) {
             // What nobody has used yet may go. The one that was set aside for it is the one that has refusals and erasures.
-            if Files.size(store) ?? 0 > 0, !Files.exists(aside) { try Files.link(store, as: aside) }
+            if Files.exists(store), !Files.exists(aside) { try Files.link(store, as: aside) }
+            try Files.move(path, over: store)
+            // Only now: a power cut before has left what they speak of.
             Files.remove(crash)
             Files.remove(damage)
-            try Files.move(path, over: store)
         } catch {
             throw StoreError(error)
         }
@@ -64,7 +70,11 @@ struct StoreFiles {
     @inline(never)
     func settle() {
         do throws(StoreError) {
-            if Files.exists(aside), try mark() == nil { try? Files.move(aside, over: former) }
+            if Files.exists(aside), try mark() == nil {
+                try? Files.move(aside, over: former)
+                // Where both are the same file already, the kernel leaves both names.
+                Files.remove(aside)
+            }
         } catch {}
     }
 
@@ -190,7 +200,7 @@ final class Healing {
     @inline(never)
     func need() -> Need {
         guard Files.size(files.store) ?? 0 > 0 else {
-            return Files.exists(files.aside) || Files.exists(files.snapshot(1)) ? .replacement : .nothing
+            return Files.exists(files.aside) || files.hasSnapshot ? .replacement : .nothing
         }
         do throws(StoreError) {
             let file = try StoreFile(files.store)
@@ -261,6 +271,8 @@ final class Healing {
     @inline(never)
     private func replace(_ empty: Database?) throws(StoreError) {
         Healing.complain("the store is damaged; it is set aside", files.aside)
+        // Nobody has brought what comes here: where there is no store it is as where none can be read.
+        if !Files.exists(files.store), !Files.exists(files.aside) { try? Files.replace(files.aside, with: [], mode: 0o600) }
         if !hasRoom { Files.remove(files.former) }
         for number in Limits.snapshots where number > 0 {
             let path = files.snapshot(number)

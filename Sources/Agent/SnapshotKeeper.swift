@@ -156,7 +156,10 @@ final class SnapshotKeeper: @unchecked Sendable {
     private func keep(_ time: Int64, _ removed: Int, _ meters: Meters) -> Bool {
         lock.lock()
         defer { lock.unlock() }
-        guard removals == removed else { return false }
+        guard removals == removed else {
+            Files.remove(files.snapshot(0))
+            return false
+        }
         do throws(SystemError) {
             for number in stride(from: keep - 1, through: 0, by: -1) {
                 let path = files.snapshot(number)

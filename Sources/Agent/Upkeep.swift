@@ -120,6 +120,7 @@ public enum Upkeep {
         let path = backup ?? StoreFiles(folder).store
         if !Files.exists(path) { throw UpkeepError(joined(path, ": there is no such file"), exitCode: 1) }
         do throws(StoreError) {
+            _ = try StoreFile(path)
             if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
             return try countEntries(path, besideAgent: backup == nil && Database.isInUse(folder) ? folder : nil)
         } catch {

@@ -76,10 +76,14 @@ public struct SuppressionList {
     public func remembers(
         named name: InlineArray<16, UInt8>, since time: Int64, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> Bool {
-        guard let value = try transaction.get(transaction.tables.suppressed, name.span),
-            let known = NumberKey.decode(value.extracting(0..<min(8, value.count)))
-        else { return false }
-        return known & ~(UInt64(SuppressionList.lifted) << 56) >= UInt64(clamping: time)
+        guard let value = try transaction.get(transaction.tables.suppressed, name.span), value.count > 7 else { return false }
+        return SuppressionList.time(in: value) >= UInt64(clamping: time)
+    }
+
+    /// When an identifier was erased, be it back by now, milliseconds since the epoch.
+    /// - Parameter value: of 8 bytes at least.
+    private static func time(in value: Span<UInt8>) -> UInt64 {
+        (NumberKey.decode(value.extracting(0..<8)) ?? .max) & ~(UInt64(lifted) << 56)
     }
 
     /// - Parameters:
@@ -129,10 +133,9 @@ public struct SuppressionList {
     ) throws(StoreError) {
         var value = value
         if !value.isEmpty { value[0] &= ~lifted }
-        if let known = try transaction.get(transaction.tables.suppressed, name.span), known.count > 7, value.count > 7,
-            known[0] & ~lifted == value[0], equal(known.extracting(1..<8), value.span.extracting(1..<8))
-        {
-            return
+        if let known = try transaction.get(transaction.tables.suppressed, name.span), known.count > 7, value.count > 7 {
+            // The same, or a later one.
+            if time(in: known) >= time(in: value.span) { return }
         }
         try transaction.put(transaction.tables.suppressed, name.span, value.span)
     }

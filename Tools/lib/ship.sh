@@ -117,7 +117,8 @@ compile() {
     # The tables for unwinding a stack would be 50 KiB, and nothing here unwinds one. A function of more than a hundred
     # instructions stays one of its own also where it is called once: what has grown together keeps everything on a stack so
     # large that each access takes eight bytes, 27 KiB of them.
-    "$gnu-gcc" -nostdlib -static -no-pie -fuse-ld=lld -B "$swift_root/bin" \
+    # A build's identifier would be made of that folder's name too, which stands in what strip takes away.
+    "$gnu-gcc" -nostdlib -static -no-pie -Wl,--build-id=none -fuse-ld=lld -B "$swift_root/bin" \
         -Wl,-O2 -Wl,--gc-sections -Wl,--icf=all -Wl,-z,relro,-z,now,-z,noexecstack -Wl,-T,"$top/Tools/lib/no-unwinding.ld" \
         -Wl,--lto-O2 -Wl,--lto-CGO2 -Wl,-mllvm,-inline-threshold=-20 -Wl,-mllvm,-inline-instr-cost=150 \
         "${outlining[@]}" -o ".build/$name/$product" \
