@@ -162,7 +162,8 @@ def test_seen_a_destination_is_down(bench):
         file.write(f"tokens: [{{ sha256: {'ab' * 32}, roles: [operate, collect] }}]\n")
     agent.stop()
     agent.start()
-    wait_until(lambda: agent.call("GET", "/readyz").json()["problems"] == [{"problem": "destination-down"}], 20,
+    heard = {"problem": "destination-down", "advice": "A destination takes no events. They are kept, and tried again."}
+    wait_until(lambda: agent.call("GET", "/readyz").json()["problems"] == [heard], 20,
                f"what strangers hear: {agent.call('GET', '/readyz').body!r}")
     equal(words(doctor(agent, 1)), ["destination-down"], "doctor without a token")
 
