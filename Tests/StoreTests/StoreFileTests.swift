@@ -325,6 +325,40 @@ import Testing
         }
     }
 
+    /// Whatever is put and deleted, in transactions of all sizes, with somebody who reads an old state or nobody: after each
+    /// commit no look finds fault with it.
+    @Test(arguments: 1...6 as ClosedRange<UInt64>) func aStoreInUseIsAlwaysWhole(seed: UInt64) throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let store = try Database(folder: folder, mapBytes: 256 << 20, synchronous: false)
+        let tables = [store.tables.profiles, store.tables.consent, store.tables.log, store.tables.meta]
+        var random = SeededRandom(seed: seed)
+        var reader = try store.makeReader()
+        for round in 0..<60 {
+            if round % 20 == 5 { try reader.begin() }
+            if round % 20 == 15 { reader.end() }
+            var writing = try store.beginWrite()
+            for _ in 0..<Int(random.next() % (round % 7 == 0 ? 3000 : 200)) {
+                let table = tables[Int(random.next() % 4)]
+                // Few keys and many, short and long.
+                let number = NumberKey(random.next() % (seed % 2 == 0 ? 3000 : .max)).bytes
+                var key = [UInt8](copying: number.span)
+                if random.next() % 8 == 0 { key += [UInt8](repeating: 7, count: Int(random.next() % 400)) }
+                if random.next() % 5 < (round % 20 < 10 ? 1 : 3) {
+                    try writing.delete(table, key.span)
+                } else {
+                    let size = random.next() % 40 == 0 ? Int(random.next() % 30_000) : Int(random.next() % 300)
+                    try writing.put(table, key.span, [UInt8](repeating: 1, count: size).span)
+                }
+            }
+            if round % 20 == 19 {
+                for table in tables { _ = try writing.deleteNumbers(table, below: .max, atMost: .max) }
+            }
+            try writing.commit()
+            #expect(throws: Never.self, "round \(round)") { try StoreFile(folder + "/data.mdb").check(isDeep: true) }
+        }
+    }
+
     /// A version that makes more tables finds a store that lacks them. But a name that has changed stands for one that is gone.
     @Test func aTableMayBeMissingWhereNoNameIsStrange() throws {
         let folder = makeFolder()
