@@ -372,7 +372,7 @@ final class Healing {
     }
 
     /// Takes over what the store that was set aside has: who was erased, and what was refused.
-    /// - Returns: false when that cannot be read to its end.
+    /// - Returns: false when anything of that cannot be read.
     @inline(never)
     private func takeOver(_ database: Database) throws(StoreError) -> Bool {
         var isKnown = true
@@ -383,7 +383,8 @@ final class Healing {
         for isOfErasures in [true, false] {
             // Each for itself: what is wrong in one of them is not in the other.
             guard let aside = try? StoreFile(files.aside) else { return false }
-            aside.begin(isOfErasures ? "suppressed" : "consent_parts")
+            aside.goesOn = true
+            if !aside.begin(isOfErasures ? "suppressed" : "consent_parts") { isKnown = false }
             while aside.next() {
                 taken += 1
                 if taken % Limits.sweptPerStep == 0 {
@@ -392,10 +393,13 @@ final class Healing {
                 }
                 let (key, value) = (aside.key, aside.value)
                 if isOfErasures {
-                    try SuppressionList.learn(key, value, in: &transaction)
-                } else {
-                    let newcomer = ProfileID(high: random.next(), low: random.next())
-                    try people.takeRefusals(of: value.span, under: key.span, newcomer: newcomer, now: now, in: &transaction)
+                    // What is no name of one LMDB might not take.
+                    if key.count == 16 { try SuppressionList.learn(key, value, in: &transaction) } else { isKnown = false }
+                    continue
+                }
+                let person = ProfileID(high: random.next(), low: random.next())
+                if try !people.takeRefusals(of: value.span, under: key.span, newcomer: person, now: now, in: &transaction) {
+                    isKnown = false
                 }
             }
             if aside.fault != nil { isKnown = false }

@@ -169,11 +169,17 @@ public final class Database: @unchecked Sendable {
     fileprivate func fillUp() {
         var file: mdb_filehandle_t = -1
         mdb_env_get_fd(environment, &file)
-        if cp_file_size(file) >= usedBytes { return }
+        if !isShort(file) { return }
         var transaction: OpaquePointer?
         if mdb_txn_begin(environment, nil, 0, &transaction) != 0 { return }
-        if cp_file_size(file) < usedBytes { _ = ftruncate(file, off_t(usedBytes)) }
+        if isShort(file) { _ = ftruncate(file, off_t(usedBytes)) }
         mdb_txn_abort(transaction)
+    }
+
+    /// Whether pages at the file's end are not there: by more than a transaction leaves, its last page's number is damaged.
+    private func isShort(_ file: mdb_filehandle_t) -> Bool {
+        let missing = usedBytes - cp_file_size(file)
+        return missing > 0 && missing <= Limits.mostUnwrittenBytes
     }
 
     fileprivate func noteConsent() { consentCommits.wrappingAdd(1, ordering: .releasing) }

@@ -14,6 +14,8 @@ public enum Limits {
     public static let copiedPagesPerCommit = 64
     /// And so many transactions of it go to the disk at once: 2 MiB, behind which nobody's commit waits for long.
     static let copiedCommitsPerSync = 8
+    /// What a file may lack of its pages: many times what a transaction takes and then does not use.
+    static let mostUnwrittenBytes: Int64 = 64 << 20
     /// A value that is read from a store's file without LMDB: several times the largest of those that are looked for there.
     static let largestValueBytes = 1 << 20
     /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too

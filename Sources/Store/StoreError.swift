@@ -1,6 +1,7 @@
 // What the store can refuse.
 
 import CLMDB
+import CPlatform
 import Platform
 
 public enum StoreError: Error, Equatable {
@@ -15,6 +16,7 @@ public enum StoreError: Error, Equatable {
     /// Anything else of LMDB or the operating system.
     case failed(Words, code: Int32)
 
+    @inline(never)
     init(_ operation: Words, _ code: Int32) {
         switch code {
         case MDB_MAP_FULL, SystemError.noSpace: self = .full
@@ -22,9 +24,18 @@ public enum StoreError: Error, Equatable {
         case MDB_INVALID: self = .damaged("it is no store")
         case MDB_VERSION_MISMATCH:
             self = .failed("another kind of device has written the store: move the folder away", code: code)
-        case MDB_CORRUPTED, MDB_PAGE_NOTFOUND: self = .damaged("its pages do not fit together")
+        case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INCOMPATIBLE, MDB_BAD_TXN:
+            self = .damaged("its pages do not fit together")
+        // What is asked of a table is right: it is a table of another kind.
+        case EINVAL where !StoreError.isOfSystem(operation): self = .damaged("a table is of another kind")
         default: self = .failed(operation, code: code)
         }
+    }
+
+    /// Whether a call hands on what the system says to it, as of the file that it opens, maps or writes.
+    private static func isOfSystem(_ operation: Words) -> Bool {
+        let name = [UInt8](operation.text.utf8)
+        return name.count < 5 || name[4] == UInt8(ascii: "e") || name[4] == UInt8(ascii: "t")
     }
 
     @inline(never)

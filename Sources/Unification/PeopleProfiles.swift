@@ -121,14 +121,14 @@ extension People {
     /// - Parameters:
     ///   - name: the identifier's key in the table `consent_parts`; `choices`: the record there.
     ///   - newcomer: whose it is from then on where nobody has it; `now`: since when, milliseconds since the epoch.
+    /// - Returns: false where the key or the record is damaged: what was refused there is not known.
     public func takeRefusals(
         of choices: Span<UInt8>, under name: Span<UInt8>, newcomer: ProfileID, now: Int64,
         in transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        let none: [UInt8] = []
-        let intact = ConsentRecord.merging(none.span, choices)
-        let refusals = ConsentRecord.refusals(of: intact.span)
-        guard ConsentRecord.isAnything(refusals.span), let key = IdentifierKey(name) else { return }
+    ) throws(StoreError) -> Bool {
+        guard let key = IdentifierKey(name), !ConsentRecord.withdrawing(choices, at: now).isEmpty else { return false }
+        let refusals = ConsentRecord.refusals(of: choices)
+        if !ConsentRecord.isAnything(refusals.span) { return true }
         try People.addChoices(refusals.span, of: key, in: &transaction)
         let owner = try IdentityGraph.profile(of: key, in: transaction)
         if owner == nil { try IdentityGraph.assign(key, to: newcomer, from: nil, mark: mark, at: now, in: &transaction) }
@@ -137,6 +137,7 @@ extension People {
         if let value = try transaction.get(transaction.tables.consent, person.span) { known = [UInt8](copying: value) }
         let merged = ConsentRecord.merging(known.span, refusals.span)
         try transaction.put(transaction.tables.consent, person.span, merged.span)
+        return true
     }
 
     /// Notes a person's new choices with their identifiers, by which they go with whoever these turn out to belong to: a grant

@@ -259,4 +259,70 @@ import Testing
             #expect(healing.need() == .nothing)
         }
     }
+
+    /// A record of one choice; see Governance/Consent.swift.
+    private func record(granting isGranted: Bool) -> [UInt8] {
+        let entry: [UInt8] = [7, 0, 0, 0, isGranted ? 1 : 2, 2, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]
+        let sum = Checksum.of(entry.span)
+        return (0..<4).map { UInt8(truncatingIfNeeded: sum >> UInt32(8 * $0)) } + entry
+    }
+
+    /// An identifier's key, and a person's.
+    private func key(_ number: Int, count: Int = 36) -> [UInt8] {
+        [0xA7, UInt8(number >> 8), UInt8(number & 255)] + [UInt8](repeating: 0x5A, count: count - 3)
+    }
+
+    /// Replaces a store in which 300 have refused by a snapshot from before that, in which one had granted.
+    /// - Returns: how many refusals are known then, and grants.
+    private func takenOver(_ change: (inout [UInt8]) -> Void) throws -> [Int] {
+        var result: [Int] = []
+        try withFolder { configuration, files in
+            let (person, grant) = (key(1000, count: 16), record(granting: true))
+            do {
+                let store = try Database(folder: files.folder, mapBytes: 64 << 20, synchronous: false)
+                var transaction = try store.beginWrite()
+                try transaction.put(store.tables.consent, person.span, grant.span)
+                try transaction.commit()
+                _ = try store.snapshot(to: files.snapshot(1), at: 5) { true }
+                transaction = try store.beginWrite()
+                for number in 0..<300 {
+                    let (name, refusal) = (key(number), record(granting: false))
+                    try transaction.put(store.tables.consentParts, name.span, refusal.span)
+                }
+                try transaction.commit()
+            }
+            var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: files.store)))
+            change(&bytes)
+            try Data(bytes).write(to: URL(fileURLWithPath: files.store))
+            try Healing(configuration).run(.replacement, nil)
+            let store = try Database(folder: files.folder, mapBytes: 64 << 20, synchronous: false)
+            let transaction = try store.beginWrite()
+            if let value = try transaction.get(store.tables.consent, person.span) {
+                result = [Int(transaction.count(store.tables.consentParts)), equal(value, grant.span) ? 1 : 0]
+            }
+        }
+        return result
+    }
+
+    /// Where some bytes are in a file.
+    private func places(_ sought: [UInt8], in bytes: [UInt8]) -> [Int] {
+        (0...bytes.count - sought.count).filter { bytes[$0] == sought[0] && Array(bytes[$0..<$0 + sought.count]) == sought }
+    }
+
+    /// Promise P4: who has refused since is not known to the last, so nobody's grant is left. What can be read is taken over.
+    @Test func halfAReadingOfRefusalsIsNotAWholeOne() throws {
+        let table = Array("consent_parts".utf8)
+        #expect(try takenOver { _ in } == [300, 1])
+        // A bit of one choice.
+        #expect(try takenOver { for place in places(key(7), in: $0) { $0[place + 36 + 8] ^= 4 } } == [299, 0])
+        #expect(try takenOver { for place in places(table, in: $0) { $0[place] ^= 1 } } == [0, 0])
+        // That there are no entries, and that a leaf has one fewer.
+        #expect(try takenOver { for place in places(table, in: $0) { $0[place + 45] = 0; $0[place + 46] = 0 } } == [300, 0])
+        #expect(try takenOver { for place in places(key(7), in: $0) { $0[place / 4096 * 4096 + 12] -= 2 } } == [299, 0])
+        // Leaves in the middle: what lies behind them is read.
+        let rest = try takenOver { bytes in
+            for page in places(key(120), in: bytes).map({ $0 / 4096 * 4096 }) where bytes[page + 10] == 2 { bytes[page] ^= 1 }
+        }
+        #expect(rest[0] > 150 && rest[0] < 300 && rest[1] == 0, "\(rest)")
+    }
 }

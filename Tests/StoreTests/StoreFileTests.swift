@@ -207,6 +207,248 @@ import Testing
         #expect(damaged > whole.count / 4096 / 2)
     }
 
+    // MARK: What LMDB trusts
+
+    /// A store's file, to be changed at one place: where its trees and their entries lie.
+    private struct Raw {
+        var bytes: [UInt8]
+        private let meta: Int
+
+        init(_ path: String) throws {
+            let file = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+            let first = UInt64(littleEndianAt: 144, of: file.span)
+            meta = first > UInt64(littleEndianAt: 4096 + 144, of: file.span) ? 0 : 4096
+            bytes = file
+        }
+
+        /// Where the newer meta page is, and the trees of which it tells.
+        var commit: Int { meta + 144 }
+        var lastPage: Int { meta + 136 }
+        var free: Int { meta + 40 }
+        var main: Int { meta + 88 }
+
+        subscript(_ place: Int) -> UInt64 {
+            get { UInt64(littleEndianAt: place, of: bytes.span) }
+            set { for index in 0..<8 { bytes[place + index] = UInt8(truncatingIfNeeded: newValue >> UInt64(8 * index)) } }
+        }
+
+        func half(_ place: Int) -> Int { Int(bytes[place]) | Int(bytes[place + 1]) << 8 }
+
+        /// Where the page begins that a tree begins with.
+        func root(_ tree: Int) -> Int { Int(self[tree + 40]) * 4096 }
+
+        /// Where the entries of a page begin.
+        func entries(_ page: Int) -> [Int] {
+            stride(from: page + 16, to: page + half(page + 12), by: 2).map { page + half($0) }
+        }
+
+        /// Where the page of a table begins that the second entry leads to on each level, above so many levels.
+        func leaf(_ table: String, above levels: Int = 0) -> Int {
+            var pages = [root(tree(table))]
+            while half(pages.last! + 10) == 1 { pages.append(Int(self[entries(pages.last!)[1]] & 0xFFFF_FFFF) * 4096) }
+            return pages[pages.count - 1 - levels]
+        }
+
+        /// Where the entry of a table is among the names.
+        func entry(_ table: String) -> Int {
+            entries(root(main)).first { Array(bytes[$0 + 8..<$0 + 8 + half($0 + 6)]) == Array(table.utf8) }!
+        }
+
+        func tree(_ table: String) -> Int { entry(table) + 8 + table.utf8.count }
+
+        /// Where an entry's value is, be it in pages of its own.
+        func value(_ entry: Int) -> Int {
+            let place = entry + 8 + half(entry + 6)
+            return half(entry + 4) & 1 == 0 ? place : Int(self[place]) * 4096 + 16
+        }
+
+        /// Where the numbers of free pages stand, behind their count, where there are most of them.
+        var freeList: Int {
+            var pages = [root(free)]
+            while half(pages[0] + 10) == 1 {
+                pages = pages.flatMap { page in entries(page).map { Int(self[$0] & 0xFFFF_FFFF) * 4096 } }
+            }
+            return pages.flatMap { entries($0) }.map { value($0) }.max { self[$0] < self[$1] }!
+        }
+    }
+
+    @Test func eachNumberThatLMDBTrustsIsHeldAgainstTheOthers() throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        do { _ = try makeStore(folder) }
+        let path = folder + "/data.mdb"
+        let whole = try Raw(path)
+        func isSeen(isDeep: Bool, _ change: (inout Raw) -> Void) throws -> Bool {
+            var raw = whole
+            change(&raw)
+            #expect(raw.bytes != whole.bytes)
+            try Data(raw.bytes).write(to: URL(fileURLWithPath: path))
+            return isDamaged(path, isDeep: isDeep)
+        }
+        let other = 4096 - whole.commit + 288
+        let atEveryStart: [(String, (inout Raw) -> Void)] = [
+            ("flags", { $0.bytes[$0.tree("profiles") + 4] = 2 }), ("flags", { $0.bytes[$0.tree("timers") + 4] = 8 }),
+            ("flags of names", { $0.bytes[$0.main + 4] = 4 }), ("flags of free pages", { $0.bytes[$0.free + 4] = 9 }),
+            ("name", { $0.bytes[$0.tree("consent") - 1] ^= 1 }), ("name", { $0.bytes[$0.tree("suppressed") - 1] ^= 1 }),
+            ("entry of a name", { $0.bytes[$0.entry("consent") + 4] = 3 }),
+            ("kind of an entry", { $0.bytes[$0.entries($0.root($0.tree("meta")))[0] + 4] = 4 }),
+            ("no entries", { $0[$0.tree("profiles") + 32] = 0 }), ("root of none", { $0[$0.tree("timers") + 40] = 5 }),
+            ("depth of none", { $0.bytes[$0.tree("timers") + 6] = 1 }), ("names", { $0[$0.main + 32] -= 1 }),
+            ("page size", { $0.bytes[other - 104 + 1] ^= 0x30 }), ("commit", { $0[$0.commit] += 2 }),
+            ("commit", { $0[$0.commit] += 1 << 62 }), ("commit", { ($0[$0.commit], $0[other]) = ($0[other], $0[$0.commit]) }),
+            ("commit", { $0[other] = $0[$0.commit] }), ("last page", { $0[$0.lastPage] |= 1 << 30 }),
+            ("last page", { $0[$0.lastPage] |= 1 << 22 }), ("last page", { $0[$0.lastPage] = 0 }),
+        ]
+        for (what, change) in atEveryStart { #expect(try isSeen(isDeep: false, change), "\(what)") }
+        let inADeepLook: [(String, (inout Raw) -> Void)] = [
+            ("entries", { $0[$0.tree("profiles") + 32] += 1 }), ("pages", { $0[$0.tree("profiles") + 16] = 1 << 62 }),
+            ("free: count", { $0[$0.freeList] += 1 << 20 }), ("free: twice", { $0[$0.freeList + 8] = $0[$0.freeList + 16] }),
+            ("free: too low", { $0[$0.freeList + 8 * Int($0[$0.freeList])] = 1 }),
+            ("free: too high", { $0[$0.freeList + 8] = $0[$0.lastPage] + 1 }),
+            ("free: used", { raw in
+                let list = raw.freeList
+                raw[list] = 1
+                raw[list + 8] = raw[raw.tree("profiles") + 40]
+            }),
+            ("two lead to one", { raw in
+                let entries = raw.entries(raw.root(raw.tree("profiles")))
+                for index in 0..<6 { raw.bytes[entries[1] + index] = raw.bytes[entries[0] + index] }
+            }),
+        ]
+        for (what, change) in inADeepLook {
+            #expect(try !isSeen(isDeep: false, change), "\(what)")
+            #expect(try isSeen(isDeep: true, change), "\(what)")
+        }
+        // What parts one page's keys from the next one's: above all of these, or below all of those.
+        for bit in [0x40, 0x80] as [UInt8] {
+            #expect(try isSeen(isDeep: true) { $0.bytes[$0.entries($0.leaf("profiles", above: 1))[1] + 8] ^= bit })
+        }
+    }
+
+    /// Whatever is put and deleted, in transactions of all sizes, with somebody who reads an old state or nobody: after each
+    /// commit no look finds fault with it.
+    @Test(arguments: 1...6 as ClosedRange<UInt64>) func aStoreInUseIsAlwaysWhole(seed: UInt64) throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let store = try Database(folder: folder, mapBytes: 256 << 20, synchronous: false)
+        let tables = [store.tables.profiles, store.tables.consent, store.tables.log, store.tables.meta]
+        var random = SeededRandom(seed: seed)
+        var reader = try store.makeReader()
+        for round in 0..<60 {
+            if round % 20 == 5 { try reader.begin() }
+            if round % 20 == 15 { reader.end() }
+            var writing = try store.beginWrite()
+            for _ in 0..<Int(random.next() % (round % 7 == 0 ? 3000 : 200)) {
+                let table = tables[Int(random.next() % 4)]
+                // Few keys and many, short and long.
+                let number = NumberKey(random.next() % (seed % 2 == 0 ? 3000 : .max)).bytes
+                var key = [UInt8](copying: number.span)
+                if random.next() % 8 == 0 { key += [UInt8](repeating: 7, count: Int(random.next() % 400)) }
+                if random.next() % 5 < (round % 20 < 10 ? 1 : 3) {
+                    try writing.delete(table, key.span)
+                } else {
+                    let size = random.next() % 40 == 0 ? Int(random.next() % 30_000) : Int(random.next() % 300)
+                    try writing.put(table, key.span, [UInt8](repeating: 1, count: size).span)
+                }
+            }
+            if round % 20 == 19 {
+                for table in tables { _ = try writing.deleteNumbers(table, below: .max, atMost: .max) }
+            }
+            try writing.commit()
+            #expect(throws: Never.self, "round \(round)") { try StoreFile(folder + "/data.mdb").check(isDeep: true) }
+        }
+    }
+
+    /// A version that makes more tables finds a store that lacks them. But a name that has changed stands for one that is gone.
+    @Test func aTableMayBeMissingWhereNoNameIsStrange() throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        do {
+            let store = try makeStore(folder, entries: 300)
+            let names = store.tables.all.map { String(copying: $0.name.bytes) }
+            #expect(String(copying: StoreFile.names.bytes) == " " + names.joined(separator: " ") + " ")
+        }
+        var raw = try Raw(folder + "/data.mdb")
+        // The last name is taken out.
+        let page = raw.root(raw.main)
+        #expect(raw.entries(page).last == raw.entry("visits"))
+        raw[raw.main + 32] -= 1
+        raw.bytes[page + 12] -= 2
+        try Data(raw.bytes).write(to: URL(fileURLWithPath: folder + "/data.mdb"))
+        #expect(!isDamaged(folder + "/data.mdb"))
+        raw.bytes[raw.tree("urgent") - 1] ^= 1
+        try Data(raw.bytes).write(to: URL(fileURLWithPath: folder + "/data.mdb"))
+        #expect(isDamaged(folder + "/data.mdb", isDeep: false))
+    }
+
+    /// Of a damaged table all is read that can be, and it is known that this is not all.
+    @Test func whoGoesOnReadsWhatIsLeft() throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        do { _ = try makeStore(folder) }
+        let path = folder + "/data.mdb"
+        let whole = try Raw(path)
+        func read(_ change: (inout Raw) -> Void) throws -> String {
+            var raw = whole
+            change(&raw)
+            try Data(raw.bytes).write(to: URL(fileURLWithPath: path))
+            let file = try StoreFile(path)
+            file.goesOn = true
+            let isThere = file.begin("profiles")
+            var (count, bytes) = (0, 0)
+            while file.next() {
+                count += 1
+                bytes += file.value.count
+            }
+            return "\(count) \(bytes > 500_000) \(isThere) \(file.fault == nil)"
+        }
+        #expect(try read { _ in } == "6000 true true true")
+        let inLeaf = whole.entries(whole.leaf("profiles")).count
+        #expect(try read { $0.bytes[$0.leaf("profiles")] ^= 1 } == "\(6000 - inLeaf) true true false")
+        #expect(try read { $0.bytes[$0.leaf("profiles") + 17] = 0x7F } == "5999 true true false")
+        #expect(try read { $0[$0.tree("profiles") + 32] = 0 } == "6000 true true false")
+        #expect(try read { $0.bytes[$0.tree("profiles") - 1] ^= 1 } == "0 false false true")
+        #expect(try read { $0.bytes[$0.entry("meta") + 4] = 3 } == "6000 true true false")
+        // A cycle ends.
+        _ = try read { raw in
+            let root = raw.root(raw.tree("profiles"))
+            for entry in raw.entries(root) { (raw.bytes[entry], raw.bytes[entry + 1]) = (UInt8(root >> 12 & 255), UInt8(root >> 20)) }
+        }
+    }
+
+    /// A last page that no transaction has taken makes no file longer, and is damage.
+    // limit: Store.mostUnwrittenBytes
+    @Test func aFileGrowsOnlyByWhatATransactionLeaves() throws {
+        let folder = makeFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        do { _ = try makeStore(folder) }
+        let path = folder + "/data.mdb"
+        var raw = try Raw(path)
+        let most = UInt64(Limits.mostUnwrittenBytes / 4096)
+        for (more, isTooMuch) in [(most, false), (most + 1, true)] {
+            raw[raw.lastPage] = UInt64(raw.bytes.count / 4096) - 1 + more
+            try Data(raw.bytes).write(to: URL(fileURLWithPath: path))
+            #expect(isDamaged(path, isDeep: false) == isTooMuch)
+            do {
+                let store = try Database(folder: folder, mapBytes: 64 << 20, synchronous: false)
+                var writing = try store.beginWrite()
+                try writing.put(store.tables.meta, Array("name".utf8).span, [UInt8(9)].span)
+                try writing.commit()
+            }
+            #expect(Files.size(path) == Int64(raw.bytes.count) + (isTooMuch ? 0 : Limits.mostUnwrittenBytes))
+        }
+    }
+
+    @Test func whatLMDBRefusesOfATableThatIsNoneOfOursIsDamage() {
+        // MDB_INCOMPATIBLE, MDB_BAD_TXN.
+        for code in [-30784, -30782, EINVAL] as [Int32] {
+            #expect(StoreError("mdb_put", code) == .damaged(""))
+        }
+        #expect(StoreError("mdb_env_open", EINVAL) == .failed("", code: EINVAL))
+        #expect(StoreError("mdb_txn_commit", EINVAL) == .failed("", code: EINVAL))
+        #expect(StoreError("mdb_put", EIO) == .failed("", code: EIO))
+    }
+
     // MARK: Snapshots
 
     @Test func aSnapshotIsTheStoreAtOneCommitAndAnyChangeOfItIsSeen() throws {
