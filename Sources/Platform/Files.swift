@@ -55,6 +55,16 @@ public enum Files {
         return Descriptor(owning: raw)
     }
 
+    /// Makes a file with something in it; not durable. Where there is no room it is not there.
+    @inline(never)
+    public static func make(_ path: String, with bytes: Span<UInt8>) throws(SystemError) {
+        let file = try create(path, mode: 0o600)
+        do throws(SystemError) { try writeAll(file.raw, bytes) } catch {
+            remove(path)
+            throw error
+        }
+    }
+
     /// Writes behind the end of a file, and makes all of it durable.
     public static func append(_ bytes: Span<UInt8>, to path: String) throws(SystemError) {
         let raw = path.withCString { cp_open($0, O_WRONLY | O_APPEND, 0) }

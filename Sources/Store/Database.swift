@@ -60,6 +60,14 @@ public final class Database: @unchecked Sendable {
         if let held { lock = held } else { lock = try StoreLock(folder) }
         // What a compaction left when the power failed.
         Database.remove(joined(folder, "/compact"))
+        // LMDB's locks are memory that a file has no blocks for yet: on a full disk the first touch would end the program.
+        let locks = joined(folder, "/lock.mdb")
+        if !Files.exists(locks) {
+            let none = [UInt8](repeating: 0, count: Limits.lockBytes)
+            do throws(SystemError) { try Files.make(locks, with: none.span) } catch {
+                throw StoreError(error.operation, error.code)
+            }
+        }
         var made: OpaquePointer?
         var code = mdb_env_create(&made)
         guard code == 0, let environment = made else { throw StoreError("mdb_env_create", code) }

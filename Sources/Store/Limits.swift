@@ -6,6 +6,8 @@ public enum Limits {
     /// Reader slots: at most 4 serving threads, a delivery thread for each of 16 destinations, the writer's own, commands
     /// that look at the store from outside, and room for readers that were killed and not yet cleared.
     public static let readers: UInt32 = 126
+    /// LMDB's file of locks: 64 bytes a reader and two lines more.
+    static let lockBytes = 8192
     /// The memory map's size where the configuration says nothing. A map costs address space, not memory.
     public static let defaultMapBytes: Int64 = MemoryLayout<Int>.size == 8 ? 8 << 30 : 512 << 20
     /// The largest map: 32-bit devices have no more address space to give.

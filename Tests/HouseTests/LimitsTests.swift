@@ -70,6 +70,7 @@ import Testing
         Serving recordsBeforeWaking: when the writer is woken
         Store tables: the list of tables is the house's own
         Store copiedPagesPerCommit copiedCommitsPerSync: steps of a copy
+        Store lockBytes: what LMDB makes of it itself
         Store largestValueBytes: nothing is as large of what is looked for in a file
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
         Unification rememberedAttributes: of attributes that no bundle has any more, twice as many as one can have
