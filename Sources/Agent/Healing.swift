@@ -353,6 +353,7 @@ final class Healing {
     @inline(never)
     private static func takeKept(from path: String, to database: Database) throws(StoreError) {
         guard let file = try? StoreFile(path) else { return }
+        file.goesOn = true
         var transaction = try database.beginWrite()
         for name in kept {
             let key = [UInt8](copying: name.bytes)

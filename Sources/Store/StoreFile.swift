@@ -66,16 +66,17 @@ public final class StoreFile {
     private var valueBytes = 0
 
     /// Opens a file and reads where its trees begin.
-    /// - Throws: `.damaged` when it is no store of a device of this kind.
+    /// - Throws: `.damaged` when it is no store of a device of this kind. What else is wrong at its beginning is in `fault`.
     public init(_ path: String) throws(StoreError) {
         do throws(SystemError) { file = try Files.open(path) } catch { throw StoreError(error) }
         // Of a store that is in use the pages change while they are read; but not so soon again.
         for _ in 0..<3 {
             fault = nil
+            meta = []
             readMetas()
             if fault == nil { break }
         }
-        if let fault { throw fault }
+        if meta.isEmpty, let fault { throw fault }
         there = min(pageCount, UInt64(max(0, cp_file_size(file.raw))) / UInt64(pageBytes))
     }
 
@@ -83,7 +84,8 @@ public final class StoreFile {
         guard let first = readMeta(at: 0) else { return }
         pageBytes = Int(truncatingIfNeeded: StoreFile.half(first, StoreFile.firstTree))
         if pageBytes < 512 || pageBytes > 65_536 || pageBytes & (pageBytes - 1) != 0 { return noteDamage() }
-        guard let second = readMeta(at: pageBytes) else { return }
+        // With one that is damaged the other still leads to what was there before the last commit, for whoever goes on.
+        let second = readMeta(at: pageBytes) ?? first
         // Commits are written to one and the other in turn; there is none yet where both say 0.
         let commit = StoreFile.metaBytes - StoreFile.word
         let (even, odd) = (StoreFile.number(first, commit), StoreFile.number(second, commit))
@@ -220,9 +222,9 @@ public final class StoreFile {
             let key = key
             if !equal(key.span, name.span) { continue }
             let value = value
-            if fault == nil { return value }
+            if mayGoOn, value.count == valueBytes { return value }
         }
-        if let fault { throw fault }
+        if let fault, !goesOn { throw fault }
         return nil
     }
 

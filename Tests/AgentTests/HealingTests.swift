@@ -316,6 +316,8 @@ import Testing
         // A bit of one choice.
         #expect(try takenOver { for place in places(key(7), in: $0) { $0[place + 36 + 8] ^= 4 } } == [299, 0])
         #expect(try takenOver { for place in places(table, in: $0) { $0[place] ^= 1 } } == [0, 0])
+        // Of the last commit it is not known whether it was the last.
+        #expect(try takenOver { $0[144 + 7] = 64 }[1] == 0)
         // That there are no entries, and that a leaf has one fewer.
         #expect(try takenOver { for place in places(table, in: $0) { $0[place + 45] = 0; $0[place + 46] = 0 } } == [300, 0])
         #expect(try takenOver { for place in places(key(7), in: $0) { $0[place / 4096 * 4096 + 12] -= 2 } } == [299, 0])

@@ -198,7 +198,7 @@ import Testing
         for pages in 0..<whole.count / 4096 {
             try whole.prefix(pages * 4096 + 100).write(to: URL(fileURLWithPath: path))
             if pages < 2 {
-                #expect(throws: StoreError.self) { try StoreFile(path) }
+                #expect(isDamaged(path, isDeep: false))
             } else {
                 #expect(try StoreFile(path).isShort)
                 if isDamaged(path) { damaged += 1 }
@@ -409,6 +409,9 @@ import Testing
         #expect(try read { $0[$0.tree("profiles") + 32] = 0 } == "6000 true true false")
         #expect(try read { $0.bytes[$0.tree("profiles") - 1] ^= 1 } == "0 false false true")
         #expect(try read { $0.bytes[$0.entry("meta") + 4] = 3 } == "6000 true true false")
+        #expect(try read { $0[$0.commit] |= 1 << 62 } == "6000 true true false")
+        // The state before the last commit.
+        #expect(try read { $0.bytes[4096 + 16] ^= 1 }.hasSuffix("true true false"))
         // A cycle ends.
         _ = try read { raw in
             let root = raw.root(raw.tree("profiles"))
