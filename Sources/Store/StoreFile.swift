@@ -81,7 +81,8 @@ public final class StoreFile {
     }
 
     private func readMetas() {
-        guard let first = readMeta(at: 0) else { return }
+        // Where the second one is the first one tells; without that it is where nearly all devices have it.
+        guard let first = readMeta(at: 0) ?? readMeta(at: 4096) else { return }
         pageBytes = Int(truncatingIfNeeded: StoreFile.half(first, StoreFile.firstTree))
         if pageBytes < 512 || pageBytes > 65_536 || pageBytes & (pageBytes - 1) != 0 { return noteDamage() }
         // With one that is damaged the other still leads to what was there before the last commit, for whoever goes on.
