@@ -146,7 +146,7 @@ class Bench:
             # Nobody listens yet: the sender pauses, and decisions have the agent for themselves.
             decisions, begin = Decisions(agent), time.monotonic()
             while time.monotonic() - begin < self.options.quiet:
-                time.sleep(0.5)
+                time.sleep(2)
                 queued(agent)
             before = decisions.stop()
         finally:
@@ -158,7 +158,10 @@ class Bench:
             waiting = last = queued(agent)
             decisions, memory = Decisions(agent), []
             while last > 0:
-                time.sleep(0.5)
+                # A look at /metrics takes a millisecond or two of a thread that answers: more rarely than each hundredth
+                # decision, but for the end.
+                rest = last * (time.monotonic() - begin) / max(1, waiting - last)
+                time.sleep(min(2, max(0.1, 0.8 * rest)))
                 memory.append(process_memory_kib(agent.process.pid) or 0)
                 last = queued(agent)
                 if time.monotonic() - begin > 600:
