@@ -213,15 +213,17 @@ extension Pipeline {
         let latest = try SharedChanges.latest(of: name, in: transaction)
         let erasedAt = SharedChanges.erasedAt(in: latest.span)
         if let time = SharedChanges.erasedAt(in: bytes.span) {
-            if !sender.mayErase { return .mayNotErase }
+            let time = max(0, min(time, sender.now))
+            // Whoever has heard of it here tells it back.
+            if !sender.mayErase { return erasedAt ?? -1 >= time ? .taken : .mayNotErase }
             let key = IdentifierKey(bytes.span, at: SharedChanges.headBytes)
-            try takeErasure(of: name, key, at: min(time, sender.now), known: erasedAt, sender, &transaction)
+            try takeErasure(of: name, key, at: time, known: erasedAt, sender, &transaction)
             return .taken
         }
         guard var state = Fleet.state(bytes, now: sender.now) else { return .unreadable }
         let writers = state.writers
-        if !sender.speaksForOthers {
-            for epoch in writers where epoch != sender.epoch { return .unreadable }
+        for epoch in writers where epoch > SharedChanges.largestEpoch || !sender.speaksForOthers && epoch != sender.epoch {
+            return .unreadable
         }
         // Who was erased comes back by a choice of their own.
         if let erasedAt, !state.isChosen(after: erasedAt) { return .taken }
@@ -322,7 +324,7 @@ extension Pipeline {
     ) throws(StoreError) -> SyncOutcome {
         if let erasedAt = SharedChanges.erasedAt(in: bytes.span) {
             let name = InlineArray<16, UInt8> { bytes[1 + $0] }
-            let time = min(erasedAt, latest)
+            let time = max(0, min(erasedAt, latest))
             if try suppression.remembers(named: name, since: time, in: transaction) { return .taken }
             try suppression.add(named: name, at: time, mark: rotation.mark, in: &transaction)
             return .taken
@@ -331,14 +333,13 @@ extension Pipeline {
         let key = state.key
         // A thing that many people use is nobody's.
         if inForce.identifiers.isShared(key.tag) { return .taken }
-        if let time = try suppression.time(key.tag, key.digest, in: transaction) {
-            if !state.isChosen(after: time) { return .taken }
-            try suppression.lift(key.tag, key.digest, in: &transaction)
-        }
+        let erasedAt = try suppression.time(key.tag, key.digest, in: transaction)
+        if let erasedAt, !state.isChosen(after: erasedAt) { return .taken }
         if !hasRoom {
             if try IdentityGraph.profile(of: key, in: transaction) == nil { return .noRoom }
             state.keepChoicesOnly()
         }
+        if erasedAt != nil { try suppression.lift(key.tag, key.digest, in: &transaction) }
         let hasNewChoices = try people.learn(
             state, suppression, inForce.identifiers, inForce.attributes, now: now, random: &random, in: &transaction)
         // What this device has counted may be told from now on, or not any more.

@@ -442,7 +442,15 @@ extension Pipeline {
             let (meta, returned) = (transaction.tables.meta, Healing.returned)
             if try transaction.get(meta, returned.span) == nil { return }
             let (people, next) = try IdentityGraph.erased(from: first, suppression, looks: Limits.sweptPerStep, in: transaction)
-            for person in people { _ = try erase(person, nil, actor: Array("device".utf8), now: now, &transaction) }
+            for person in people {
+                // When that was: elsewhere they may have chosen anew since.
+                var erasedAt: Int64 = 0
+                for identifier in try IdentityGraph.identifiers(of: person, in: transaction) {
+                    let time = try suppression.time(identifier.kindTag, identifier.digest, in: transaction) ?? 0
+                    erasedAt = max(erasedAt, min(time, now))
+                }
+                _ = try erase(person, nil, erasedAt: erasedAt, actor: Array("device".utf8), now: now, &transaction)
+            }
             start = next.isEmpty ? nil : next
             if start == nil { try transaction.delete(meta, returned.span) }
             try transaction.commit()

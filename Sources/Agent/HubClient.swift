@@ -278,9 +278,10 @@ final class HubClient {
         let leave = try HubClient.leave(to: purpose, of: person, seenWithin: since, reader)
         if leave == .nothing { return }
         let isGranted = leave == .everything
-        let state = try IdentifierState(
+        var state = try IdentifierState(
             of: key, in: reader, epoch: identity.epoch, parts: isGranted ? identity.epoch : IdentifierState.nobodys,
             links: isGranted ? Unification.Limits.linksTold : 0)
+        if !isGranted { state.keepRefusalsOnly() }
         let name = suppression.name(key.tag, key.digest)
         page.add(isGranted || purpose == 0 ? SharedChanges.isState : SharedChanges.isWithdrawn, name.span, state)
     }

@@ -60,6 +60,8 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     var waiting = WaitingRoom()
     var audit: AuditLog
     var suppression: SuppressionList
+    /// The number of this device's life: another after its store was replaced by a copy of it.
+    let lastEpoch: UInt64
     var retention = Retention()
     var recomputation = Recomputation()
     var rotation: Rotation
@@ -138,6 +140,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
         subjects = AuditSubject(root: root)
         self.plans = plans
         people = People(epoch: identity.epoch)
+        lastEpoch = identity.lives.last?.epoch ?? identity.epoch
         people.mark = rotation.mark
         self.rotation = rotation
         self.watch = watch

@@ -1192,7 +1192,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     ) throws(StoreError) {
         try pipeline.forgetShared(now: envelope.receivedAt, &transaction)
         guard let asked = SyncPage.numbers(question.span) else { return }
-        let (hub, epoch) = (pipeline.people.epoch, sender.epoch)
+        let (hub, epoch) = (pipeline.lastEpoch, sender.epoch)
         var last = asked[5] == hub ? asked[6] : 0
         var changes = SyncPage(most: Limits.syncBytes)
         var (hasMore, failure): (Bool, StoreError?) = (false, nil)
@@ -1215,10 +1215,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
         let now = envelope.receivedAt
         if submission.work == .learn {
             let later = SyncPage.numbers(question.span).map { Int64(bitPattern: $0[1]) } ?? 0
-            sender = SyncSender(name: Array("hub".utf8), now: max(now, later))
+            sender = SyncSender(
+                name: Array("hub".utf8), now: max(now, min(later, Unification.Limits.farthestMilliseconds)))
             return true
         }
-        guard let said = SyncPage.numbers(question.span), said[0] != 0,
+        guard let said = SyncPage.numbers(question.span), said[0] != 0, said[0] <= SharedChanges.largestEpoch,
             let first = Piece(question.span, at: 0), let print = Piece(question.span, at: first.end),
             print.kind == SyncPage.fleet, let name = Piece(question.span, at: print.end), name.kind == SyncPage.device,
             Configuration.isDeviceName(question.span.extracting(name.start..<name.end))

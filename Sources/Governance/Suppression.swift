@@ -103,7 +103,7 @@ public struct SuppressionList {
         in transaction: inout WriteTransaction
     ) throws(StoreError) {
         var value: [UInt8] = []
-        value.append(contentsOf: NumberKey(UInt64(bitPattern: time)).bytes.span)
+        value.append(contentsOf: NumberKey(UInt64(max(0, time))).bytes.span)
         if mark != 0 { value.append(mark) }
         if isLifted { value[0] |= SuppressionList.lifted }
         try transaction.put(transaction.tables.suppressed, name.span, value.span)

@@ -4,7 +4,7 @@ public enum Limits {
     /// Changes of a fleet that a hub looks at with one request of a device, to forget some: more than one brings.
     static let changesForgottenAtOnce = 64
     /// How far from 1970 a time of another device's may be, milliseconds: 10,000 years, the longest duration of CEL.
-    static let farthestMilliseconds: Int64 = 315_576_000_000_000
+    public static let farthestMilliseconds: Int64 = 315_576_000_000_000
     /// A raw identifier longer than this is none: the longest e-mail address is 254 bytes (RFC 5321 section 4.5.3.1.3
     /// less the brackets), push tokens of phones stay under 300.
     static let rawIdentifierBytes = 512

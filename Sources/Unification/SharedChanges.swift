@@ -19,6 +19,8 @@ public enum SharedChanges {
     private static let isPlace: UInt8 = 255
     public static let nameBytes = 16
     public static let headBytes = 1 + nameBytes + 8
+    /// Numbers of stores have 53 bits; what is above stands for something else here.
+    public static let largestEpoch: UInt64 = (1 << 53) - 1
 
     /// When the name of a change was erased; nil for a state, and for what is too short for either.
     public static func erasedAt(in value: Span<UInt8>) -> Int64? {

@@ -123,6 +123,13 @@ public struct IdentifierState {
     /// Leaves the choices only.
     public mutating func keepChoicesOnly() { pieces = [] }
 
+    /// Leaves out what was granted as well.
+    public mutating func keepRefusalsOnly() {
+        keepChoicesOnly()
+        let refusals = ConsentRecord.refusals(of: choices.span)
+        choices = ConsentRecord.isAnything(refusals.span) ? refusals : []
+    }
+
     /// The numbers of the stores that have counted what is in it.
     public var writers: [UInt64] {
         let pieces = self.pieces

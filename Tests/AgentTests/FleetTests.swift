@@ -1,5 +1,5 @@
 // Devices of a fleet that tell their hub, and hear from it, what has changed, without the network between them: it is in
-// Tests/end-to-end/test_hub.py. Here: what is said arrives as it was, within limits, and damage does no harm.
+// Tests/end-to-end/test_sync.py. Here: what is said arrives as it was, within limits, and damage does no harm.
 
 import Cryptography
 import Formats
@@ -331,6 +331,16 @@ extension Device {
             return
         }
         #expect(hub.holds(first.key("user_id", "ada").digest))
+        // What is known already may be told back.
+        hub.take(first.erasure("user_id", "ben", at: hub.now), from: first)
+        guard case .taken = hub.take(first.erasure("user_id", "ben", at: hub.now), from: second, mayErase: false) else {
+            Issue.record("it may not repeat")
+            return
+        }
+        // Above is what stands for all stores.
+        let all = Device(policy, epoch: .max)
+        all.see("eve")
+        guard case .unreadable = hub.take(all.state("user_id", "eve"), from: all) else { Issue.record("for all"); return }
         // A hub passes on what others have counted.
         guard case .taken = hub.take(change, from: nil) else { Issue.record("a hub may not"); return }
     }
@@ -391,6 +401,17 @@ extension Device {
         device.tell(hub, [("user_id", "ada")])
         heard.hear(hub)
         #expect(heard.person("user_id", "ada") != nil)
+    }
+
+    /// An erasure from before all time hides none that comes later, from the hub or from a device.
+    @Test func anErasureFromBeforeAllTimeHidesNone() {
+        let (device, hub, heard) = (Device(policy, epoch: 1), self.hub(), Device(policy, epoch: 2))
+        heard.see("ada")
+        let key = heard.key("user_id", "ada")
+        hub.take(device.erasure("user_id", "ada", at: -1), from: device)
+        heard.learn(device.erasure("user_id", "ada", at: -1))
+        heard.learn(device.erasure("user_id", "ada", at: heard.now), named: [key.logged])
+        #expect(heard.person("user_id", "ada") == nil)
     }
 
     /// A device knows, erases and refuses by what its hub says also when there is no room for anything else.
