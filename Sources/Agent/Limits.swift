@@ -179,7 +179,8 @@ public enum Limits {
     /// With less room on the file system a store is neither replaced nor taken into use, and nothing stands in for it: LMDB's
     /// file of locks is memory that a full disk takes away from the process, which ends by that.
     static let leastMendingBytes: Int64 = 1 << 20
-    /// A store is written anew at a start where so many bytes or more are free in it, and more than are in use.
+    /// What is free in the store goes back to the disk when it is more bytes than this, and an eighth of what is in use; where
+    /// the file system makes no holes, the store is written anew at a start when more is free than in use.
     static let leastCompactedBytes: Int64 = 16 << 20
     /// The HMAC secret: 32 bytes, as long as the hash (RFC 2104, section 3).
     public static let pepperBytes = 32

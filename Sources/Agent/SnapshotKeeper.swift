@@ -76,7 +76,7 @@ final class SnapshotKeeper: @unchecked Sendable {
             commits = meters.commits.current
             if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
             dueAt = now + firstPause
-            noteFree(of: database)
+            if isIdle { giveBack(of: database) { meters.commits.current - commits <= 1 } }
             if keep == 0 { continue }
             guard makeRoom(for: database) else {
                 if !hasComplained { Log.warning("there is no room for a snapshot of the store") }
@@ -103,12 +103,33 @@ final class SnapshotKeeper: @unchecked Sendable {
         return !isStopped
     }
 
-    /// Leaves word for the next start, which has no time to count what is free.
-    func noteFree(of database: Database) {
+    /// Gives the disk back what is free in the store, as long as little happens. Where the file system cannot do that, leaves word
+    /// for the next start, which has no time to count what is free, to write the store anew.
+    func giveBack(of database: Database, isIdle: () -> Bool) {
         let used = database.usedBytes
         guard let pages = try? database.freePages(atMost: .max) else { return }
         let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
-        if free > Limits.leastCompactedBytes, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+        // Holes take nothing.
+        let spare = database.diskBytes - (used - free)
+        if spare <= Limits.leastCompactedBytes || spare <= (used - free) / 8 { return }
+        var begin = now
+        do throws(StoreError) {
+            let isDone = try database.punchFreePages(keeping: 2 * Limits.reservedPages) { pause(&begin) != nil && isIdle() }
+            if !isDone, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+        } catch {
+            Log.warning("what is free in the store cannot be given back to the disk", because: error.message)
+        }
+    }
+
+    /// Waits for as long as it took since it began: as much time is others'.
+    /// - Returns: how often all snapshots were removed; nil: it is to stop.
+    private func pause(_ begin: inout Int64) -> Int? {
+        lock.lock()
+        lock.wait(milliseconds: now - begin)
+        let removals: Int? = isStopped ? nil : removals
+        lock.unlock()
+        begin = now
+        return removals
     }
 
     /// Whether another snapshot fits: on the file system with as much to spare, and with the store in `limits.disk`.
@@ -137,12 +158,7 @@ final class SnapshotKeeper: @unchecked Sendable {
         let enough = Int(clamping: database.mapBytes >> 15)
         do throws(StoreError) {
             let isTaken = try database.snapshot(to: fresh, at: time) { [self] in
-                lock.lock()
-                // As much time as this takes is others'.
-                lock.wait(milliseconds: now - begin)
-                let mayGoOn = !isStopped && removals == removed
-                lock.unlock()
-                begin = now
+                let mayGoOn = pause(&begin) == removed
                 return mayGoOn && (try? database.freePages(atMost: enough)) == enough
             }
             return isTaken && keep(time, removed, meters)

@@ -266,6 +266,11 @@ void cp_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int cp_give_back(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTNEED); }
 
+// The file keeps its length.
+int cp_punch(int descriptor, int64_t offset, int64_t bytes) {
+    return fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+}
+
 // Where a Swift trap arrives (-trap-function): a line before the process ends, so that it does not die in silence.
 void cp_trapped(void) {
     static const char line[] = "level=fatal msg=\"internal error: a check failed; the process stops\"\n";

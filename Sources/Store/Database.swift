@@ -400,6 +400,113 @@ public final class Database: @unchecked Sendable {
         return min(free, enough)
     }
 
+    /// Makes holes in the file where pages are free: the file system has their room again, and what was left in them is gone.
+    /// LMDB never reads a free page before it has written it anew. The file keeps its length.
+    /// - Parameters:
+    ///   - kept: how many pages stay, of those that LMDB gives out first: so much can be written after others have filled the
+    ///     disk.
+    ///   - mayGoOn: asked after each part, which keeps the writer waiting for some milliseconds at most.
+    /// - Returns: whether the file system can do that.
+    @inline(never)
+    public func punchFreePages(keeping kept: Int, mayGoOn: () -> Bool) throws(StoreError) -> Bool {
+        var next = kept
+        var isAll = false
+        repeat {
+            do throws(StoreError) { isAll = try punch(from: &next) } catch {
+                if case .failed(_, EOPNOTSUPP) = error { return false }
+                throw error
+            }
+        } while !isAll && mayGoOn()
+        return true
+    }
+
+    /// - Parameter next: how many free pages come before those that this part begins with.
+    /// - Returns: whether there are no more of them.
+    private func punch(from next: inout Int) throws(StoreError) -> Bool {
+        // Nobody takes a free page while this transaction lasts; it changes nothing. LMDB shows their list to readers only.
+        var writing: OpaquePointer?
+        var code = mdb_txn_begin(environment, nil, 0, &writing)
+        guard code == 0, let writing else { throw StoreError("mdb_txn_begin", code) }
+        defer { mdb_txn_abort(writing) }
+        var transaction: OpaquePointer?
+        code = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &transaction)
+        guard code == 0, let transaction else { throw StoreError("mdb_txn_begin", code) }
+        defer { mdb_txn_abort(transaction) }
+        var cursor: OpaquePointer?
+        code = mdb_cursor_open(transaction, 0, &cursor)
+        if code != 0 { throw StoreError("mdb_cursor_open", code) }
+        defer { mdb_cursor_close(cursor) }
+        var file: mdb_filehandle_t = -1
+        mdb_env_get_fd(environment, &file)
+        // What the last commit has freed the one before it still leads to; and what a reader's commit and later ones have freed
+        // that reader may see. The transaction above is one, of the last commit.
+        let oldest = oldestReader
+        let pageBytes = pageBytes
+        var (name, value) = (MDB_val(), MDB_val())
+        var (position, holes) = (0, 0)
+        code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
+        while code == 0, name.mv_data.loadUnaligned(as: Int.self) < oldest {
+            let numbers = UnsafeRawBufferPointer(start: value.mv_data, count: value.mv_size)
+            func number(_ index: Int) -> Int { numbers.loadUnaligned(fromByteOffset: index * MemoryLayout<Int>.size, as: Int.self) }
+            // How many there are, and their numbers, the highest first: LMDB takes them from the end.
+            let count = number(0)
+            var index = count - max(0, next - position)
+            while index > 0 {
+                let first = number(index)
+                var pages = 1
+                while index > pages, number(index - pages) == first + pages { pages += 1 }
+                if cp_punch(file, Int64(first) * pageBytes, Int64(pages) * pageBytes) != 0 {
+                    throw .failed("fallocate", code: cp_errno())
+                }
+                index -= pages
+                holes += 1
+                if holes == Limits.holesPerPart {
+                    next = position + count - index
+                    return false
+                }
+            }
+            position += count
+            code = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)
+        }
+        return true
+    }
+
+    /// The number of the oldest commit that somebody reads, or `.max`.
+    private var oldestReader: Int {
+        var oldest = Int.max
+        withUnsafeMutablePointer(to: &oldest) { oldest in
+            // A line for each: process, thread, and the number, or a dash for one that does not read now.
+            _ = mdb_reader_list(
+                environment,
+                { line, oldest in
+                    guard let line, let oldest else { return 0 }
+                    var end = strlen(line)
+                    var (number, unit) = (0, 1)
+                    while end > 0 {
+                        end -= 1
+                        let digit = Int(line[end]) - 0x30
+                        if line[end] == 0x0A { continue }
+                        if digit < 0 || digit > 9 { break }
+                        number += digit * unit
+                        unit *= 10
+                    }
+                    let least = oldest.assumingMemoryBound(to: Int.self)
+                    if unit > 1 { least.pointee = min(least.pointee, number) }
+                    return 0
+                }, oldest)
+        }
+        return oldest
+    }
+
+    /// How much of the disk the file takes, in bytes.
+    public var diskBytes: Int64 {
+        @inline(never) get {
+            var file: mdb_filehandle_t = -1
+            mdb_env_get_fd(environment, &file)
+            return cp_disk_bytes(file)
+        }
+    }
+
     /// The map's size in bytes.
     public var mapBytes: Int64 {
         var information = MDB_envinfo()

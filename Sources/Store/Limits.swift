@@ -18,6 +18,8 @@ public enum Limits {
     static let copiedCommitsPerSync = 8
     /// What a file may lack of its pages: many times what a transaction takes and then does not use.
     static let mostUnwrittenBytes: Int64 = 64 << 20
+    /// Holes that are made in the file before the writer has its turn: some milliseconds.
+    static let holesPerPart = 256
     /// A value that is read from a store's file without LMDB: several times the largest of those that are looked for there.
     static let largestValueBytes = 1 << 20
     /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too

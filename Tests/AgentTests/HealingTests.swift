@@ -226,37 +226,61 @@ import Testing
         }
     }
 
+    /// Writes 6,000 entries of 3,000 bytes and deletes all but the last few of them.
+    private func makeSparse(_ database: Database, from first: UInt64 = 0) throws {
+        let value = [UInt8](repeating: 1, count: 3000)
+        for round in 0..<60 as Range<UInt64> {
+            var transaction = try database.beginWrite()
+            for number in 0..<100 as Range<UInt64> {
+                let key = NumberKey(first + round * 100 + number)
+                try transaction.put(database.tables.log, key.bytes.span, value.span, appending: true)
+            }
+            try transaction.commit()
+        }
+        while true {
+            var transaction = try database.beginWrite()
+            let removed = try transaction.deleteNumbers(database.tables.log, below: first + 5990, atMost: 500)
+            try transaction.commit()
+            if removed == 0 { break }
+        }
+    }
+
     @Test func aStoreOfWhichMostIsFreeIsWrittenAnew() throws {
         try withFolder { configuration, files in
-            do {
-                let database = try Database(folder: files.folder, mapBytes: 64 << 20, synchronous: false)
-                let value = [UInt8](repeating: 1, count: 3000)
-                for round in 0..<60 as Range<UInt64> {
-                    var transaction = try database.beginWrite()
-                    for number in 0..<100 as Range<UInt64> {
-                        let key = NumberKey(round * 100 + number)
-                        try transaction.put(database.tables.log, key.bytes.span, value.span, appending: true)
-                    }
-                    try transaction.commit()
-                }
-                while true {
-                    var transaction = try database.beginWrite()
-                    let removed = try transaction.deleteNumbers(database.tables.log, below: .max, atMost: 500)
-                    try transaction.commit()
-                    if removed == 0 { break }
-                }
-                // What runs beside it counts, and leaves word.
-                let keeper = SnapshotKeeper(configuration, files)
-                #expect(!Files.exists(files.sparse))
-                keeper.noteFree(of: database)
-                #expect(Files.exists(files.sparse))
-            }
+            try makeSparse(Database(folder: files.folder, mapBytes: 64 << 20, synchronous: false))
+            try Files.replace(files.sparse, with: [], mode: 0o600)
             let before = Files.size(files.store) ?? 0
             let healing = try Healing(configuration)
             #expect(healing.need() == .compaction)
             try healing.run(.compaction, nil)
             #expect(Files.size(files.store) ?? 0 < before / 10)
             #expect(healing.need() == .nothing)
+        }
+    }
+
+    @Test func theDiskHasBackWhatIsFreeInAStoreInUse() throws {
+        try withFolder { configuration, files in
+            let keeper = SnapshotKeeper(configuration, files)
+            do {
+                let database = try Database(folder: files.folder, mapBytes: 64 << 20, synchronous: false)
+                try makeSparse(database)
+                let (length, before) = (Files.size(files.store), database.diskBytes)
+                #expect(before > 20 << 20)
+                keeper.giveBack(of: database) { true }
+                let after = database.diskBytes
+                // What is in use, what the last commit has freed, and what is kept back for when others fill the disk.
+                #expect(after < 6 << 20 && after > Int64(Limits.reservedPages) * database.pageBytes, "\(after) of \(before)")
+                #expect(Files.size(files.store) == length)
+                var reader = try database.makeReader()
+                try reader.begin()
+                #expect(reader.count(database.tables.log) == 10)
+                reader.end()
+                // What is written next comes into the same places.
+                try makeSparse(database, from: 6000)
+                #expect(Files.size(files.store) ?? 0 < (length ?? 0) + 1 << 20)
+            }
+            #expect(!Files.exists(files.sparse))
+            try StoreFile(files.store).check(isDeep: true)
         }
     }
 

@@ -144,6 +144,100 @@ import Testing
         #expect(isFilled)
     }
 
+    /// Free pages become holes between commits at random, while readers are at commits of before: each reads what was there then.
+    @Test func holesAreMadeWhereNobodyReads() throws {
+        let folder = makeFolder()
+        var random = SeededRandom(seed: 11)
+        var held: [UInt64: UInt8] = [:]
+        var seen: [[UInt64: UInt8]] = [[:], [:], [:]]
+        func content(_ reader: borrowing Reader) throws -> [UInt64: UInt8] {
+            var found: [UInt64: UInt8] = [:]
+            let nothing: [UInt8] = []
+            try reader.scan(reader.tables.meta, from: nothing.span) { key, value in
+                let isWhole = value.withUnsafeBytes { bytes in bytes.allSatisfy { $0 == bytes[0] } }
+                found[UInt64(littleEndianAt: 0, of: key)] = isWhole ? value[0] : 0
+                return true
+            }
+            return found
+        }
+        var holes: Int64 = 0
+        do {
+            let store = try Database(folder: folder, mapBytes: 64 << 20, synchronous: false)
+            var first = try store.makeReader()
+            var second = try store.makeReader()
+            var third = try store.makeReader()
+            for round in 0..<400 {
+                var writing = try store.beginWrite()
+                for _ in 0..<(1 + random.next() % 12) {
+                    let number = random.next() % 300
+                    let key = withUnsafeBytes(of: number.littleEndian) { [UInt8]($0) }
+                    if held[number] != nil, random.next() % 2 == 0 {
+                        try writing.delete(store.tables.meta, key.span)
+                        held[number] = nil
+                    } else {
+                        let value = [UInt8](repeating: UInt8(1 + random.next() % 255), count: Int(1 + random.next() % 9000))
+                        try writing.put(store.tables.meta, key.span, value.span)
+                        held[number] = value[0]
+                    }
+                }
+                try writing.commit()
+                switch round % 17 {
+                case 3: first.end(); try first.begin(); seen[0] = held
+                case 9: second.end(); try second.begin(); seen[1] = held
+                default: if round % 29 == 5 { third.end(); try third.begin(); seen[2] = held }
+                }
+                let before = store.diskBytes
+                let isPossible = try store.punchFreePages(keeping: Int(random.next() % 20)) { true }
+                #expect(isPossible)
+                holes += before - store.diskBytes
+                if round > 30 {
+                    #expect(try content(first) == seen[0])
+                    #expect(try content(second) == seen[1])
+                    #expect(try content(third) == seen[2])
+                }
+            }
+        }
+        #expect(holes > 4 << 20, "\(holes) bytes")
+        let store = try Database(folder: folder, mapBytes: 64 << 20)
+        var reader = try store.makeReader()
+        try reader.begin()
+        #expect(try content(reader) == held)
+    }
+
+    @Test func manyHolesAreMadeInParts() throws {
+        // limit: Store.holesPerPart
+        let store = try Database(folder: makeFolder(), mapBytes: 64 << 20, synchronous: false)
+        let value = [UInt8](repeating: 3, count: 3000)
+        let (entries, parts) = (8 * UInt64(Limits.holesPerPart), 4)
+        var writing = try store.beginWrite()
+        for number in 0..<entries {
+            try writing.put(store.tables.log, NumberKey(number).bytes.span, value.span, appending: true)
+        }
+        try writing.commit()
+        // Every second page becomes free, and two commits later it is given out.
+        for round in 0..<3 as Range<UInt64> {
+            writing = try store.beginWrite()
+            for number in 0..<entries where round == 0 && number % 2 == 0 || round > 0 && number == 2 * round + 1 {
+                try writing.delete(store.tables.log, NumberKey(number).bytes.span)
+            }
+            try writing.commit()
+        }
+        var taken = 0
+        let before = store.diskBytes
+        _ = try store.punchFreePages(keeping: 0) {
+            taken += 1
+            return taken < 2
+        }
+        #expect(taken == 2)
+        #expect(before - store.diskBytes >= Int64(2 * Limits.holesPerPart) * store.pageBytes)
+        _ = try store.punchFreePages(keeping: 0) {
+            taken += 1
+            return true
+        }
+        #expect(taken >= 2 + parts - 1)
+        #expect(before - store.diskBytes >= Int64(4 * Limits.holesPerPart - 32) * store.pageBytes)
+    }
+
     @Test func aSecondOpenerIsRefused() throws {
         let folder = makeFolder()
         let store = try Database(folder: folder, mapBytes: 1 << 20)

@@ -166,3 +166,104 @@ class Browser:
         image = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         with open(path, "wb") as file:
             file.write(base64.b64decode(image["data"]))
+
+    def drawing(self, path, height):
+        """The top of the page as an SVG: its boxes, lines, words and pictures where the browser has laid them out."""
+        with open(path, "w") as file:
+            file.write(self.run(DRAWING.replace("HEIGHT", str(height))) + "\n")
+
+
+# What is written is text: a word is where the browser has put its first letter, and as wide as it has made it.
+DRAWING = r"""(() => {
+  scrollTo(0, 0);
+  const escape = text => text.replace(/[&<>"]/g, one => `&#${one.charCodeAt(0)};`);
+  const at = value => +value.toFixed(1);
+  const paints = colour => !/, 0\)$/.test(colour) && colour !== 'transparent';
+  const lines = [];
+  const out = (box) => box.bottom <= 0 || box.top >= HEIGHT || box.width === 0 || box.right <= 0;
+  const box = (element, style) => {
+    const where = element.getBoundingClientRect();
+    if (out(where)) return;
+    const sides = ['Top', 'Right', 'Bottom', 'Left'].map(side => [parseFloat(style[`border${side}Width`]),
+      style[`border${side}Color`]]).map(([width, colour]) => paints(colour) ? [width, colour] : [0, colour]);
+    const isFramed = sides.every(([width]) => width > 0);
+    if (paints(style.backgroundColor) || isFramed) {
+      const inset = isFramed ? sides[0][0] / 2 : 0, half = Math.min(where.width, where.height) / 2 - inset;
+      const [nw, ne, se, sw] = ['TopLeft', 'TopRight', 'BottomRight', 'BottomLeft']
+        .map(corner => at(Math.min(parseFloat(style[`border${corner}Radius`]) || 0, half)));
+      const [left, top] = [at(where.x + inset), at(where.y + inset)];
+      const [width, height] = [at(where.width - 2 * inset), at(where.height - 2 * inset)];
+      const arc = (radius, x, y) => radius ? `a${radius} ${radius} 0 0 1 ${x * radius} ${y * radius}` : '';
+      lines.push(`<path d="M${left} ${at(top + nw)}${arc(nw, 1, -1)}H${at(left + width - ne)}${arc(ne, 1, 1)}` +
+        `V${at(top + height - se)}${arc(se, -1, 1)}H${at(left + sw)}${arc(sw, -1, -1)}Z" ` +
+        `fill="${paints(style.backgroundColor) ? style.backgroundColor : 'none'}"` +
+        (isFramed ? ` stroke="${sides[0][1]}" stroke-width="${sides[0][0]}"` : '') + '/>');
+    }
+    if (isFramed) return;
+    const ends = [[where.x, where.y, where.right, where.y], [where.right, where.y, where.right, where.bottom],
+      [where.x, where.bottom, where.right, where.bottom], [where.x, where.y, where.x, where.bottom]];
+    sides.forEach(([width, colour], side) => width > 0 && lines.push(`<path d="M${at(ends[side][0])} ${at(ends[side][1])}` +
+      `L${at(ends[side][2])} ${at(ends[side][3])}" stroke="${colour}" stroke-width="${width}"/>`));
+  };
+  const words = node => {
+    const style = getComputedStyle(node.parentElement), range = document.createRange();
+    let line = null;
+    const end = () => {
+      if (line && line.text.trim() && !out(line)) lines.push(`<text x="${at(line.x)}" y="${at(line.base)}" ` +
+        `textLength="${at(line.right - line.x)}" font-size="${at(parseFloat(style.fontSize))}"` +
+        (style.fontWeight > 400 ? ` font-weight="${style.fontWeight}"` : '') +
+        ` font-family="${escape(style.fontFamily.split(', ').slice(-1)[0])}" fill="${style.color}">` +
+        `${escape(line.text.trim())}</text>`);
+      line = null;
+    };
+    for (let index = 0; index < node.data.length; index++) {
+      range.setStart(node, index);
+      range.setEnd(node, index + 1);
+      const where = range.getClientRects()[0];
+      if (!where || where.width === 0) continue;
+      const letter = style.textTransform === 'uppercase' ? node.data[index].toUpperCase() : node.data[index];
+      if (line && Math.abs(where.top - line.top) > 2) end();
+      const isSpace = /\s/.test(letter);
+      if (!line && isSpace) continue;
+      line ??= {text: '', x: where.x, top: where.top, bottom: where.bottom, width: 1, right: 0,
+        base: where.bottom - where.height * .22};
+      line.text += letter;
+      if (!isSpace) line.right = where.right;
+    }
+    end();
+  };
+  const picture = (element, style) => {
+    const where = element.getBoundingClientRect(), view = element.viewBox.baseVal;
+    if (out(where)) return;
+    const isStretched = element.getAttribute('preserveAspectRatio') === 'none';
+    const [x, y] = [where.width / view.width, where.height / view.height];
+    const scale = isStretched ? [x, y] : [Math.min(x, y), Math.min(x, y)];
+    for (const shape of element.querySelectorAll('path, polyline, line, rect, circle')) {
+      const its = getComputedStyle(shape);
+      const form = [...shape.attributes].filter(one => /^(d|points|[xy][12]?|r|c[xy]|width|height)$/.test(one.name))
+        .map(one => `${one.name}="${escape(one.value)}"`).join(' ');
+      lines.push(`<${shape.tagName} ${form} transform="translate(${at(where.x)} ${at(where.y)}) scale(${scale.map(at).join(' ')})" ` +
+        `fill="${its.fill}"` + (its.stroke === 'none' ? '' : ` stroke="${its.stroke}" stroke-width="${its.strokeWidth}" ` +
+        `vector-effect="non-scaling-stroke"`) + '/>');
+    }
+  };
+  const draw = element => {
+    if (!element.checkVisibility({visibilityProperty: true, opacityProperty: true})) return;
+    const style = getComputedStyle(element);
+    if (element.tagName === 'svg') return picture(element, style);
+    box(element, style);
+    for (const child of element.childNodes) {
+      if (child.nodeType === 1) draw(child);
+      if (child.nodeType === 3 && child.data.trim()) words(child);
+    }
+    if (element.tagName === 'INPUT' && /text|search|password/.test(element.type)) {
+      const where = element.getBoundingClientRect();
+      if (!out(where)) lines.push(`<text x="${at(where.x + 10)}" y="${at(where.y + where.height / 2 + 5)}" font-size="15" ` +
+        `font-family="sans-serif" fill="${style.color}">${escape(element.value || element.placeholder)}</text>`);
+    }
+  };
+  draw(document.body);
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${innerWidth} HEIGHT" role="img">\n` +
+    `<rect width="${innerWidth}" height="HEIGHT" fill="${getComputedStyle(document.body).backgroundColor}"/>\n` +
+    `${lines.join('\n')}\n</svg>`;
+})()"""

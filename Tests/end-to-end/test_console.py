@@ -326,6 +326,7 @@ def test_console_fits_its_screen_and_whoever_reads_it(bench, browser):
                 agent.batch([track("user-1", "Product Viewed", seen)])
                 browser.receive(0.2)
             browser.screenshot(os.path.join(folder, f"console-{name}.png"))
+            browser.drawing(os.path.join(folder, f"console-{name}.svg"), 900)
         check(browser.run("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen")
         outside = browser.run("""[...document.querySelectorAll('main *')].filter(one => one.checkVisibility()
             && !one.closest('thead, pre') && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.id)""")

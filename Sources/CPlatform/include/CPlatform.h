@@ -46,6 +46,10 @@ static inline int64_t cp_file_size(int descriptor) {
     struct stat status;
     return fstat(descriptor, &status) == 0 ? (int64_t)status.st_size : -1;
 }
+static inline int64_t cp_disk_bytes(int descriptor) {
+    struct stat status;
+    return fstat(descriptor, &status) == 0 ? (int64_t)status.st_blocks * 512 : -1;
+}
 static inline int cp_path_mode(const char *path) {
     struct stat status;
     return stat(path, &status) == 0 ? (int)(status.st_mode & 07777) : -1;
@@ -144,6 +148,7 @@ int64_t cp_written_bytes(void);
 void cp_notify(const char *path, const char *state);
 void cp_name_thread(const char *name);
 int cp_give_back(void *address, size_t bytes);
+int cp_punch(int descriptor, int64_t offset, int64_t bytes);
 void cp_trapped(void);
 void cp_note_crashes(const char *path);
 // A thread's handle is an integer in glibc and a pointer in musl.
