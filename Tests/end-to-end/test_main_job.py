@@ -60,6 +60,12 @@ def test_copying_in_the_shipped_binary_is_the_c_library_s(bench):
     equal(subprocess.run([test], capture_output=True, text=True).stdout, "same\n", "copying_test.c")
 
 
+def test_printing_in_the_shipped_binary_is_the_c_library_s(bench):
+    here, test = os.path.dirname(os.path.abspath(__file__)), os.path.join(bench.folder, "printing")
+    subprocess.run(["gcc", "-O1", "-I", os.path.join(TOP, "Sources", "CPlatform"), "-o", test, f"{here}/printing_test.c"], check=True)
+    equal(subprocess.run([test], capture_output=True, text=True).stdout, "same\n", "printing_test.c")
+
+
 def test_every_call_of_the_segment_api_is_taken(bench):
     agent = bench.agent()
     for kind, extra in {
