@@ -1,7 +1,8 @@
 """How a backlog drains to a hub over TLS, and how soon an event of tier realtime is there although one waits. See Tools/bench.
 
 Catch-up: the agent takes the events while nobody listens, starts anew, and delivers them to a sink in C (sink.c) that unpacks
-each request and counts its messages. Decisions are asked at a steady pace before and during it. The agent's own figures of
+each request and counts its messages. Decisions are asked at a steady pace before and during it, and so is a server in C that
+gives one fixed answer (reference.c): while all cores are busy, whoever answers waits for one. The agent's own figures of
 delivered events are held against what the sink has counted.
 
 Real time: the same backlog, smaller, and a `gatehouse hub`. Events of tier realtime are sent one by one while it drains; the
@@ -9,6 +10,7 @@ time from their arrival at the agent to the hub's answer is the agent's own hist
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -29,6 +31,8 @@ from ingest import PEOPLE, write_templates  # noqa: E402
 
 # What is promised: events a second, CPU of the agent for each, and the real-time row.
 EVENTS_PER_SECOND, MICROSECONDS, REALTIME_MILLISECONDS = 80_000, 14.0, 300
+# And how much longer a decision may take while it drains, as a multiple of what a fixed answer takes longer.
+FLOOR_TIMES = 1.2
 
 POLICY = """
 decisions:
@@ -62,10 +66,10 @@ class Decisions:
     """Asks at a steady pace until `stop`, which returns the milliseconds of the answers. A process of its own: in a thread each
     answer would wait for what else Python does here."""
 
-    def __init__(self, agent, pace=200):
+    def __init__(self, url, pace=200):
         self.ended = multiprocessing.Event()
         self.results, results = multiprocessing.Pipe(duplex=False)
-        self.process = multiprocessing.Process(target=self.run, args=(agent.url, 1 / pace, results), daemon=True)
+        self.process = multiprocessing.Process(target=self.run, args=(url, 1 / pace, results), daemon=True)
         self.process.start()
 
     def run(self, url, pause, results):
@@ -134,8 +138,25 @@ class Bench:
         process.stdout.readline()
         return process
 
+    @contextlib.contextmanager
+    def floor(self):
+        """The least that a server over epoll can do (reference.c), asked beside the agent: what it takes longer while the
+        backlog drains, it waits for a core as whoever answers on this machine must. Yields its URL."""
+        port = free_port()
+        process = subprocess.Popen([self.options.reference, str(port)])
+        try:
+            time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
     def catch_up(self, count):
         """Returns the figures of one backlog."""
+        with self.floor() as floor:
+            return self.catch_up_beside(floor, count)
+
+    def catch_up_beside(self, floor, count):
         port = free_port()
         agent = self.agent(port)
         with agent:
@@ -144,11 +165,11 @@ class Bench:
         agent.start()
         try:
             # Nobody listens yet: the sender pauses, and decisions have the agent for themselves.
-            decisions, begin = Decisions(agent), time.monotonic()
+            decisions, others, begin = Decisions(agent.url), Decisions(floor), time.monotonic()
             while time.monotonic() - begin < self.options.quiet:
                 time.sleep(2)
                 queued(agent)
-            before = decisions.stop()
+            before, floor_before = decisions.stop(), others.stop()
         finally:
             agent.stop()
         sink = self.sink(port)
@@ -156,7 +177,7 @@ class Bench:
             agent.start()
             used, begin = microseconds(agent.process), time.monotonic()
             waiting = last = queued(agent)
-            decisions, memory = Decisions(agent), []
+            decisions, others, memory = Decisions(agent.url), Decisions(floor), []
             while last > 0:
                 # A look at /metrics takes a millisecond or two of a thread that answers: more rarely than each hundredth
                 # decision, but for the end.
@@ -167,7 +188,7 @@ class Bench:
                 if time.monotonic() - begin > 600:
                     sys.exit(f"bench: {last} events still wait after ten minutes:\n{agent.log_tail()}")
             seconds, used = time.monotonic() - begin, microseconds(agent.process) - used
-            during = decisions.stop()
+            during, floor_during = decisions.stop(), others.stop()
             delivered = int(metric(agent, 'gatehouse_destination_events{destination="hub",state="delivered"}'))
             agent.stop()
         finally:
@@ -185,6 +206,7 @@ class Bench:
             "plain_bytes": taken["plain_bytes"] / taken["messages"],
             "memory_kib": max(memory), "memory_first_half_kib": max(memory[:half] or memory),
             "decision_p99_ms": p99(during), "decision_p99_before_ms": p99(before),
+            "floor_p99_ms": p99(floor_during), "floor_p99_before_ms": p99(floor_before),
         }
 
     def real_time(self, count):
@@ -232,6 +254,9 @@ def missed(catch_up, real_time):
         yield f"{catch_up['events_per_second']:,.0f} events a second, fewer than {EVENTS_PER_SECOND:,}"
     if catch_up["cpu_us"] > MICROSECONDS:
         yield f"{catch_up['cpu_us']:.1f} us an event, more than {MICROSECONDS}"
+    if (slower := catch_up["decision_p99_ms"] - catch_up["decision_p99_before_ms"]) > FLOOR_TIMES * max(
+            0.05, catch_up["floor_p99_ms"] - catch_up["floor_p99_before_ms"]):
+        yield f"decisions' p99 is {slower:.2f} ms longer than before, which is not what the machine makes of any server"
     if real_time["p99_ms_at_most"] > REALTIME_MILLISECONDS:
         yield f"tier realtime: p99 may be {real_time['p99_ms_at_most']:.0f} ms, more than {REALTIME_MILLISECONDS}"
 
@@ -241,6 +266,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sink", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--load", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--reference", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--binary", default=str(DEFAULT_BINARY), help="the agent to measure")
     parser.add_argument("--events", type=int, default=1_000_000, help="the backlog that drains (1,000,000)")
     parser.add_argument("--backlog", type=int, default=100_000, help="the one that realtime events overtake (100,000)")
@@ -261,7 +287,8 @@ def main():
               f"CPU each, {one['events_per_request']:.0f} a request, {one['wire_bytes']:.0f} bytes each on the wire "
               f"(of {one['plain_bytes']:.0f})")
         print(f"  anonymous memory {one['memory_kib']:,} KiB at most, {one['memory_first_half_kib']:,} in the first half; "
-              f"decisions' p99 {one['decision_p99_ms']:.2f} ms, {one['decision_p99_before_ms']:.2f} before", flush=True)
+              f"decisions' p99 {one['decision_p99_ms']:.2f} ms, {one['decision_p99_before_ms']:.2f} before; a fixed answer's "
+              f"{one['floor_p99_ms']:.2f} and {one['floor_p99_before_ms']:.2f}", flush=True)
         two = bench.real_time(options.backlog)
         print(f"real time ahead of {two['backlog']:,}: p50 at most {two['p50_ms_at_most']:.0f} ms, p99 at most "
               f"{two['p99_ms_at_most']:.0f} ms from arrival to the hub's answer, {two['requests']:.0f} requests; there was a "
