@@ -113,10 +113,11 @@ struct SyncPage {
             guard let number = NumberKey.decode(key), value.count >= SharedChanges.headBytes else { return false }
             hasMore = isFull || looked == Limits.changesLookedAt
             if hasMore { return false }
-            looked += 1
+            let isErasure = SharedChanges.erasedAt(in: value) != nil
+            if !erasuresOnly || isErasure { looked += 1 }
             last = number
             let changed = SharedChanges.epoch(in: value)
-            if SharedChanges.erasedAt(in: value) != nil {
+            if isErasure {
                 add(SyncPage.change, [UInt8](copying: value))
             } else if !erasuresOnly, changed == 0 || changed != epoch,
                 let key = IdentifierKey(value, at: SharedChanges.headBytes)
@@ -160,6 +161,8 @@ enum SyncOutcome {
     case unreadable, mayNotErase
     /// Only what was chosen, of somebody who is known: there is no room for more.
     case noRoom
+    /// Taken, after what was known here of somebody who had been erased meanwhile has gone.
+    case erasing(Erasure)
 }
 
 enum Fleet {
@@ -211,7 +214,7 @@ extension Pipeline {
         if bytes.count < end { return .unreadable }
         let name = bytes.span.extracting(1..<end)
         let latest = try SharedChanges.latest(of: name, in: transaction)
-        let erasedAt = SharedChanges.erasedAt(in: latest.span)
+        let erasedAt = try SharedChanges.erasedAt(name, in: transaction)
         if let time = SharedChanges.erasedAt(in: bytes.span) {
             let time = max(0, min(time, sender.now))
             // Whoever has heard of it here tells it back.
@@ -227,7 +230,7 @@ extension Pipeline {
         }
         // Who was erased comes back by a choice of their own.
         if let erasedAt, !state.isChosen(after: erasedAt) { return .taken }
-        if !hasRoom, latest.isEmpty { return .noRoom }
+        if !hasRoom, latest.isEmpty, erasedAt == nil { return .noRoom }
         let isWithdrawn = bytes[0] == SharedChanges.isWithdrawn
         if isWithdrawn || !hasRoom { state.keepChoicesOnly() }
         let news = try state.keep(0, suppression, in: &transaction)
@@ -242,7 +245,7 @@ extension Pipeline {
                 try SharedChanges.remove(name, epoch: sender.epoch, in: &transaction)
             }
         }
-        if news.hasChoices || news.hasLinks || erasedAt != nil {
+        if news.hasChoices || news.hasLinks || erasedAt != nil && latest.isEmpty {
             try SharedChanges.put(name, key, isWithdrawn: isWithdrawn, at: sender.now, in: &transaction)
         }
         if news.hasParts {
@@ -257,11 +260,8 @@ extension Pipeline {
     ) throws(StoreError) {
         // It may have come back with what another device still had.
         if let said { try forget(said, erasedAt: time, &transaction) }
-        if let known {
-            if known >= time { return }
-        } else if let key = try SharedChanges.key(of: name, in: transaction) {
-            if try !forget(key, erasedAt: time, &transaction) { return }
-        }
+        if known ?? -1 >= time { return }
+        if let key = try SharedChanges.key(of: name, in: transaction), try !forget(key, erasedAt: time, &transaction) { return }
         try SharedChanges.putErasure(name, at: time, nil, in: &transaction)
         try audit.append(
             .erase, actor: Array("device:".utf8) + sender.name, subject: nil, at: sender.now, in: &transaction
@@ -335,8 +335,10 @@ extension Pipeline {
         if inForce.identifiers.isShared(key.tag) { return .taken }
         let erasedAt = try suppression.time(key.tag, key.digest, in: transaction)
         if let erasedAt, !state.isChosen(after: erasedAt) { return .taken }
+        // Before they come back what was known of them goes: this device may hear of both at once.
+        let erasure = erasedAt == nil ? nil : try eraseSuppressed(key.logged, now: now, &transaction)
         if !hasRoom {
-            if try IdentityGraph.profile(of: key, in: transaction) == nil { return .noRoom }
+            if try IdentityGraph.profile(of: key, in: transaction) == nil { return erasure.map { .erasing($0) } ?? .noRoom }
             state.keepChoicesOnly()
         }
         if erasedAt != nil { try suppression.lift(key.tag, key.digest, in: &transaction) }
@@ -346,6 +348,7 @@ extension Pipeline {
         if hasNewChoices, let person = try IdentityGraph.profile(of: key, in: transaction) {
             try tellHub(of: person, now: now, &transaction)
         }
+        if let erasure { return .erasing(erasure) }
         return hasRoom ? .taken : .noRoom
     }
 

@@ -28,6 +28,11 @@ final class HubClient {
     private var pageBytes = Limits.syncBytes
     /// The hub has no room: it is told of erasures alone.
     private var tellsErasuresOnly = false
+    /// The newest change of which it was told then; what is no erasure waits behind `told`.
+    private var erasuresTold: UInt64 = 0
+    /// Whether the hub takes erasures from this device is not known, or it does not: one is tried, and the others wait.
+    private var keepsErasures = true
+    private var hasToldErasure = false
     /// Whether people of this device may have been erased elsewhere: at the start, too, since it may have ended between.
     private var mayHoldErased = true
     /// Of whom the question that is being made tells.
@@ -85,14 +90,26 @@ final class HubClient {
         }
         let isFull = said[3] & SyncPage.isFull != 0
         var words = ""
-        if said[3] & SyncPage.isErasureRefused != 0 || isFull || tellsErasuresOnly {
+        let isRefused = said[3] & SyncPage.isErasureRefused != 0
+        if isRefused { words = "the hub takes no erasures from this token: it needs the role privacy besides sync" }
+        let isCut = hasMore
+        if isFull || tellsErasuresOnly {
+            if isFull { words = "the hub has no room: it takes erasures and refusals only" }
+            if tellsErasuresOnly, !isRefused { erasuresTold = max(erasuresTold, cursor.told) }
             // What was not taken is told again.
             cursor = before
             hasMore = tellsErasuresOnly && !isFull
-            tellsErasuresOnly = isFull
-            words = "the hub takes no erasures from this token: it needs the role privacy besides sync"
-            if isFull { words = "the hub has no room: it takes erasures and refusals only" }
-            if said[3] & (SyncPage.isErasureRefused | SyncPage.isFull) == 0 { words = "" }
+            tellsErasuresOnly = isFull || tellsErasuresOnly && isCut && !isRefused
+        }
+        let leavesErasures = keepsErasures || isRefused
+        if keepsErasures, hasToldErasure, !isRefused {
+            // It takes them now: they are told from the first.
+            cursor.told = 0
+            hasMore = true
+            keepsErasures = false
+        } else if isRefused {
+            keepsErasures = true
+            if cursor.walk.first == 1 { cursor.walk = [2] }
         }
         note(words)
         if cursor.hub != said[0] {
@@ -116,7 +133,7 @@ final class HubClient {
             }
             place = piece.end
         }
-        return try hand(answer, [], &cursor) && (hasMore || said[3] & SyncPage.hasMore != 0)
+        return try hand(answer, [], &cursor, leavesErasures: leavesErasures) && (hasMore || said[3] & SyncPage.hasMore != 0)
     }
 
     /// One line for each thing that goes wrong, and one when it goes well again.
@@ -173,6 +190,7 @@ final class HubClient {
         page.add(SyncPage.fleet, fingerprint)
         page.add(SyncPage.device, identity.device)
         toldOf = []
+        hasToldErasure = false
         // A hub that is not known yet is asked who it is: it may have to be told everything.
         let hasMore = cursor.hub == 0 ? false : try tell(&cursor, &page)
         return (page.bytes, hasMore)
@@ -185,8 +203,16 @@ final class HubClient {
 
     /// - Returns: whether there is more.
     private func tell(_ cursor: inout SyncCursor, _ page: inout SyncPage) throws(StoreError) -> Bool {
+        if tellsErasuresOnly { cursor.told = max(cursor.told, erasuresTold) }
         if isHub {
             return try page.addChanges(after: &cursor.told, to: 0, erasuresOnly: tellsErasuresOnly, in: reader)
+        }
+        if keepsErasures {
+            // The first of those that wait.
+            try reader.scan(reader.tables.changes, from: Span<UInt8>()) { _, value in
+                if SharedChanges.erasedAt(in: value) != nil { tellErasure([UInt8](copying: value), &page) }
+                return false
+            }
         }
         var source = Source.changes
         while true {
@@ -206,8 +232,9 @@ final class HubClient {
             var (isCut, failure): (Bool, StoreError?) = (false, nil)
             try reader.scan(table, from: start.span) { key, value in
                 isCut = page.isFull || looked == Limits.changesLookedAt
+                    || source == .erased && keepsErasures && hasToldErasure
                 if isCut { return false }
-                looked += 1
+                if !tellsErasuresOnly || SharedChanges.erasedAt(in: value) != nil { looked += 1 }
                 do throws(StoreError) { return try tell(source, key, value, &cursor, &page) } catch {
                     failure = error
                     return false
@@ -235,7 +262,7 @@ final class HubClient {
         case .changes:
             guard let number, value.count >= SharedChanges.headBytes else { return false }
             if SharedChanges.erasedAt(in: value) != nil {
-                page.add(SyncPage.change, [UInt8](copying: value))
+                tellErasure([UInt8](copying: value), &page)
             } else if !tellsErasuresOnly, let key = IdentifierKey(value, at: SharedChanges.headBytes) {
                 try tell(key, &page)
             }
@@ -246,7 +273,7 @@ final class HubClient {
                 var change = [SharedChanges.isErased]
                 change.append(contentsOf: key)
                 change.append(contentsOf: value.extracting(0..<8))
-                page.add(SyncPage.change, change)
+                tellErasure(change, &page)
             }
             cursor.walk = [1] + [UInt8](copying: key)
         case .identifiers:
@@ -263,6 +290,12 @@ final class HubClient {
             cursor.position = number + 1
         }
         return true
+    }
+
+    private func tellErasure(_ change: [UInt8], _ page: inout SyncPage) {
+        if keepsErasures, hasToldErasure { return }
+        hasToldErasure = true
+        page.add(SyncPage.change, change)
     }
 
     /// Tells what is known of one identifier, if its person grants that.
@@ -311,13 +344,15 @@ final class HubClient {
     // MARK: What is heard
 
     /// Hands what was heard, or who is to be erased, to the writer and waits until that is kept.
+    /// - Parameter leavesErasures: those that the hub was told of, or passed over, are told again.
     private func hand(
-        _ answer: [UInt8], _ erased: [LoggedIdentifier], _ cursor: inout SyncCursor
+        _ answer: [UInt8], _ erased: [LoggedIdentifier], _ cursor: inout SyncCursor, leavesErasures: Bool = true
     ) throws(StoreError) -> Bool {
         cursor.turn &+= 1
         let submission = intake.obtain()
         submission.work = .learn
         submission.question = answer
+        submission.mayErase = !leavesErasures
         submission.identifiers = erased
         submission.answer = cursor.record
         submission.isAnswered = true

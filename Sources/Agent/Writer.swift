@@ -1152,11 +1152,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             try take([UInt8](copying: text.span.extracting(piece.start..<piece.end)), &transaction)
         } else if place.index < place.count - 1 {
             let identifier = submission.identifiers[place.index - text.count]
-            if let erasure = try pipeline.eraseSuppressed(identifier, now: envelope.receivedAt, &transaction) {
-                snapshots.removeAll()
-                erasures.append(erasure)
-                needsTrim = true
-            }
+            if let erasure = try pipeline.eraseSuppressed(identifier, now: envelope.receivedAt, &transaction) { begin(erasure) }
         } else {
             noteUnreadable()
             submission.status = 200
@@ -1174,7 +1170,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
         case .unreadable: unreadableChanges += 1
         case .mayNotErase: isErasureRefused = true
         case .noRoom: hasNoRoom = true
+        case .erasing(let erasure):
+            begin(erasure)
+            if !hasRoom { hasNoRoom = true }
         }
+    }
+
+    private func begin(_ erasure: Erasure) {
+        snapshots.removeAll()
+        erasures.append(erasure)
+        needsTrim = true
     }
 
     private func noteUnreadable() {
@@ -1290,7 +1295,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         let (key, record) = (SyncCursor.key, cursor.record)
         try transaction.put(transaction.tables.meta, key.span, record.span)
-        if !isHub { try SharedChanges.remove(upTo: cursor.told, in: &transaction) }
+        if !isHub { try SharedChanges.remove(upTo: cursor.told, erasuresToo: submission.mayErase, in: &transaction) }
         if !erasures.isEmpty { needsTrim = true }
     }
 

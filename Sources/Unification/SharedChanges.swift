@@ -8,6 +8,7 @@ import Store
 
 /// The table `changes`: the number of a change → what changed; and under 255, a name and the number of a store (25 bytes)
 /// the number of their newest change. A name is 16 bytes, as the suppression list of every device of the fleet has it.
+/// An erasure has a place of its own and stays when its person is back: who was off meanwhile hears of it first.
 ///
 /// Of a state: 1 or 3, the name, the number of the store that has counted (8; 0: it is about links and choices), the key of
 /// the identifier and when it was heard (8). Of an erasure: 2, the name, when it was asked for (8), and at a device the key.
@@ -21,6 +22,7 @@ public enum SharedChanges {
     public static let headBytes = 1 + nameBytes + 8
     /// Numbers of stores have 53 bits; what is above stands for something else here.
     public static let largestEpoch: UInt64 = (1 << 53) - 1
+    private static let ofErasure = largestEpoch + 1
 
     /// When the name of a change was erased; nil for a state, and for what is too short for either.
     public static func erasedAt(in value: Span<UInt8>) -> Int64? {
@@ -44,11 +46,19 @@ public enum SharedChanges {
         return head
     }
 
-    /// What is known of a name: the newest change of links or choices, or its erasure; empty for nothing.
+    /// The newest change of a name's links or choices; empty: there is none.
     public static func latest(
         of name: Span<UInt8>, in transaction: borrowing WriteTransaction
     ) throws(StoreError) -> [UInt8] {
         try change(at: head(isPlace, name, 0), in: transaction)
+    }
+
+    /// When a name was erased, also of somebody who is back; nil: never.
+    public static func erasedAt(
+        _ name: Span<UInt8>, in transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> Int64? {
+        let change = try change(at: head(isPlace, name, ofErasure), in: transaction)
+        return erasedAt(in: change.span)
     }
 
     @inline(never)
@@ -84,7 +94,7 @@ public enum SharedChanges {
         try remove(name, in: &transaction)
         var value = head(isErased, name, UInt64(bitPattern: time))
         key?.append(to: &value)
-        try put(value, at: head(isPlace, name, 0), in: &transaction)
+        try put(value, at: head(isPlace, name, ofErasure), in: &transaction)
         try count(1, &transaction)
     }
 
@@ -100,14 +110,14 @@ public enum SharedChanges {
     }
 
     /// Takes everything away that is known of a name.
-    /// - Parameter keepsChoices: but for the newest change of links and choices.
+    /// - Parameter keepsChoices: but for the newest change of links and choices, and for an erasure.
     public static func remove(
         _ name: Span<UInt8>, keepsChoices: Bool = false, in transaction: inout WriteTransaction
     ) throws(StoreError) {
         let start = head(isPlace, name, keepsChoices ? 1 : 0)
         while true {
             let place = try place(from: start, in: transaction)
-            if place.isEmpty { return }
+            if place.isEmpty || keepsChoices && number(place.span, at: headBytes - 8) == ofErasure { return }
             try remove(at: place, in: &transaction)
         }
     }
@@ -155,11 +165,20 @@ public enum SharedChanges {
     }
 
     /// Forgets the changes up to a number: a device has told its hub of them.
-    public static func remove(upTo last: UInt64, in transaction: inout WriteTransaction) throws(StoreError) {
+    /// - Parameter erasuresToo: false: the hub has not taken those.
+    public static func remove(
+        upTo last: UInt64, erasuresToo: Bool = true, in transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        var before: UInt64 = 0
         while true {
-            let row = try next(after: 0, in: transaction)
-            if row.isEmpty || number(row.span, at: 0) > last { return }
-            try remove(row, in: &transaction)
+            let row = try next(after: before, in: transaction)
+            let number = number(row.span, at: 0)
+            if row.isEmpty || number > last { return }
+            if erasuresToo || row.count < 9 || row[8] != isErased {
+                try remove(row, in: &transaction)
+            } else {
+                before = number
+            }
         }
     }
 
@@ -184,7 +203,7 @@ public enum SharedChanges {
     private static func remove(_ row: [UInt8], in transaction: inout WriteTransaction) throws(StoreError) {
         let value = row.span.extracting(8..<row.count)
         if value.count >= headBytes {
-            let epoch = value[0] == isErased ? 0 : epoch(in: value)
+            let epoch = value[0] == isErased ? ofErasure : epoch(in: value)
             try remove(at: head(isPlace, value.extracting(1...nameBytes), epoch), in: &transaction)
         }
         try transaction.delete(transaction.tables.changes, row.span.extracting(0..<8))
@@ -225,6 +244,10 @@ public enum SharedChanges {
         let former = try number(former, in: transaction)
         let states = transaction.count(transaction.tables.changes) / 2
         var surplus = states - Int64(clamping: try erasures(in: transaction)) - most
+        // So many of the newest are not among those that are too much.
+        let newest = try number(counter, in: transaction)
+        let last = newest - min(newest, UInt64(clamping: most))
+        if surplus > 0, position > last { position = 0 }
         for _ in 0..<Limits.changesForgottenAtOnce {
             let row = try next(after: position, in: transaction)
             position = number(row.span, at: 0)
@@ -232,7 +255,7 @@ public enum SharedChanges {
             let value = row.span.extracting(8..<row.count)
             var isOver = position <= former
             if erasedAt(in: value) == nil {
-                isOver = isOver || surplus > 0
+                isOver = isOver || surplus > 0 && position <= last
                 let heardAt = Int64(bitPattern: number(value, at: value.count - 8))
                 guard let key = IdentifierKey(value, at: headBytes), isOver || heardAt < time else { continue }
                 let epoch = epoch(in: value)

@@ -146,6 +146,13 @@ extension Device {
     }
 }
 
+extension SyncOutcome {
+    fileprivate var isTaken: Bool {
+        if case .taken = self { return true }
+        return false
+    }
+}
+
 @Suite struct FleetTests {
     private let hubPepper = Peppers(key: [UInt8](repeating: 9, count: 32))
 
@@ -254,6 +261,8 @@ extension Device {
             }
         }
         #expect(hub.holds(device.key("user_id", "ada").digest))
+        // Wherever it looked last.
+        hub.pipeline.forgetPosition = 70_000
         hub.forgetShared()
         #expect(!hub.holds(device.key("user_id", "ada").digest))
         for _ in 0..<20 { hub.forgetShared() }
@@ -414,6 +423,64 @@ extension Device {
         #expect(heard.person("user_id", "ada") == nil)
     }
 
+    /// A device was off while somebody was erased and came back by a new choice: it hears of both at once. What it had counted
+    /// before is gone there, and comes to nobody else; also where it tells first and hears then.
+    @Test(arguments: [false, true]) func whoIsBackDoesNotGetBackWhatWasErased(_ tellsFirst: Bool) {
+        let (first, off, late, hub) = (
+            Device(policy, epoch: 1), Device(policy, epoch: 2), Device(policy, epoch: 3), self.hub())
+        let ada = [("user_id", "ada")]
+        for (device, product) in [(first, "old"), (off, "older")] {
+            device.see("ada", product)
+            device.tell(hub, ada)
+        }
+        let erasedAt = first.now + 1000
+        for device in [first, off, late, hub] { device.now = erasedAt + 5000 }
+        hub.take(first.erasure("user_id", "ada", at: erasedAt), from: first)
+        first.learn(first.erasure("user_id", "ada", at: erasedAt), named: [first.key("user_id", "ada").logged])
+        first.take("""
+            {"type": "track", "userId": "ada", "event": "Segment Consent Preference Updated",
+            "context": {"consent": {"categoryPreferences": {"analytics": true}}}}
+            """)
+        first.see("ada", "new")
+        first.tell(hub, ada)
+        if tellsFirst { hub.take(off.state("user_id", "ada"), from: off) }
+        let before = off.person("user_id", "ada")
+        var erasures = 0
+        for change in list(hub.page(to: 2, after: 0).text) {
+            if case .erasing = off.learn(change) { erasures += 1 }
+        }
+        #expect(erasures == 1 && before != off.person("user_id", "ada"))
+        off.tell(hub, ada)
+        late.hear(hub)
+        for device in [off, late] {
+            let known = device.attributes("user_id", "ada")
+            #expect(known.contains("\"new\"") && !known.contains("old"), "\(known)")
+            #expect(device.chosen("user_id", "ada") != [])
+        }
+        // What is told again changes nothing, and is passed on no more.
+        let newest = hub.page(to: 9, after: 0).to
+        hub.take(first.erasure("user_id", "ada", at: erasedAt), from: first)
+        for device in [first, off] { device.tell(hub, ada) }
+        #expect(hub.page(to: 9, after: 0).to == newest)
+        #expect(off.learn(first.erasure("user_id", "ada", at: erasedAt), named: [off.key("user_id", "ada").logged]).isTaken)
+        #expect(off.attributes("user_id", "ada").contains("\"new\""))
+    }
+
+    /// Whoever has no room is told of all erasures however much lies between.
+    @Test func erasuresAreToldPastWhatThereIsNoRoomFor() throws {
+        let (device, hub) = (Device(policy, epoch: 1), self.hub())
+        for number in 0..<1200 { device.see("u\(number)") }
+        device.tell(hub, (0..<1200).map { ("user_id", "u\($0)") })
+        hub.take(device.erasure("user_id", "zora", at: 5), from: device)
+        var reader = try hub.database.makeReader()
+        try reader.begin()
+        var page = SyncPage(most: Agent.Limits.syncBytes)
+        var last: UInt64 = 0
+        let hasMore = try page.addChanges(after: &last, to: 9, erasuresOnly: true, in: reader)
+        let bytes = page.bytes
+        #expect(!hasMore && list(bytes).count == 1)
+    }
+
     /// A device knows, erases and refuses by what its hub says also when there is no room for anything else.
     @Test func withoutRoomErasuresAndRefusalsAreTaken() throws {
         let (first, second, hub) = (Device(policy, epoch: 1), Device(policy, epoch: 2), self.hub())
@@ -455,6 +522,13 @@ extension Device {
         }
         func untold() -> UInt64 {
             device.write { transaction throws(StoreError) in try SharedChanges.erasures(in: transaction) }
+        }
+        #expect(device.changes == 2 && untold() == 2)
+        // A hub that takes none has heard of what else there is.
+        device.see("ben")
+        #expect(device.changes == 3)
+        device.write { transaction throws(StoreError) in
+            try SharedChanges.remove(upTo: .max, erasuresToo: false, in: &transaction)
         }
         #expect(device.changes == 2 && untold() == 2)
         device.write { transaction throws(StoreError) in try SharedChanges.remove(upTo: .max, in: &transaction) }

@@ -274,7 +274,25 @@ def test_who_may_tell_and_hear(bench):
     first.call("DELETE", "/v1/profiles/user_id:ben")
     wait_until(lambda: second.call("GET", "/v1/profiles/user_id:ben").status == 404, 20, "it does not hear any more")
     equal(first.profile("user_id:ada")["attributes"]["orders"], 1, "whom the other could not erase")
+    # Everything else it tells; and once it may, whom it had erased meanwhile.
+    second.batch(orders("cleo", 1) + orders("dan", 1))
+    for user in ("cleo", "dan"):
+        knows(first, f"user_id:{user}", 1)
+    second.call("DELETE", "/v1/profiles/user_id:cleo")
+    second.batch(orders("eve", 1))
+    knows(first, "user_id:eve", 1)
     equal(second.log().count("needs the role privacy"), 1, "how often it says so")
+    hub.stop()
+    with open(hub.config) as file:
+        text = file.read()
+    with open(hub.config, "w") as file:
+        file.write(text.replace("roles: [collect, sync], device: second", "roles: [collect, sync, privacy], device: second"))
+    second.kill()
+    second.start()
+    hub.start()
+    for user in ("ada", "cleo"):
+        wait_until(lambda: first.call("GET", f"/v1/profiles/user_id:{user}").status == 404, 20, f"{user} is not erased")
+    equal(first.profile("user_id:eve")["attributes"]["orders"], 1, "who was not erased")
 
 
 def test_a_device_with_another_pepper_is_no_member_of_the_fleet(bench):
