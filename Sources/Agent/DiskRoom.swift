@@ -1,6 +1,7 @@
 // What a transaction may take at the disk limit (promise P6): events are refused while there is still room, and what is left
 // is for privacy work, which is never shed, and for trimming, which makes room again.
 
+import Platform
 import Serving
 import Store
 
@@ -29,7 +30,10 @@ struct DiskRoom {
         let enough = reserve + Limits.pagesInPlenty
         // A quarter of a small store.
         let few = min(enough - 1, Int(database.mapBytes >> 14))
-        self.init(pages: try database.freePages(atMost: enough), reserve: reserve, few: few)
+        var pages = try database.freePages(atMost: enough)
+        // A free page may be a hole: where others have filled the disk, what is left is for privacy work.
+        if database.hasHoles, Files.freeBytes(database.path) ?? 0 < Limits.spareBytes { pages = min(pages, reserve) }
+        self.init(pages: pages, reserve: reserve, few: few)
     }
 
     private var events: Int {

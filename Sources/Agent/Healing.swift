@@ -26,6 +26,8 @@ struct StoreFiles {
     var damage: String { named("/damaged") }
     /// Is there when most of the store was free, until it was written anew.
     var sparse: String { named("/mostly-free") }
+    /// Room on the disk for when there is none.
+    var spare: String { named("/spare") }
 
     init(_ folder: String) { self.folder = folder }
 

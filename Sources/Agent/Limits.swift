@@ -61,6 +61,8 @@ public enum Limits {
     /// Pages of the store that events leave to privacy work and trimming: 512 KiB. An erasure takes some 30 pages a step, and
     /// what it frees can be taken again two commits later.
     public static let reservedPages = 128
+    /// Room on the disk that a store with holes holds ready for that, bytes: a choice takes some 32 KiB of it.
+    static let spareBytes: Int64 = 4 << 20
     /// Pages that an event is reckoned with when room is short: the leaves of a dozen tables, a record and an entry of the
     /// log of more than a page.
     public static let pagesPerEvent = 32

@@ -39,7 +39,10 @@ final class SnapshotKeeper: @unchecked Sendable {
     @inline(never)
     func note(_ error: StoreError) {
         // Room for events is worth more than what was; at `limits.disk` nothing else takes theirs.
-        if error == .full, Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes { removeAll() }
+        if error == .full, Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes {
+            removeAll()
+            Files.remove(files.spare)
+        }
         guard case .damaged = error else { return }
         files.note(error)
         Process.terminate()
@@ -114,11 +117,19 @@ final class SnapshotKeeper: @unchecked Sendable {
         if spare <= Limits.leastCompactedBytes || spare <= (used - free) / 8 { return }
         var begin = now
         do throws(StoreError) {
-            let isDone = try database.punchFreePages(keeping: 2 * Limits.reservedPages) { pause(&begin) != nil && isIdle() }
+            let isDone = try database.punchFreePages { pause(&begin) != nil && isIdle() }
+            if isDone { holdSpare() }
             if !isDone, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
         } catch {
             Log.warning("what is free in the store cannot be given back to the disk", because: error.message)
         }
+    }
+
+    /// Takes room on the disk that is given up when others have filled it: what is written where the store has holes needs some,
+    /// and privacy work shall find it.
+    private func holdSpare() {
+        if Files.exists(files.spare) || Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes { return }
+        Files.reserve(files.spare, bytes: Limits.spareBytes)
     }
 
     /// Waits for as long as it took since it began: as much time is others'.

@@ -267,6 +267,7 @@ void cp_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 int cp_give_back(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTNEED); }
 
 // The file keeps its length.
+int cp_reserve(int descriptor, int64_t bytes) { return fallocate(descriptor, FALLOC_FL_KEEP_SIZE, 0, bytes); }
 int cp_punch(int descriptor, int64_t offset, int64_t bytes) {
     return fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
 }

@@ -65,6 +65,15 @@ public enum Files {
         }
     }
 
+    /// Makes an empty file that takes so much of the disk. Where it cannot it is not there.
+    @inline(never)
+    public static func reserve(_ path: String, bytes: Int64) {
+        do throws(SystemError) {
+            let file = try create(path, mode: 0o600)
+            if cp_reserve(file.raw, bytes) != 0 { remove(path) }
+        } catch {}
+    }
+
     /// Writes behind the end of a file, and makes all of it durable.
     public static func append(_ bytes: Span<UInt8>, to path: String) throws(SystemError) {
         let raw = path.withCString { cp_open($0, O_WRONLY | O_APPEND, 0) }

@@ -402,14 +402,11 @@ public final class Database: @unchecked Sendable {
 
     /// Makes holes in the file where pages are free: the file system has their room again, and what was left in them is gone.
     /// LMDB never reads a free page before it has written it anew. The file keeps its length.
-    /// - Parameters:
-    ///   - kept: how many pages stay, of those that LMDB gives out first: so much can be written after others have filled the
-    ///     disk.
-    ///   - mayGoOn: asked after each part, which keeps the writer waiting for some milliseconds at most.
+    /// - Parameter mayGoOn: asked after each part, which keeps the writer waiting for some milliseconds at most.
     /// - Returns: whether the file system can do that.
     @inline(never)
-    public func punchFreePages(keeping kept: Int, mayGoOn: () -> Bool) throws(StoreError) -> Bool {
-        var next = kept
+    public func punchFreePages(mayGoOn: () -> Bool) throws(StoreError) -> Bool {
+        var next = 0
         var isAll = false
         repeat {
             do throws(StoreError) { isAll = try punch(from: &next) } catch {
@@ -497,6 +494,9 @@ public final class Database: @unchecked Sendable {
         }
         return oldest
     }
+
+    /// Whether the file has holes. What is written there takes room of the file system's.
+    public var hasHoles: Bool { diskBytes < usedBytes - Limits.hardlyHoleBytes }
 
     /// How much of the disk the file takes, in bytes.
     public var diskBytes: Int64 {

@@ -20,6 +20,8 @@ public enum Limits {
     static let mostUnwrittenBytes: Int64 = 64 << 20
     /// Holes that are made in the file before the writer has its turn: some milliseconds.
     static let holesPerPart = 256
+    /// Holes are told by what a file takes of the disk; it may lack so much without any that were made.
+    static let hardlyHoleBytes: Int64 = 1 << 20
     /// A value that is read from a store's file without LMDB: several times the largest of those that are looked for there.
     static let largestValueBytes = 1 << 20
     /// Identifiers that one log entry carries: the sixteen that an event may have, each of them under the former pepper too

@@ -187,7 +187,7 @@ import Testing
                 default: if round % 29 == 5 { third.end(); try third.begin(); seen[2] = held }
                 }
                 let before = store.diskBytes
-                let isPossible = try store.punchFreePages(keeping: Int(random.next() % 20)) { true }
+                let isPossible = try store.punchFreePages { true }
                 #expect(isPossible)
                 holes += before - store.diskBytes
                 if round > 30 {
@@ -224,13 +224,13 @@ import Testing
         }
         var taken = 0
         let before = store.diskBytes
-        _ = try store.punchFreePages(keeping: 0) {
+        _ = try store.punchFreePages {
             taken += 1
             return taken < 2
         }
         #expect(taken == 2)
         #expect(before - store.diskBytes >= Int64(2 * Limits.holesPerPart) * store.pageBytes)
-        _ = try store.punchFreePages(keeping: 0) {
+        _ = try store.punchFreePages {
             taken += 1
             return true
         }

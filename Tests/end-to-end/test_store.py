@@ -479,12 +479,13 @@ def test_p6_a_full_disk_keeps_no_agent_with_a_healthy_store_from_starting(bench)
             shutil.rmtree(os.path.join(saved, left))
 
 
-def mostly_free(agent):
+def mostly_free(agent, path=None):
     """A store that has had 19 MiB of somebody who is erased, and little else."""
+    path = path or file_of(agent)
     text = "x" * 9000
     for turn in range(48):
         orders(agent, "ada", 45, notes=text)
-    check(os.path.getsize(file_of(agent)) > 17 << 20, f"the test fills too little: {os.path.getsize(file_of(agent))}")
+    check(os.path.getsize(path) > 17 << 20, f"the test fills too little: {os.path.getsize(path)}")
     equal(agent.call("DELETE", "/v1/profiles/user_id:ada").status, 200, "erasing")
     orders(agent, "ben", 5)
     states = lambda: {entry["state"] for entry in agent.call("GET", "/v1/erasures").json()["erasures"]}
@@ -518,6 +519,42 @@ def test_the_disk_has_back_what_is_free_in_a_store_in_use(bench):
     check(os.path.getsize(file_of(agent)) < length + (1 << 20), "the file grows beside its holes")
     gatehouse("store", "check", "--config", agent.config)
     check("mostly-free" not in os.listdir(agent.data), "there is word for the next start, too")
+    agent.check_accounts()
+
+
+def test_p6_privacy_work_finds_room_after_others_have_filled_the_disk(bench):
+    """On a file system of its own, with a store that has holes: what is written there takes room, which others have taken."""
+    agent = bench.agent(settings="limits: { history: 0 }\n" + OFTEN)
+    agent.stop()
+    mount = f"mount -t tmpfs -o size=64m none {agent.data}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode != 0:
+        raise Skip("there is no file system of a test's own here")
+    agent.prefix = ["unshare", "-rm", "sh", "-c", f'{mount}; exec "$@"', "sh"]
+    agent.start()
+    inside = f"/proc/{agent.process.pid}/root{agent.data}"
+    mostly_free(agent, f"{inside}/data.mdb")
+    wait_until(lambda: os.stat(f"{inside}/data.mdb").st_blocks * 512 < 6 << 20, 20, "the file keeps what is free")
+    wait_until(lambda: os.path.exists(f"{inside}/spare"), 20, "no room is held ready")
+    with open(f"{inside}/others", "wb") as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+    event = lambda: agent.call("POST", "/v1/track", track("ben", "Product Viewed", {"product_id": "p", "notes": "x" * 9000})).status
+    wait_until(lambda: event() == 503, 20, "events are taken although the disk is full")
+    seen = set()
+    for turn in range(100):
+        choice = {"analytics": turn % 2 == 1, "personalization": True}
+        answer = agent.call("PUT", "/v1/profiles/user_id:ben/consent", choice)
+        equal(answer.status, 200, f"choice {turn + 1} on a full disk ({answer.body[:200]!r})")
+        seen |= {event() for _ in range(5)}
+    check(503 in seen, f"events were answered {seen}")
+    equal(agent.call("DELETE", "/v1/profiles/user_id:ben").status, 200, "erasing on a full disk")
+    equal(agent.decide("checkout_offer", "nobody")["variant"], "none", "a decision on a full disk")
+    os.remove(f"{inside}/others")
+    wait_until(lambda: agent.call("POST", "/v1/batch", {"batch": [track("cleo", "Product Viewed", {"product_id": "p"})]}).status
+               == 200, 20, "events are taken again")
     agent.check_accounts()
 
 

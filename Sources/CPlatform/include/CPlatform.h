@@ -148,6 +148,7 @@ int64_t cp_written_bytes(void);
 void cp_notify(const char *path, const char *state);
 void cp_name_thread(const char *name);
 int cp_give_back(void *address, size_t bytes);
+int cp_reserve(int descriptor, int64_t bytes);
 int cp_punch(int descriptor, int64_t offset, int64_t bytes);
 void cp_trapped(void);
 void cp_note_crashes(const char *path);
