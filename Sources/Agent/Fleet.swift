@@ -68,6 +68,7 @@ struct SyncPage {
     static let hasMore: UInt64 = 1
     static let isFull: UInt64 = 2
     static let isErasureRefused: UInt64 = 4
+    static let mayErase: UInt64 = 8
 
     private(set) var bytes: [UInt8] = []
     /// Bytes after which there are no more; the last change may be larger.
@@ -106,8 +107,19 @@ struct SyncPage {
     mutating func addChanges(
         after last: inout UInt64, to epoch: UInt64, erasuresOnly: Bool = false, in store: borrowing Reader
     ) throws(StoreError) -> Bool {
+        var hasLeftErasure = false
+        return try addChanges(
+            after: &last, to: epoch, erasuresOnly: erasuresOnly, hasLeftErasure: &hasLeftErasure, leavesErasures: false, in: store)
+    }
+
+    /// The same, for a hub that may take no erasures.
+    /// - Parameter hasLeftErasure: becomes true where one is passed over.
+    mutating func addChanges(
+        after last: inout UInt64, to epoch: UInt64, erasuresOnly: Bool, hasLeftErasure: inout Bool, leavesErasures: Bool,
+        in store: borrowing Reader
+    ) throws(StoreError) -> Bool {
         let start = try SharedChanges.start(after: last, in: store)
-        var (looked, hasMore) = (0, false)
+        var (looked, hasMore, hasLeft) = (0, false, false)
         var failure: StoreError?
         try store.scan(store.tables.changes, from: start.bytes.span) { key, value in
             guard let number = NumberKey.decode(key), value.count >= SharedChanges.headBytes else { return false }
@@ -118,7 +130,7 @@ struct SyncPage {
             last = number
             let changed = SharedChanges.epoch(in: value)
             if isErasure {
-                add(SyncPage.change, [UInt8](copying: value))
+                if leavesErasures { hasLeft = true } else { add(SyncPage.change, [UInt8](copying: value)) }
             } else if !erasuresOnly, changed == 0 || changed != epoch,
                 let key = IdentifierKey(value, at: SharedChanges.headBytes)
             {
@@ -136,6 +148,7 @@ struct SyncPage {
             return true
         }
         if let failure { throw failure }
+        if hasLeft { hasLeftErasure = true }
         return hasMore
     }
 }
@@ -261,7 +274,11 @@ extension Pipeline {
         // It may have come back with what another device still had.
         if let said { try forget(said, erasedAt: time, &transaction) }
         if known ?? -1 >= time { return }
-        if let key = try SharedChanges.key(of: name, in: transaction), try !forget(key, erasedAt: time, &transaction) { return }
+        if let key = try SharedChanges.key(of: name, in: transaction), try !forget(key, erasedAt: time, &transaction) {
+            // They are back already; what the one that has erased them had counted is gone there.
+            try IdentifierState.remove(key, countedBy: sender.epoch, in: &transaction)
+            return try SharedChanges.remove(name, epoch: sender.epoch, in: &transaction)
+        }
         try SharedChanges.putErasure(name, at: time, nil, in: &transaction)
         try audit.append(
             .erase, actor: Array("device:".utf8) + sender.name, subject: nil, at: sender.now, in: &transaction

@@ -30,9 +30,12 @@ final class HubClient {
     private var tellsErasuresOnly = false
     /// The newest change of which it was told then; what is no erasure waits behind `told`.
     private var erasuresTold: UInt64 = 0
-    /// Whether the hub takes erasures from this device is not known, or it does not: one is tried, and the others wait.
-    private var keepsErasures = true
-    private var hasToldErasure = false
+    /// Whether the hub takes erasures from this device; nil: it has not said yet, and is told nothing.
+    private var mayErase: Bool?
+    /// The question that is being made passes one over.
+    private var hasKeptErasure = false
+    /// What a hub has instead of a walk when its own hub has to be told of erasures that were passed over.
+    private static let owesErasures: [UInt8] = [3]
     /// Whether people of this device may have been erased elsewhere: at the start, too, since it may have ended between.
     private var mayHoldErased = true
     /// Of whom the question that is being made tells.
@@ -90,27 +93,29 @@ final class HubClient {
         }
         let isFull = said[3] & SyncPage.isFull != 0
         var words = ""
-        let isRefused = said[3] & SyncPage.isErasureRefused != 0
-        if isRefused { words = "the hub takes no erasures from this token: it needs the role privacy besides sync" }
-        let isCut = hasMore
+        let takesErasures = said[3] & SyncPage.mayErase != 0
+        if !takesErasures, hasKeptErasure || said[3] & SyncPage.isErasureRefused != 0 {
+            words = "the hub takes no erasures from this token: it needs the role privacy besides sync"
+            if isHub { cursor.walk = HubClient.owesErasures }
+        }
         if isFull || tellsErasuresOnly {
             if isFull { words = "the hub has no room: it takes erasures and refusals only" }
-            if tellsErasuresOnly, !isRefused { erasuresTold = max(erasuresTold, cursor.told) }
-            // What was not taken is told again.
+            if tellsErasuresOnly { erasuresTold = max(erasuresTold, cursor.told) }
+            // What was not taken is told again. Of all who were erased it is told once.
+            let (isCut, walk) = (hasMore, tellsErasuresOnly && before.walk.first == 1 ? cursor.walk : before.walk)
             cursor = before
+            cursor.walk = walk
             hasMore = tellsErasuresOnly && !isFull
-            tellsErasuresOnly = isFull || tellsErasuresOnly && isCut && !isRefused
+            tellsErasuresOnly = takesErasures && (isFull || tellsErasuresOnly && isCut)
         }
-        let leavesErasures = keepsErasures || isRefused
-        if keepsErasures, hasToldErasure, !isRefused {
-            // It takes them now: they are told from the first.
-            cursor.told = 0
-            hasMore = true
-            keepsErasures = false
-        } else if isRefused {
-            keepsErasures = true
-            if cursor.walk.first == 1 { cursor.walk = [2] }
+        let leavesErasures = mayErase != true || !takesErasures
+        if takesErasures, mayErase != true {
+            // It takes them now: a device has kept those that it was not told of, and a hub tells everything again.
+            if !isHub || cursor.walk.first == 3 { cursor.told = 0 }
+            if isHub { cursor.walk = [] }
+            erasuresTold = 0
         }
+        if mayErase != takesErasures { hasMore = true }
         note(words)
         if cursor.hub != said[0] {
             // Another hub, or one that has lost its store, is told everything: first of the erased, so that nobody comes back.
@@ -125,7 +130,10 @@ final class HubClient {
             }
         }
         cursor.heard = said[2]
-        if cursor == before, before.missed == 0 { return hasMore }
+        if cursor == before, before.missed == 0 {
+            mayErase = takesErasures
+            return hasMore
+        }
         var place = 0
         while let piece = Piece(answer.span, at: place) {
             if piece.kind == SyncPage.change, piece.end > piece.start, answer[piece.start] == SharedChanges.isErased {
@@ -133,7 +141,9 @@ final class HubClient {
             }
             place = piece.end
         }
-        return try hand(answer, [], &cursor, leavesErasures: leavesErasures) && (hasMore || said[3] & SyncPage.hasMore != 0)
+        if try !hand(answer, [], &cursor, leavesErasures: leavesErasures) { return false }
+        mayErase = takesErasures
+        return hasMore || said[3] & SyncPage.hasMore != 0
     }
 
     /// One line for each thing that goes wrong, and one when it goes well again.
@@ -190,9 +200,9 @@ final class HubClient {
         page.add(SyncPage.fleet, fingerprint)
         page.add(SyncPage.device, identity.device)
         toldOf = []
-        hasToldErasure = false
-        // A hub that is not known yet is asked who it is: it may have to be told everything.
-        let hasMore = cursor.hub == 0 ? false : try tell(&cursor, &page)
+        hasKeptErasure = false
+        // A hub that is not known yet is asked who it is, and what it takes: it may have to be told everything.
+        let hasMore = cursor.hub == 0 || mayErase == nil ? false : try tell(&cursor, &page)
         return (page.bytes, hasMore)
     }
 
@@ -205,14 +215,9 @@ final class HubClient {
     private func tell(_ cursor: inout SyncCursor, _ page: inout SyncPage) throws(StoreError) -> Bool {
         if tellsErasuresOnly { cursor.told = max(cursor.told, erasuresTold) }
         if isHub {
-            return try page.addChanges(after: &cursor.told, to: 0, erasuresOnly: tellsErasuresOnly, in: reader)
-        }
-        if keepsErasures {
-            // The first of those that wait.
-            try reader.scan(reader.tables.changes, from: Span<UInt8>()) { _, value in
-                if SharedChanges.erasedAt(in: value) != nil { tellErasure([UInt8](copying: value), &page) }
-                return false
-            }
+            return try page.addChanges(
+                after: &cursor.told, to: 0, erasuresOnly: tellsErasuresOnly, hasLeftErasure: &hasKeptErasure,
+                leavesErasures: mayErase != true, in: reader)
         }
         var source = Source.changes
         while true {
@@ -232,7 +237,6 @@ final class HubClient {
             var (isCut, failure): (Bool, StoreError?) = (false, nil)
             try reader.scan(table, from: start.span) { key, value in
                 isCut = page.isFull || looked == Limits.changesLookedAt
-                    || source == .erased && keepsErasures && hasToldErasure
                 if isCut { return false }
                 if !tellsErasuresOnly || SharedChanges.erasedAt(in: value) != nil { looked += 1 }
                 do throws(StoreError) { return try tell(source, key, value, &cursor, &page) } catch {
@@ -293,9 +297,7 @@ final class HubClient {
     }
 
     private func tellErasure(_ change: [UInt8], _ page: inout SyncPage) {
-        if keepsErasures, hasToldErasure { return }
-        hasToldErasure = true
-        page.add(SyncPage.change, change)
+        if mayErase == true { page.add(SyncPage.change, change) } else { hasKeptErasure = true }
     }
 
     /// Tells what is known of one identifier, if its person grants that.

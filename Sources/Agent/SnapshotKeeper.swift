@@ -79,7 +79,7 @@ final class SnapshotKeeper: @unchecked Sendable {
             commits = meters.commits.current
             if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
             dueAt = now + firstPause
-            if isIdle { giveBack(of: database) { meters.commits.current - commits <= 1 } }
+            giveBack(of: database) { isIdle && meters.commits.current - commits <= 1 }
             if keep == 0 { continue }
             guard makeRoom(for: database) else {
                 if !hasComplained { Log.warning("there is no room for a snapshot of the store") }

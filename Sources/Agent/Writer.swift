@@ -1208,7 +1208,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         if let failure { throw failure }
         let flags = (hasMore ? SyncPage.hasMore : 0) | (hasNoRoom ? SyncPage.isFull : 0)
-            | (isErasureRefused ? SyncPage.isErasureRefused : 0)
+            | (isErasureRefused ? SyncPage.isErasureRefused : 0) | (sender.mayErase ? SyncPage.mayErase : 0)
         var page = SyncPage(most: 0)
         page.add([hub, UInt64(bitPattern: envelope.receivedAt), last, flags, 0, 0, 0])
         submission.answer = page.bytes + changes.bytes

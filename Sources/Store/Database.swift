@@ -441,8 +441,9 @@ public final class Database: @unchecked Sendable {
         let pageBytes = pageBytes
         var (name, value) = (MDB_val(), MDB_val())
         var (position, holes) = (0, 0)
+        let begin = cp_monotonic_nanoseconds()
         code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
-        while code == 0, name.mv_data.loadUnaligned(as: Int.self) < oldest {
+        while code == 0, name.mv_data.loadUnaligned(as: UInt.self) < oldest {
             let numbers = UnsafeRawBufferPointer(start: value.mv_data, count: value.mv_size)
             func number(_ index: Int) -> Int { numbers.loadUnaligned(fromByteOffset: index * MemoryLayout<Int>.size, as: Int.self) }
             // How many there are, and their numbers, the highest first: LMDB takes them from the end.
@@ -451,13 +452,13 @@ public final class Database: @unchecked Sendable {
             while index > 0 {
                 let first = number(index)
                 var pages = 1
-                while index > pages, number(index - pages) == first + pages { pages += 1 }
+                while index > pages, pages < Limits.pagesPerHole, number(index - pages) == first + pages { pages += 1 }
                 if cp_punch(file, Int64(first) * pageBytes, Int64(pages) * pageBytes) != 0 {
                     throw .failed("fallocate", code: cp_errno())
                 }
                 index -= pages
                 holes += 1
-                if holes == Limits.holesPerPart {
+                if holes == Limits.holesPerPart || cp_monotonic_nanoseconds() - begin > Limits.partNanoseconds {
                     next = position + count - index
                     return false
                 }
@@ -468,9 +469,9 @@ public final class Database: @unchecked Sendable {
         return true
     }
 
-    /// The number of the oldest commit that somebody reads, or `.max`.
-    private var oldestReader: Int {
-        var oldest = Int.max
+    /// The number of the oldest commit that somebody reads; 0 where nobody does.
+    private var oldestReader: UInt {
+        var oldest = UInt.max
         withUnsafeMutablePointer(to: &oldest) { oldest in
             // A line for each: process, thread, and the number, or a dash for one that does not read now.
             _ = mdb_reader_list(
@@ -478,21 +479,20 @@ public final class Database: @unchecked Sendable {
                 { line, oldest in
                     guard let line, let oldest else { return 0 }
                     var end = strlen(line)
-                    var (number, unit) = (0, 1)
+                    var (number, unit): (UInt, UInt) = (0, 1)
                     while end > 0 {
                         end -= 1
-                        let digit = Int(line[end]) - 0x30
                         if line[end] == 0x0A { continue }
-                        if digit < 0 || digit > 9 { break }
-                        number += digit * unit
-                        unit *= 10
+                        if line[end] < 0x30 || line[end] > 0x39 { break }
+                        number &+= UInt(line[end] - 0x30) &* unit
+                        unit &*= 10
                     }
-                    let least = oldest.assumingMemoryBound(to: Int.self)
+                    let least = oldest.assumingMemoryBound(to: UInt.self)
                     if unit > 1 { least.pointee = min(least.pointee, number) }
                     return 0
                 }, oldest)
         }
-        return oldest
+        return oldest == .max ? 0 : oldest
     }
 
     /// Whether the file has holes. What is written there takes room of the file system's.

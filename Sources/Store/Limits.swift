@@ -18,8 +18,12 @@ public enum Limits {
     static let copiedCommitsPerSync = 8
     /// What a file may lack of its pages: many times what a transaction takes and then does not use.
     static let mostUnwrittenBytes: Int64 = 64 << 20
-    /// Holes that are made in the file before the writer has its turn: some milliseconds.
+    /// Holes that are made in the file before the writer has its turn, and for how long, nanoseconds: one hole of a file that
+    /// lies in many pieces can take milliseconds.
     static let holesPerPart = 256
+    static let partNanoseconds: Int64 = 5_000_000
+    /// Pages of one hole.
+    static let pagesPerHole = 256
     /// Holes are told by what a file takes of the disk; it may lack so much without any that were made.
     static let hardlyHoleBytes: Int64 = 1 << 20
     /// A value that is read from a store's file without LMDB: several times the largest of those that are looked for there.

@@ -69,7 +69,7 @@ import Testing
         Serving preparedNodeBytes preparedAtOnceBytes: how work is weighed, and which thread does it
         Serving recordsBeforeWaking: when the writer is woken
         Store tables: the list of tables is the house's own
-        Store copiedPagesPerCommit copiedCommitsPerSync: steps of a copy
+        Store copiedPagesPerCommit copiedCommitsPerSync pagesPerHole partNanoseconds: steps of a copy, and of giving back
         Store lockBytes: what LMDB makes of it itself
         Store largestValueBytes: nothing is as large of what is looked for in a file
         Unification linksMovedAtOnce: an identifier with more is nobody's by then, and begins anew
