@@ -135,7 +135,7 @@ FAULTS = [
     ("a full file system", lambda: in_folder(rooms.full, short(12, 5))),
     ("a file system that becomes read-only", lambda: in_folder(rooms.read_only)),
     ("flushes that fail, then the cut", lambda: in_folder(rooms.failing_flush, short(60, 4))),
-    ("no descriptors left", lambda: in_folder(rooms.descriptors, short(400, 60))),
+    ("no descriptors left", lambda: in_folder(rooms.descriptors, short(400, 200))),
     ("no memory left", lambda: in_folder(rooms.memory, short(16, 4))),
     ("SIGSTOP and SIGCONT under load", lambda: in_folder(crowds.stopped, short(20, 3))),
     ("a flood of connections", lambda: in_folder(crowds.flood, short(2000, 1300))),

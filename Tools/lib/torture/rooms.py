@@ -200,10 +200,13 @@ def descriptors(folder, count):
             check(most > used + 4, f"only {most - used} descriptors were taken")
             for plain in made:
                 plain.close()
-            time.sleep(0.3)
+            begin = time.monotonic()
+            status, _, _ = device.ask("GET", "/healthz", timeout=30)
+            waited = time.monotonic() - begin
+            check(status == 200 and waited < 3, f"when they are gone a new client is answered {status} after {waited:.1f} s")
         words = bystander.words()
         finish(device, "exhausted descriptors")
-        return f"{count} clients and 8 descriptors; {words}"
+        return f"{count} clients and 8 descriptors, a new client {waited:.1f} s after they are gone; {words}"
     finally:
         device.agent.kill()
 
