@@ -20,7 +20,7 @@ import deaths  # noqa: E402
 import malformed  # noqa: E402
 import rooms  # noqa: E402
 from device import Broken, Skipped  # noqa: E402
-from disk import Unavailable  # noqa: E402
+from disk import Unavailable, keep_mounts_private  # noqa: E402
 
 
 class Outcome:
@@ -147,6 +147,7 @@ FAULTS = [
 
 def main():
     outcome = Outcome()
+    keep_mounts_private()
     for fault, act in FAULTS:
         if not options.only or any(word in fault for word in options.only):
             outcome.run(fault, act)
