@@ -165,7 +165,8 @@ public final class Runtime {
         shadow = configuration.shadow == nil || isHub ? nil : Shadow()
         records = DecisionBox(meters: meters)
         clerk = RecordClerk(
-            database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans)
+            database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans,
+            meters: meters)
         let threads = min(configuration.threads.map { Int($0) } ?? Process.processorCount, Limits.servingThreads)
         do throws(SystemError) { completions = try Completions(threads: max(1, threads)) } catch {
             throw StartError(error.message)

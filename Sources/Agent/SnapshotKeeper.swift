@@ -35,7 +35,9 @@ final class SnapshotKeeper: @unchecked Sendable {
         }
     }
 
-    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store.
+    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store. It also ends where
+    /// LMDB writes nothing more, since the disk did not take where the trees begin: a start may write again. If it can: on a disk
+    /// that does not even take a mark, decisions are answered on.
     @inline(never)
     func note(_ error: StoreError) {
         // Room for events is worth more than what was; at `limits.disk` nothing else takes theirs.
@@ -43,8 +45,12 @@ final class SnapshotKeeper: @unchecked Sendable {
             removeAll()
             Files.remove(files.spare)
         }
-        guard case .damaged = error else { return }
-        files.note(error)
+        if error.endsWriting {
+            do throws(SystemError) { try Files.replace(files.crash, with: [], mode: 0o600) } catch { return }
+        } else {
+            guard case .damaged = error else { return }
+            files.note(error)
+        }
         Process.terminate()
     }
 

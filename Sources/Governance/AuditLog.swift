@@ -225,6 +225,18 @@ public struct AuditLog {
             return body(number, entry.extracting(32..<entry.count))
         }
     }
+
+    /// Writes a line's object. One that a damaged disk has altered so that it is no JSON is shown as that, and does not make
+    /// everything around it unreadable.
+    public static func write(_ line: Span<UInt8>, to output: inout JSONWriter) {
+        var document = JSONDocument()
+        do throws(JSONError) {
+            try document.parse(line)
+            output.raw(line)
+        } catch {
+            output.raw(Array("{\"action\":\"altered\"}".utf8).span)
+        }
+    }
 }
 
 /// How the audit log names a person: a keyed hash of the profile's id, which is itself random. When the profile is

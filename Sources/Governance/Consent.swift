@@ -84,7 +84,8 @@ public enum ConsentRecord {
         Int64(bitPattern: UInt64(littleEndianAt: offset + 8, of: record))
     }
 
-    static func isIntact(_ record: Span<UInt8>) -> Bool {
+    /// Whether a record is as it was written. One that is not grants nothing.
+    public static func isIntact(_ record: Span<UInt8>) -> Bool {
         record.count >= 4 && (record.count - 4) % entryBytes == 0
             && Checksum.of(record.extracting(4..<record.count)) == UInt32(littleEndianAt: 0, of: record)
     }

@@ -5,6 +5,7 @@ import Activation
 import Collection
 import Formats
 import Governance
+import Monitoring
 import Platform
 import Store
 import Unification
@@ -15,13 +16,15 @@ public final class RecordClerk: @unchecked Sendable {
     private let intake: Intake
     private let subjects: AuditSubject
     private let plans: PlanHolder
+    private let meters: Meters
     private let lock = Lock()
     // Under `lock`.
     private var waiting: [Submission] = []
     private var isClosed = false
 
-    public init(database: Database, intake: Intake, subjects: AuditSubject, plans: PlanHolder) {
+    public init(database: Database, intake: Intake, subjects: AuditSubject, plans: PlanHolder, meters: Meters) {
         self.plans = plans
+        self.meters = meters
         self.database = database
         self.intake = intake
         self.subjects = subjects
@@ -160,7 +163,12 @@ public final class RecordClerk: @unchecked Sendable {
         let start = NumberKey(first)
         writer.beginArray()
         try reader.scan(table, from: start.bytes.span) { key, value in
-            guard let entry = LogEntryView(value), let number = NumberKey.decode(key),
+            guard let entry = LogEntryView(value) else {
+                // Whose it was nobody can tell. Nothing, or a mark, stands where there is no entry any more.
+                if value.count > 8 { meters.badRecords.add() }
+                return true
+            }
+            guard let number = NumberKey.decode(key),
                 entry.isAbout(person, order.identifiers, isSomebodys: { plan.isSomebodys($0, in: reader) })
             else { return true }
             if writer.bytes.count > limit {
@@ -224,7 +232,7 @@ public final class RecordClerk: @unchecked Sendable {
         writer.beginArray()
         try AuditLog.forEachLine(from: 0, reader) { _, line in
             if writer.bytes.count > limit { return false }
-            if contains(line, subject.span) { writer.raw(line) }
+            if contains(line, subject.span) { AuditLog.write(line, to: &writer) }
             return true
         }
         writer.endArray()

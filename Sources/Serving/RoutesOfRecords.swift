@@ -329,6 +329,7 @@ extension Routes {
         try writeIncomplete(profile, choices, policy, now, &output)
         try decider.writeConclusions(policy, of: profile, record: bytes.span, now: now, reader, into: &output)
         output.key("consent")
+        if !choices.isEmpty, !ConsentRecord.isIntact(choices.span) { table.meters.badRecords.add() }
         ConsentRecord.write(choices.span, policy.purposes, at: now, to: &output)
         if isExport {
             output.key("choices")
@@ -554,7 +555,7 @@ extension Routes {
                 if limit == 0 { return false }
                 limit -= 1
                 last = number
-                output.raw(line)
+                AuditLog.write(line, to: &output)
                 return true
             }
         } catch {

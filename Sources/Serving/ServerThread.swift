@@ -157,6 +157,12 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         for listener in listeners { poller.remove(listener.descriptor.raw) }
     }
 
+    private func resumeListeners() {
+        if !areListenersPaused || isStopping { return }
+        areListenersPaused = false
+        do { try watchListeners() } catch { Log.error("cannot listen any more") { $0.field("error", error.message) } }
+    }
+
     private func accept(from listener: ServerListener) {
         for _ in 0..<Limits.acceptsPerTurn {
             do {
@@ -236,6 +242,8 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         freeSlots.append(connection.slot)
         openCount -= 1
         shared.statistics.openConnections.wrappingSubtract(1, ordering: .relaxed)
+        // There is a descriptor again for whoever waits to be taken in.
+        resumeListeners()
     }
 
     // MARK: Reading
@@ -678,10 +686,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     /// Looks at every connection's deadline, and when to look again.
     private func scanDeadlines() {
         nextScan = .max
-        if areListenersPaused && !isStopping {
-            areListenersPaused = false
-            do { try watchListeners() } catch { Log.error("cannot listen any more") { $0.field("error", error.message) } }
-        }
+        resumeListeners()
         var earliest = Int64.max
         for connection in connections where connection.isOpen {
             if connection.deadline <= now { timeOut(connection) }

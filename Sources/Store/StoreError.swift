@@ -20,7 +20,7 @@ public enum StoreError: Error, Equatable {
     init(_ operation: Words, _ code: Int32) {
         switch code {
         case MDB_MAP_FULL, SystemError.noSpace: self = .full
-        // MDB_PANIC is none: a commit has failed for what stands in the log, as by a disk that takes nothing more.
+        // MDB_PANIC is none: see `endsWriting`.
         case MDB_INVALID: self = .damaged("it is no store")
         case MDB_VERSION_MISMATCH:
             self = .failed("another kind of device has written the store: move the folder away", code: code)
@@ -40,6 +40,13 @@ public enum StoreError: Error, Equatable {
 
     @inline(never)
     public init(_ error: SystemError) { self = .failed(error.operation, code: error.code) }
+
+    /// Nothing is written any more until the store is opened anew: the disk did not take where the trees begin. What was
+    /// committed before can be read.
+    public var endsWriting: Bool {
+        if case .failed(_, code: MDB_PANIC) = self { return true }
+        return false
+    }
 
     static func text(_ code: Int32) -> String {
         // mdb_strerror returns a string that lives at least until the next call in this thread; it is copied at once.

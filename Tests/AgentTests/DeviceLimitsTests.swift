@@ -171,7 +171,7 @@ private let policy = """
         let intake = Intake()
         let clerk = RecordClerk(
             database: device.database, intake: intake, subjects: AuditSubject(root: device.pepper.root),
-            plans: PlanHolder(device.bundle.plans))
+            plans: PlanHolder(device.bundle.plans), meters: Meters())
         for _ in 0..<Serving.Limits.waitingExports { #expect(clerk.submit(intake.obtain())) }
         #expect(!clerk.submit(intake.obtain()))
     }

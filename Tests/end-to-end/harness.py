@@ -14,11 +14,16 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(os.path.join(TOP, "Tools", "lib"))
+
+from agent import accounts, free_port, imbalance, samples
+
 SHARED = os.path.join(os.path.dirname(TOP), "shared")
 SHOP_BUNDLE = os.path.join(TOP, "Firmware-Config", "bundles", "shop.yaml")
 CONSENT = {"consent": {"categoryPreferences": {"analytics": True, "personalization": True, "advertising": False}}}
@@ -51,12 +56,6 @@ def binary(arch="x86_64"):
     if runner and not shutil.which(runner[0]):
         raise Skip(f"{runner[0]} is not installed")
     return runner + [path]
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait_until(condition, seconds, what, pause=0.05):
@@ -197,33 +196,16 @@ class Node:
 
     def metrics(self):
         """Samples of /metrics by their name with labels."""
-        found = {}
-        for line in self.call("GET", "/metrics").body.decode().splitlines():
-            if line and not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                found[name] = float(value)
-        return found
+        return samples(self.call("GET", "/metrics").body.decode())
 
     def accounts(self):
         """The terms of promise P7: those of collection, and those of each destination."""
-        metrics = self.metrics()
-        events, destinations = {}, {}
-        for name, value in metrics.items():
-            if name.startswith("gatehouse_events_total{"):
-                events[name.split('"')[1]] = int(value)
-            elif name.startswith("gatehouse_destination_events{"):
-                parts = name.split('"')
-                destinations.setdefault(parts[1], {})[parts[3]] = int(value)
-        return events, destinations
+        return accounts(self.metrics())
 
     def check_accounts(self):
         events, destinations = self.accounts()
-        check("received" in events, f"no accounts in /metrics: {events}")
-        rest = sum(value for name, value in events.items() if name != "received")
-        equal(events["received"], rest, f"received = sum of the rest ({events})")
-        for name, terms in destinations.items():
-            rest = sum(value for term, value in terms.items() if term not in ("admitted", "rejected"))
-            equal(terms["admitted"], rest, f"accounts of destination {name} ({terms})")
+        problem = imbalance(events, destinations)
+        check(problem is None, problem)
         return events, destinations
 
     def rss_anon_kib(self):

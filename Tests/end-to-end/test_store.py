@@ -255,6 +255,27 @@ def test_a_damaged_snapshot_is_passed_over(bench):
     check("a snapshot is damaged as well" in agent.log(), agent.log())
 
 
+def test_damage_within_a_record_is_told_and_leaves_the_rest_readable(bench):
+    agent = bench.agent()
+    orders(agent, "ada", 5)
+    agent.stop()
+    with open(file_of(agent), "r+b") as file:
+        data = file.read()
+        changes = {b'"order_id":"ada-3"': b'"order_id":"ada-7"', b'"action":"consent",': b'"action":"consent#,'}
+        for whole, damaged in changes.items():
+            check(whole in data, f"the test looks for what is not there: {whole}")
+            data = data.replace(whole, damaged)
+        file.seek(0)
+        file.write(data)
+    agent.start()
+    export = agent.call("GET", "/v1/profiles/user_id:ada/export").json()
+    seen = [entry["event"]["properties"]["order_id"] for entry in export["events"]]
+    equal(seen, ["ada-0", "ada-1", "ada-2", "ada-4"], "events of an export")
+    check(agent.metrics()["gatehouse_bad_records_total"] >= 1, "nobody is told of the event that is missing")
+    lines = agent.call("GET", "/v1/audit").json()["lines"]
+    check({"action": "altered"} in lines and any(line["action"] == "export" for line in lines), f"the audit log: {lines}")
+
+
 def test_decisions_are_answered_while_a_store_is_mended_and_events_are_to_come_again(bench):
     agent = bench.agent(settings=OFTEN)
     text = "x" * 9000

@@ -203,6 +203,42 @@ class Connection:
             self.socket = None
 
 
+def samples(page):
+    """The samples of a /metrics page (text) by name with labels."""
+    found = {}
+    for line in page.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+    return found
+
+
+def accounts(metrics):
+    """The terms of promise P7 in `samples`: those of collection, and those of each destination by its name."""
+    events, destinations = {}, {}
+    for name, value in metrics.items():
+        if name.startswith("gatehouse_events_total{"):
+            events[name.split('"')[1]] = int(value)
+        elif name.startswith("gatehouse_destination_events{"):
+            parts = name.split('"')
+            destinations.setdefault(parts[1], {})[parts[3]] = int(value)
+    return events, destinations
+
+
+def imbalance(events, destinations):
+    """What does not add up in `accounts`, in words, or None: both sums of promise P7."""
+    if "received" not in events:
+        return f"no accounts in /metrics: {events}"
+    rest = sum(value for name, value in events.items() if name != "received")
+    if events["received"] != rest:
+        return f"{events['received']} received and {rest} accounted for ({events})"
+    for name, terms in destinations.items():
+        rest = sum(value for term, value in terms.items() if term not in ("admitted", "rejected"))
+        if terms["admitted"] != rest:
+            return f"destination {name}: {terms['admitted']} admitted and {rest} accounted for ({terms})"
+    return None
+
+
 def arrivals(hub, headers=None):
     """Yields every message that a hub has, in the order of arrival; `hub` is a Connection to it."""
     last = 0
