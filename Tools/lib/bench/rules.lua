@@ -77,7 +77,7 @@ end
 
 function rules.decide()
     ngx.req.read_body()
-    local key = string.match(ngx.req.get_body_data() or "", '"targetingKey":"([^"]+)"')
+    local key = string.match(ngx.req.get_body_data() or "", '"targetingKey"%s*:%s*"([^"]+)"')
     local person = key and read("profile:" .. key)
     local variant = "none"
     if person and person.orders then

@@ -56,9 +56,10 @@ private func normalized(_ value: [UInt8], _ normalizer: Normalizer) -> [UInt8]? 
 
 /// What is alike stays alike.
 private func check(_ value: [UInt8], _ result: [UInt8], _ normalizer: Normalizer) {
-    let isText = UTF8Text.firstInvalid(value.span) == nil
+    // What is no text comes from nobody: events and names of people are read as UTF-8.
+    if UTF8Text.firstInvalid(value.span) != nil { return }
     // A number without its + is another where its country is not known.
-    if isText, normalizer.form != .e164 || normalizer.profile != .meta, normalized(result, normalizer) != result {
+    if normalizer.form != .e164 || normalizer.profile != .meta, normalized(result, normalizer) != result {
         stop(value, normalizer, "is another when it is made alike once more: \(normalized(result, normalizer) ?? [])")
     }
     // Unified ID takes numbers that are E.164 already, to the byte.
