@@ -1,6 +1,6 @@
 """What Tools/bench table holds the agent against, beside the C programs: nginx, nginx with Lua over Redis, SQLite, Redis and
-rsyslog. Each is a program of Debian's, unpacked and not installed (Tools/bench says where), in a folder of its own, on loopback,
-and ended by its own handle.
+rsyslog. Each is a program of Debian's, unpacked and not installed (Tools/bench says where), in a folder of its own, on
+loopback, and ended by its own handle.
 """
 
 import os
@@ -47,7 +47,8 @@ class Program:
 
     def start(self, command, port, runner=(), **more):
         log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen([*runner, *map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more)
+        self.process = subprocess.Popen(
+            [*runner, *map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more)
         log.close()
         wait_for(port, self.process, command[0])
         self.url = f"http://127.0.0.1:{port}"
@@ -98,9 +99,8 @@ class Nginx(Program):
         port = free_port()
         modules, prelude = "", ""
         if redis:
-            for name in ("ndk_http_module", "ngx_http_lua_module"):
-                module = UNPACKED / f"libnginx-mod-http-{'ndk' if name[0:3] == 'ndk' else 'lua'}/usr/lib/nginx/modules/{name}.so"
-                modules += f"load_module {module};\n"
+            for package, name in (("ndk", "ndk_http_module"), ("lua", "ngx_http_lua_module")):
+                modules += f"load_module {UNPACKED}/libnginx-mod-http-{package}/usr/lib/nginx/modules/{name}.so;\n"
             text = (HERE / "rules.lua").read_text().replace("REDIS_PORT", str(redis.port))
             (self.folder / "rules.lua").write_text(text)
             prelude = f'lua_package_path "{self.folder}/?.lua;/usr/share/lua/5.1/?.lua;;";\n'
@@ -111,8 +111,9 @@ class Nginx(Program):
         temporary = " ".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in
                              ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (self.folder / "nginx.conf").write_text(
-            f"{modules}daemon off; master_process off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;\n"
-            f"events {{ worker_connections 2048; }}\nhttp {{ access_log off; {temporary} keepalive_requests 1000000000;\n{prelude}"
+            f"{modules}daemon off; master_process off; worker_processes 1;\npid {self.folder}/pid; error_log {self.folder}/error;\n"
+            f"events {{ worker_connections 2048; }}\n"
+            f"http {{ access_log off; {temporary} keepalive_requests 1000000000;\n{prelude}"
             f"server {{ listen 127.0.0.1:{port} reuseport; location = {path} {{ {action} }} }} }}\n")
         self.start([UNPACKED / "nginx/usr/sbin/nginx", "-e", self.folder / "error", "-p", self.folder, "-c",
                     self.folder / "nginx.conf"], port, runner)
@@ -121,16 +122,16 @@ class Nginx(Program):
 def write_profiles(redis, customers, when):
     """The people of decisions.seed, by the numbers in their names, as rules.lua reads them."""
     redis.ask(*[("HSET", f"profile:customer-{customer}", "revenue", "181", "orders", "2", "views", "4", "largest", "90.5",
-                 "viewed", ",p-0,p-1,p-2,p-3,", "categories", ",c-0,c-1,", "country", "DE", "payment", "card", "first_shop", "berlin",
-                 "store", "berlin", "seen_at", str(when), "vip", "1") for customer in customers])
+                 "viewed", ",p-0,p-1,p-2,p-3,", "categories", ",c-0,c-1,", "country", "DE", "payment", "card",
+                 "first_shop", "berlin", "store", "berlin", "seen_at", str(when), "vip", "1") for customer in customers])
 
 
 # --- Durable ingest ------------------------------------------------------------------------------------------------
 
 
 def sqlite_events(folder, event, seconds, batch):
-    """Events a second into a table, WAL and synchronous=FULL, `batch` in a transaction; and the share of them whose id is
-    looked up first, as the agent does: all."""
+    """Events a second into a table, WAL and synchronous=FULL, `batch` in a transaction, each under its id so that a repeat is
+    none."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     store = sqlite3.connect(folder / "events.db", isolation_level=None)
@@ -153,8 +154,8 @@ def redis_events(folder, event, count, connections):
     """Events a second into a stream, appendfsync always, under redis-benchmark."""
     with Redis(folder, durable=True) as redis:
         done = subprocess.run(
-            [UNPACKED / "redis-tools/usr/bin/redis-benchmark", "-p", str(redis.port), "-c", str(connections), "-n", str(count), "--csv",
-             "XADD", "events", "*", "id", "m-__rand_int__", "body", event], capture_output=True, text=True, check=True)
+            [UNPACKED / "redis-tools/usr/bin/redis-benchmark", "-p", str(redis.port), "-c", str(connections), "-n", str(count),
+             "--csv", "XADD", "events", "*", "id", "m-__rand_int__", "body", event], capture_output=True, text=True, check=True)
     shutil.rmtree(folder)
     last = done.stdout.strip().splitlines()[-1]
     # Name (the whole command), requests a second, and six latencies.
@@ -209,14 +210,15 @@ class Rsyslog(Program):
             'module(load="imptcp")\n'
             f'input(type="imptcp" address="127.0.0.1" port="{self.port}" ruleset="forward")\n'
             'template(name="line" type="string" string="%msg%\\n")\n'
-            f'ruleset(name="forward") {{ action(type="omfwd" target="localhost" port="{target}" protocol="tcp" template="line"\n'
-            '  StreamDriver="ossl" StreamDriverMode="1" StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost"\n'
-            '  action.resumeRetryCount="-1" action.resumeInterval="1" action.resumeIntervalMax="1" queue.type="LinkedList" queue.filename="events"\n'
+            f'ruleset(name="forward") {{ action(type="omfwd" target="localhost" port="{target}" protocol="tcp"\n'
+            '  template="line" StreamDriver="ossl" StreamDriverMode="1" StreamDriverAuthMode="x509/name"\n'
+            '  StreamDriverPermittedPeers="localhost" action.resumeRetryCount="-1" action.resumeInterval="1"\n'
+            '  action.resumeIntervalMax="1" queue.type="LinkedList" queue.filename="events"\n'
             '  queue.maxDiskSpace="8g" queue.size="100000" queue.highWatermark="500" queue.lowWatermark="100"\n'
             '  queue.dequeueBatchSize="1024" queue.timeoutEnqueue="60000") }\n')
-        modules = ":".join(str(UNPACKED / name / "usr/lib/x86_64-linux-gnu/rsyslog") for name in ("rsyslog", "rsyslog-openssl"))
-        self.start([UNPACKED / "rsyslog/usr/sbin/rsyslogd", "-n", "-f", self.folder / "rsyslog.conf", "-i", self.folder / "pid",
-                    "-M", modules], self.port, env={**os.environ, "LC_ALL": "C"})
+        folders = [UNPACKED / name / "usr/lib/x86_64-linux-gnu/rsyslog" for name in ("rsyslog", "rsyslog-openssl")]
+        self.start([UNPACKED / "rsyslog/usr/sbin/rsyslogd", "-n", "-f", self.folder / "rsyslog.conf",
+                    "-i", self.folder / "pid", "-M", ":".join(map(str, folders))], self.port, env={**os.environ, "LC_ALL": "C"})
 
     def __exit__(self, *_):
         self.process.kill()
@@ -238,8 +240,8 @@ class Rsyslog(Program):
 
 
 def rsyslog_drain(folder, keys, event, count):
-    """Lines a second at the other end of a backlog that has waited on disk; and the process's CPU for each, microseconds. It is
-    not started anew in between: it may take its time to end while nobody listens."""
+    """Lines a second at the other end of a backlog that has waited on disk; and the process's CPU for each, microseconds. It
+    is not started anew in between: it may take its time to end while nobody listens."""
     target = free_port()
     sink = LineSink(keys)
     with Rsyslog(folder, keys, target) as rsyslog:

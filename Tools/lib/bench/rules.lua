@@ -1,12 +1,13 @@
--- What people would set up instead: the ten rules of rules.yaml by hand, over a profile that Redis keeps as a hash. Read by nginx
--- (references.py writes the rest of its configuration); REDIS_PORT is the port. A connection to Redis is kept for the next
--- request, and the answer is what the agent answers.
+-- What people would set up instead: the ten rules of rules.yaml by hand, over a profile that Redis keeps as a hash. Read by
+-- nginx (references.py writes the rest of its configuration); REDIS_PORT is the port. A connection to Redis is kept for the
+-- next request, and the answer is what the agent answers.
 local rules = {}
 
 -- The fields in the order in which they are asked for.
 local ask = "*14\r\n$5\r\nHMGET\r\n"
 local fields = {
-    "revenue", "orders", "views", "largest", "viewed", "categories", "country", "payment", "first_shop", "store", "seen_at", "vip",
+    "revenue", "orders", "views", "largest", "viewed", "categories", "country", "payment", "first_shop", "store", "seen_at",
+    "vip",
 }
 
 local function has(list, word)
@@ -16,7 +17,8 @@ end
 local conditions = {
     function(p) return p.vip and p.orders >= 2 and p.revenue > 100 and p.country == "DE" and p.payment == "invoice" end,
     function(p)
-        return p.views >= 2 and has(p.viewed, "p-1") and p.largest > 50 and (p.country == "AT" or p.country == "DE") and p.orders > 90
+        return p.views >= 2 and has(p.viewed, "p-1") and p.largest > 50 and (p.country == "AT" or p.country == "DE")
+            and p.orders > 90
     end,
     function(p)
         return (p.country == "DE" or p.country == "AT" or p.country == "CH") and p.orders < 10 and p.revenue < 1000 and p.vip
@@ -37,13 +39,15 @@ local conditions = {
         return has(p.viewed, "p-2") and p.orders >= 1 and p.largest >= 80 and p.country ~= "FR" and p.revenue > 5000
     end,
     function(p)
-        return p.orders >= 2 and p.orders <= 5 and p.revenue <= 900 and (p.store == "berlin" or p.store == "bremen") and not p.vip
+        return p.orders >= 2 and p.orders <= 5 and p.revenue <= 900 and (p.store == "berlin" or p.store == "bremen")
+            and not p.vip
     end,
     function(p)
         return p.views > 1 and p.largest > 10 and p.country == "DE" and p.payment ~= "invoice" and p.store == "hamburg"
     end,
     function(p)
-        return p.vip and p.orders == 2 and p.revenue > 100 and (p.country == "FR" or p.country == "DE") and has(p.viewed, "p-3")
+        return p.vip and p.orders == 2 and p.revenue > 100 and (p.country == "FR" or p.country == "DE")
+            and has(p.viewed, "p-3")
     end,
 }
 local serve = { "five", "five", "five", "five", "five", "five", "five", "five", "five", "ten" }
@@ -89,8 +93,8 @@ function rules.decide()
         end
     end
     ngx.header["Content-Type"] = "application/json"
-    ngx.print('{"key":"checkout_offer","value":{"discount":', values[variant], '},"reason":"TARGETING_MATCH","variant":"', variant,
-        '","metadata":{}}')
+    ngx.print('{"key":"checkout_offer","value":{"discount":', values[variant], '},"reason":"TARGETING_MATCH","variant":"',
+        variant, '","metadata":{}}')
 end
 
 rules.begin()

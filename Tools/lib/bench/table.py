@@ -1,8 +1,8 @@
-"""One table: the agent beside what else could be had, each figure as a ratio to a reference that ran in the same minute under the
-same client; and how each grows with its work. See Tools/bench.
+"""One table: the agent beside what else could be had, each figure as a ratio to a reference that ran in the same minute
+under the same client; and how each grows with its work. See Tools/bench.
 
-A ratio is always of the agent to the reference, the way round that more is better: 2.0 is twice as fast, or half as large. What
-cannot be had on this machine is left out with a line that says why.
+A ratio is always of the agent to the reference, the way round that more is better: 2.0 is twice as fast, or half as large.
+What cannot be had on this machine is left out with a line that says why.
 """
 
 import argparse
@@ -58,7 +58,8 @@ class Table:
     def markdown(self):
         lines = ["| | | Gatehouse | reference | | ratio |", "|---|---|---:|---|---:|---:|"]
         section = None
-        for row in self.rows:
+        order = list(dict.fromkeys(row["section"] for row in self.rows))
+        for row in sorted(self.rows, key=lambda row: order.index(row["section"])):
             name = "" if row["section"] == section else f"**{row['section']}**"
             section = row["section"]
             unit = f" {row['unit']}" if row["unit"] else ""
@@ -165,8 +166,8 @@ def decisions(table, options, folder):
             for name in servers:
                 if name != GATEHOUSE:
                     pairs = [(mine[measure], other[measure]) for mine, other in zip(turns[GATEHOUSE], turns[name])]
-                    table.row("Decisions over HTTP", what, unit, median(turns[GATEHOUSE], measure), name, median(turns[name], measure),
-                              fewer=measure != "requests_per_second", pairs=pairs)
+                    table.row("Decisions over HTTP", what, unit, median(turns[GATEHOUSE], measure), name,
+                              median(turns[name], measure), fewer=measure != "requests_per_second", pairs=pairs)
         for connections in options.connections:
             for name, of in rounds(servers, options, connections=connections).items():
                 table.point("connections", name, connections, median(of, "requests_per_second"))
@@ -193,8 +194,8 @@ class Fixed:
 def rules(table, options, folder):
     print("rules")
     report = folder / "cel.json"
-    done = subprocess.run([TOP / "Tools/bench", "cel", *(["--smoke"] if options.smoke else ["--rounds", "5"]), "--json", report],
-                          capture_output=True, text=True)
+    length = ["--smoke"] if options.smoke else ["--rounds", "5"]
+    done = subprocess.run([TOP / "Tools/bench", "cel", *length, "--json", report], capture_output=True, text=True)
     if done.returncode != 0:
         return table.miss("rules", done.stderr.strip()[-200:])
     mine = {}
@@ -260,7 +261,8 @@ def durable(table, options, folder):
                       note="redis-benchmark, a stream")
     one = turns[ingest.MODES[1][0]]
     mine, other = (statistics.median(of["written_bytes"] for of in one[name]) for name in ("agent", "reference"))
-    table.row("What it takes", "bytes given to write calls for an event, 64 connections", "", mine, "C with LMDB", other, fewer=True)
+    table.row("What it takes", "bytes given to write calls for an event, 64 connections", "", mine, "C with LMDB", other,
+              fewer=True)
 
 
 # --- Delivery ------------------------------------------------------------------------------------------------------
@@ -344,8 +346,8 @@ def taken(table, options, folder):
     table.row(section, f"resident set, idle with {people:,} profiles", "KiB", mine["Rss"], name, other["Rss"], fewer=True)
     table.row(section, f"proportional set, idle with {people:,} profiles", "KiB", mine["Pss"], name, other["Pss"], fewer=True)
     table.row(section, "anonymous memory of that", "KiB", anonymous, "the promise", 4096, fewer=True)
-    table.row(section, f"exec to the first decision, {people:,} profiles, median", "ms", statistics.median(starts), "the promise", 50,
-              fewer=True)
+    table.row(section, f"exec to the first decision, {people:,} profiles, median", "ms", statistics.median(starts),
+              "the promise", 50, fewer=True)
     table.row(section, "CPU while nobody asks, of a second", "µs", idle, name, other_idle, fewer=True)
 
 
@@ -353,7 +355,8 @@ def start_once(agent):
     """Milliseconds from exec to the first decision."""
     with open(agent.log_file, "ab") as log:
         begin = time.perf_counter()
-        agent.process = subprocess.Popen(agent.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        agent.process = subprocess.Popen(
+            agent.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         while True:
             try:
                 Connection(agent.url).open()
@@ -382,8 +385,8 @@ def grown_profiles(table, options, folder):
             with latency.Reference(options.decision, folder / f"lmdb-{people}", size) as reference:
                 others = [turn(reference, options) for _ in range(options.rounds)]
             table.point("profiles", "C with LMDB", people, median(others, "cpu_us"))
-            table.row("As it grows", f"CPU of a decision, {people:,} profiles", "µs", median(figures, "cpu_us"), "C with LMDB",
-                      median(others, "cpu_us"), fewer=True)
+            table.row("As it grows", f"CPU of a decision, {people:,} profiles", "µs", median(figures, "cpu_us"),
+                      "C with LMDB", median(others, "cpu_us"), fewer=True)
     latency.PEOPLE = before
     if options.full:
         report = folder / "profiles.json"
@@ -411,15 +414,15 @@ def grown_rules(table, options, folder):
             cost = median([turn(agent, options, key="grown") for _ in range(options.rounds)], "cpu_us")
         table.point("rules", GATEHOUSE, count, cost)
         first = first or (count, cost)
-        table.row("As it grows", f"CPU of a decision, {count:,} rules", "µs", cost, f"{first[0]:,} rules, the same agent", first[1],
-                  fewer=True)
+        table.row("As it grows", f"CPU of a decision, rules: {count:,}", "µs", cost, f"{first[0]:,}, the same agent",
+                  first[1], fewer=True)
 
 
 # --- All together --------------------------------------------------------------------------------------------------
 
 
-PARTS = {"decisions": decisions, "rules": rules, "ingest": durable, "delivery": drained, "size": taken, "profiles": grown_profiles,
-         "grown-rules": grown_rules}
+PARTS = {"decisions": decisions, "rules": rules, "ingest": durable, "delivery": drained, "size": taken,
+         "profiles": grown_profiles, "grown-rules": grown_rules}
 
 
 def main():
