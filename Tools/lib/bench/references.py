@@ -112,7 +112,7 @@ class Nginx(Program):
                              ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (self.folder / "nginx.conf").write_text(
             f"{modules}daemon off; master_process off; worker_processes 1;\npid {self.folder}/pid; error_log {self.folder}/error;\n"
-            f"events {{ worker_connections 2048; }}\n"
+            f"events {{ worker_connections 8192; }}\n"
             f"http {{ access_log off; {temporary} keepalive_requests 1000000000;\n{prelude}"
             f"server {{ listen 127.0.0.1:{port} reuseport; location = {path} {{ {action} }} }} }}\n")
         self.start([UNPACKED / "nginx/usr/sbin/nginx", "-e", self.folder / "error", "-p", self.folder, "-c",

@@ -67,7 +67,7 @@ local function read(key)
             redis:receive(2)
         end
     end
-    redis:setkeepalive(10000, 100)
+    redis:setkeepalive(10000, 1000)
     for _, name in ipairs({ "revenue", "orders", "views", "largest", "seen_at" }) do person[name] = tonumber(person[name]) end
     person.vip = person.vip == "1"
     return person

@@ -85,10 +85,13 @@ private func check(_ submission: Submission, _ text: [UInt8]) {
     if node != nil { stop(text, "has lost an event") }
 }
 
-/// Whether a value is one that is looked for everywhere: not so short that it may be chance, and somebody's. Letters and
-/// digits only, so that it has one spelling.
+/// Whether a value is one that is looked for everywhere: not so short that it may be chance, and somebody's. Of what URLs
+/// leave as it is (RFC 3986 section 2.3), so that it has one spelling.
 private func isSought(_ value: [UInt8], _ kind: String) -> Bool {
-    for byte in value where !isDigit(byte) && !(loweredASCII(byte) >= 0x61 && loweredASCII(byte) <= 0x7A) { return false }
+    for byte in value {
+        let isLetter = loweredASCII(byte) >= 0x61 && loweredASCII(byte) <= 0x7A
+        if !isLetter, !isDigit(byte), !"-._~".utf8.contains(byte) { return false }
+    }
     if value.count < 5 { return false }
     let identifiers = plan.policy.identifiers
     guard let index = identifiers.kindIndex(named: Array(kind.utf8).span) else { fatalError("the plan has no \(kind)") }
