@@ -1,5 +1,5 @@
-"""Rules of Tools/bench cel in the engines that PyPI has, each as it is quickest: compiled once, all rules of a decision in one
-call where it has one. Prints one JSON object a line: engine, rules, ns (a decision: all of its rules), matches.
+"""Rules of Tools/bench cel in the engines that PyPI has, each as it is quickest: compiled once, all rules of a decision in
+one call where it has one. Prints one JSON object a line: engine, rules, ns (a decision: all of its rules), matches.
 
   engines.py [--milliseconds N] [--sizes N,N]
 
@@ -24,7 +24,8 @@ def expected(rules):
     """How many of the rules hold."""
     return sum(
         PERSON["country"] in rule["cc"] and PERSON["orders"] >= rule["k"] and PERSON["ltv"] > rule["x"]
-        and rule["tag"] in PERSON["tags"] and (PERSON["churn_score"] < rule["y"] or PERSON["is_subscriber"]) for rule in rules)
+        and rule["tag"] in PERSON["tags"] and (PERSON["churn_score"] < rule["y"] or PERSON["is_subscriber"])
+        for rule in rules)
 
 
 # --- The engines: each takes rules and gives a function that decides and says how many hold -------------------------

@@ -37,8 +37,8 @@ def plot(title, across, up, series):
     def text(x, y, words, anchor="middle", more=""):
         return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{html.escape(words)}</text>'
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" '
-             f'role="img" aria-label="{html.escape(title)}">',
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+             f'font-size="12" role="img" aria-label="{html.escape(title)}">',
              "<style>svg{background:#fff;color:#222}text{fill:currentColor}.grid{stroke:#8884;stroke-width:1}"
              "@media(prefers-color-scheme:dark){svg{background:#0d1117;color:#ddd}}</style>",
              text(LEFT, 22, title, "start", 'font-size="15" font-weight="600"')]

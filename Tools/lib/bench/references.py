@@ -111,7 +111,8 @@ class Nginx(Program):
         temporary = " ".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in
                              ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (self.folder / "nginx.conf").write_text(
-            f"{modules}daemon off; master_process off; worker_processes 1;\npid {self.folder}/pid; error_log {self.folder}/error;\n"
+            f"{modules}daemon off; master_process off; worker_processes 1;\n"
+            f"pid {self.folder}/pid; error_log {self.folder}/error;\n"
             f"events {{ worker_connections 8192; }}\n"
             f"http {{ access_log off; {temporary} keepalive_requests 1000000000;\n{prelude}"
             f"server {{ listen 127.0.0.1:{port} reuseport; location = {path} {{ {action} }} }} }}\n")
@@ -154,8 +155,9 @@ def redis_events(folder, event, count, connections):
     """Events a second into a stream, appendfsync always, under redis-benchmark."""
     with Redis(folder, durable=True) as redis:
         done = subprocess.run(
-            [UNPACKED / "redis-tools/usr/bin/redis-benchmark", "-p", str(redis.port), "-c", str(connections), "-n", str(count),
-             "--csv", "XADD", "events", "*", "id", "m-__rand_int__", "body", event], capture_output=True, text=True, check=True)
+            [UNPACKED / "redis-tools/usr/bin/redis-benchmark", "-p", str(redis.port), "-c", str(connections),
+             "-n", str(count), "--csv", "XADD", "events", "*", "id", "m-__rand_int__", "body", event],
+            capture_output=True, text=True, check=True)
     shutil.rmtree(folder)
     last = done.stdout.strip().splitlines()[-1]
     # Name (the whole command), requests a second, and six latencies.
@@ -218,7 +220,8 @@ class Rsyslog(Program):
             '  queue.dequeueBatchSize="1024" queue.timeoutEnqueue="60000") }\n')
         folders = [UNPACKED / name / "usr/lib/x86_64-linux-gnu/rsyslog" for name in ("rsyslog", "rsyslog-openssl")]
         self.start([UNPACKED / "rsyslog/usr/sbin/rsyslogd", "-n", "-f", self.folder / "rsyslog.conf",
-                    "-i", self.folder / "pid", "-M", ":".join(map(str, folders))], self.port, env={**os.environ, "LC_ALL": "C"})
+                    "-i", self.folder / "pid", "-M", ":".join(map(str, folders))], self.port,
+                   env={**os.environ, "LC_ALL": "C"})
 
     def __exit__(self, *_):
         self.process.kill()
