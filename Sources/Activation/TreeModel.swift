@@ -15,7 +15,7 @@ final class TreeModel: Sendable {
     let roots: [UInt32]
     let featureCount: Int
     /// What the leaves are added to.
-    private let base: Float
+    let base: Float
     /// The sum stands for log odds, and the value is their probability.
     private let isLogistic: Bool
 

@@ -150,7 +150,8 @@ public enum ConsentRecord {
     /// - Parameters:
     ///   - now: milliseconds since the epoch.
     ///   - ahead: how far the other's clock may be ahead, milliseconds.
-    /// - Returns: nil for a record that is damaged, has a choice of no kind, or more than a device has.
+    /// - Returns: nil for a record that is damaged, has a choice of no kind or two of one purpose, of which the second would
+    ///   outlive a revocation of the first; or more than a device has.
     public static func believed(_ record: Span<UInt8>, now: Int64, ahead: Int64) -> [UInt8]? {
         guard isIntact(record), record.count <= mostBytes else { return nil }
         var bytes: [UInt8] = [0, 0, 0, 0]
@@ -158,6 +159,10 @@ public enum ConsentRecord {
         while offset < record.count {
             let made = time(record, offset)
             guard let state = State(rawValue: record[offset + 4]), ConsentSource(rawValue: record[offset + 5]) != nil else {
+                return nil
+            }
+            for other in stride(from: 4, to: offset, by: entryBytes)
+            where UInt32(littleEndianAt: other, of: record) == UInt32(littleEndianAt: offset, of: record) {
                 return nil
             }
             let isBelieved = state != .granted || made <= now + ahead

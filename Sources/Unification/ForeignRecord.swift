@@ -16,7 +16,8 @@ extension ProfileRecord {
             for _ in 0..<view.entryCount {
                 if place + RecordLayout.entryHeaderBytes > bytes.count { return false }
                 let entry = RecordEntry(bytes, at: place)
-                guard entry.end <= bytes.count, Int64(entry.tag) > last, times.contains(entry.time),
+                // The byte that is 0: of two entries one is kept as it is, and which depends on their order.
+                guard entry.end <= bytes.count, Int64(entry.tag) > last, times.contains(entry.time), bytes[place + 5] == 0,
                     AttributeState.isReadable(bytes, entry)
                 else { return false }
                 last = Int64(entry.tag)

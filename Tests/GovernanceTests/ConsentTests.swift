@@ -1,4 +1,5 @@
 import Formats
+import Store
 import Testing
 
 @testable import Governance
@@ -71,6 +72,23 @@ import Testing
     }
 
     // MARK: The record
+
+    /// Of a record with two choices of one purpose a revocation would change the first, and the second go on granting.
+    @Test func twoChoicesOfOnePurposeAreNotBelieved() {
+        let once = ConsentTests.applying(#"{"analytics": true, "advertising": true}"#, at: 5, from: .api)
+        let believed = ConsentRecord.believed(once.span, now: 10, ahead: 0)
+        #expect(believed == once)
+        // The tag of the second entry becomes that of the first, under a right checksum.
+        var twice = Array(once[0..<20] + once[4..<20])
+        let sum = Checksum.of(twice.span.extracting(4..<twice.count))
+        for index in 0..<4 { twice[index] = UInt8(truncatingIfNeeded: sum >> UInt32(8 * index)) }
+        let isIntact = ConsentRecord.isIntact(twice.span)
+        #expect(isIntact)
+        let revoked = ConsentTests.applying(#"{"analytics": false}"#, at: 7, from: .api, to: twice)
+        #expect(ConsentTests.granted(revoked, at: 10).contains(ConsentTests.analytics), "the reason for refusing it")
+        let doubled = ConsentRecord.believed(twice.span, now: 10, ahead: 0)
+        #expect(doubled == nil)
+    }
 
     @Test func theNewestChoiceWinsAndATieIsARefusal() {
         let record = Self.applying(#"{"analytics":true}"#, at: 1000)

@@ -118,6 +118,9 @@ private func isReadable(_ bytes: [UInt8], until latest: Int64 = now + 1000) -> B
         #expect(!isReadable(record([badge], revision: .max)))
         #expect(!isReadable(record([badge], count: 2)) && !isReadable(record([badge, badge])))
         #expect(!isReadable(record([badge]) + [0]))
+        var other = badge
+        other[5] = 1
+        #expect(!isReadable(record([other])), "merged with another it would be another in each order")
     }
 
     /// A store that has taken such buckets before they were looked for goes on.

@@ -37,15 +37,57 @@ application/json text/plain +json;charset= 1.0 "id": "source": "specversion": "t
     "consent": """~ . DBAA DBABM DBACNY DBABLA DBABTA 1YNN 1YYY 1--- 1YNY QA YA IAAA QAAA YAAAAAAAAAAA CAAA BAAA
 \xff\xff""".split(),
     "http": ["\r\n", "\r\n\r\n", "\n", "\r", " ", "\t", ": ", ":", ",", ";", "=", "\"", "?", "#", "%00", "%2F", "/", "*", "GET ",
-             "POST ", "PUT ", "HEAD ", "DELETE ", "PATCH ", "OPTIONS ", "CONNECT ", " HTTP/1.1\r\n", " HTTP/1.0\r\n", "Host: a\r\n",
+             "POST ", "PUT ", "HEAD ", "DELETE ", "PATCH ", "OPTIONS ", "CONNECT ", " HTTP/1.1\r\n", " HTTP/1.0\r\n",
+             "Host: a\r\n",
              "Content-Length: ", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "Connection: keep-alive\r\n",
-             "Expect: 100-continue\r\n", "http://a", "[::1]:80", "0\r\n\r\n", "5\r\nhello\r\n", "fffffffffffffff", "00", "-1", "+1",
+             "Expect: 100-continue\r\n", "http://a", "[::1]:80", "0\r\n\r\n", "5\r\nhello\r\n", "fffffffffffffff",
+             "00", "-1", "+1",
              "0x1", ";a=b", ";a=\"\\\"\"", "Vary: *\r\n", "\x01\xff", "\x01\x10a", "\x7f", "\x80", "\0"],
     "responses": ["\r\n", "\r\n\r\n", "\n", "\r", " ", "HTTP/1.1 ", "HTTP/1.0 ", "HTTP/1.1 100 Continue\r\n\r\n", "200 OK\r\n",
-                  "204 ", "304 ", "101 ", "503", "Content-Length: ", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n",
+                  "204 ", "304 ", "101 ", "503", "Content-Length: ", "Transfer-Encoding: chunked\r\n",
+                  "Connection: close\r\n",
                   "Connection: keep-alive\r\n", "Retry-After: ", "Sun, 06 Nov 1994 08:49:37 GMT", "120", "0\r\n\r\n",
                   "5\r\nhello\r\n", ";a=b", "Vary: *\r\n", "\x01\xff", "\x01\x10a", "\x80", "\0"],
+    "yaml": ["- ", ": ", "? ", "# ", "\n  ", "---\n", "...\n", "&a ", "*a", "|\n ", ">-\n ", "|+2\n", "!!str ",
+             "!!int ", "!!binary ", "!x ",
+             "<<: ", "{", "}", "[", "]", ", ", "'", '"', "\\x41", "\\u00e9", "\\ud83d\\ude00", "0x1f", "0o17", "+.5",
+             ".inf", ".nan", "~",
+             "null", "True", "NO", "1e3", "1_000", "%YAML 1.2\n", "\ufeff", "\u2028", "\x85", "\t"],
+    "identifiers": ["@", ".", "+", "gmail.com", "googlemail.com", " ", "\t", "\u00a0", "\ufeff", "\u3000", "+49",
+                    "0049", "011", "00", "(0)",
+                    "0171 ", "-", "/", "\u00df", "\u0130", "\u03a3", "\u1e9e", "\u01c5", "%40", ";ext=1", "\uff10",
+                    "\u0660"],
+    "schema": """"type": "object" "array" "string" "integer" "number" "boolean" "null" "properties": "required": "items":
+"prefixItems": "contains": "minContains": "maxContains": "additionalProperties": "patternProperties": "propertyNames":
+"dependentRequired": "dependentSchemas": "unevaluatedProperties": "unevaluatedItems": "allOf": "anyOf": "oneOf": "not":
+"if": "then": "else": "$ref": "$defs": "$anchor": "$id": "#" "#/$defs/a" "enum": "const": "minimum": "maximum":
+"exclusiveMinimum": "exclusiveMaximum": "multipleOf": "minLength": "maxLength": "pattern": "minItems": "maxItems":
+"uniqueItems": "minProperties": "maxProperties": "format": true false null {} [] 0 1 -1 0.1 1e300 9007199254740993 "a" "b"
+"^a" "[a-z]+$" : , { } [ ]""".split(),
+    "model": """"left_children": "right_children": "split_indices": "split_conditions": "default_left": "split_type":
+"trees": "base_score": "num_feature": "objective": "binary:logistic" "reg:logistic" "reg:squarederror" "feature_names":
+"num_target": "gbtree" "[5E-1]" -1 0 1 2 true false 1e38 1e39 0.5 null""".split(),
+    "events": """"type": "userId": "anonymousId": "previousId": "groupId": "messageId": "event": "properties": "traits":
+"context": "integrations": "timestamp": "originalTimestamp": "sentAt": "batch": "writeKey": "consent":
+"categoryPreferences": "analytics" "email": "phone": "product": "product_id": "revenue": "track" "identify" "page" "group"
+"alias" "Order Completed" "Product Viewed" "targetingKey": "device": "id": "till": "number": "user-12345" "a@example.org"
+"0171 1234567" "2026-01-31T09:30:00.000Z" "tcf" "gpp" true false null { } [ ] , : 1 -1 90.5""".split(),
+    "bundle": """version: purposes: identifiers: events: attributes: scores: audiences: decisions: triggers: destinations:
+consent: sources: tables: profiles: from: normalize: send: unique: shared: region: purpose: tier: priority: invalid:
+schema: ttl: restricted: fields: fresh: type: when: value: window: limit: scope: variants: default: rules: serve: split:
+holdout: cap: serves: per: on: after: unless: url: batch: delay: deny: fallback: format: counter sum mean min max tally
+set badge timeline first last string number boolean date email e164 sha256 hmac realtime quarantine strip drop allow
+visitor visit event 10m 24h 90d 400KiB has( profile. audience. event. context. now age.profile duration("30m") && || == >
+true false null - : { } [ ] , " ' & *""".split() + ["\n", "\n  ", "\n    ", ": "],
+    "records": ["\x01", "\x02", "\x03", "\0\0\0\0\0\0\0\x01", "\x01\0\0\0\0\0\0\0", "\xff\xff\xff\xff\xff\xff\xff\xff",
+                "\x80\0\0\0\0\0\0\0",
+                "\0\0\0\0\0\0\xf0\x7f", "\0\0\0\0\0\0\xf8\x7f", "PG\x02", "\0\x01GH"],
+    "sync": ["\x01", "\x02", "\x03", "\0\0\0\0\0\0\0\x01", "\xff\xff\xff\xff\xff\xff\xff\xff", "\x80\0\0\0\0\0\0\0",
+             "PG\x02",
+             "\0\0\0\0\0\0\xf8\x7f"],
 }
+# Targets whose inputs are bytes and no text.
+BINARY = ("gzip", "consent", "http", "responses", "records", "sync")
 
 
 def cel():
@@ -207,7 +249,132 @@ def responses():
     yield b"\x11\x04HTTP/1.1 503 \x01\x40a\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
 
 
-INPUTS = {"http": http, "responses": responses, "cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs, "consent": consent}
+def unindent(text):
+    lines = text.splitlines(True)
+    least = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "".join(line[least:] if line.strip() else "\n" for line in lines)
+
+
+def bundles():
+    """Whole bundles and parts of them: samples, and what the tests and the README write."""
+    for file in sorted((TOP / "Firmware-Config").rglob("*.yaml")):
+        yield file.read_text(encoding="utf-8")
+    for block in re.findall(r"```yaml\n(.*?)```", (TOP / "README.md").read_text(encoding="utf-8"), re.S):
+        yield block
+    files = [*(TOP / "Tests").rglob("*.swift"), *(TOP / "Tests").rglob("*.py"), *(TOP / "Tools/lib").rglob("*.yaml")]
+    for file in sorted([*files, TOP / "Tools/lib/fuzz/FuzzPlan.swift"]):
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".yaml":
+            yield text
+        for block in re.findall(r'"""\n(.*?)"""', text, re.S):
+            if re.search(r"^\s*\w+: ", block, re.M):
+                yield unindent(block.replace("\\n", "\n").replace('\\"', '"'))
+
+
+def bundle():
+    head = ("version: 1\npurposes: [analytics, personalization]\nidentifiers:\n  user_id: { from: [userId] }\nevents:\n"
+            "  \"*\": { purpose: analytics }\n")
+    for number, text in enumerate(dict.fromkeys(bundles())):
+        for whole in (text, text if "version:" in text else head + text):
+            if len(whole) < 3000:
+                yield bytes([number % 4]) + whole.encode()
+
+
+def yaml():
+    for number, text in enumerate(dict.fromkeys(bundles())):
+        # Pieces of a text that is longer than an input.
+        lines = text.splitlines(True)
+        for start in range(0, len(lines), 12):
+            yield bytes([number % 2 * 0x41]) + "".join(lines[start:start + 12]).encode()
+    tests = (TOP / "Tests/FormatsTests/YAMLTests.swift").read_text(encoding="utf-8")
+    for text in re.findall(r'"((?:[^"\\\n]|\\.){3,200})"', tests):
+        yield b"\x00" + text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\\\", "\\").encode()
+    for text in list(texts())[:100]:
+        yield b"\x00" + text.encode()
+
+
+def identifiers():
+    values = [" Jane.Doe+news@Gmail.com\t", "ja ne@example. com", "J\u00dcRGEN@example.com", "0171 123 45-67", "+49 (0)171 1234567", "+1 650-555-1234",
+              "0039 06 1234567", "011 44 20 7946 0958", "\u0130stanbul", "\u03a3\u03a3", "card 12 34", "user-12345",
+              "jane@googlemail.com"]
+    for file in sorted((SHARED / "identifiers").glob("*.jsonl")):
+        values += [json.loads(line)["input"] for line in file.read_text(encoding="utf-8").splitlines()]
+    for number, value in enumerate(dict.fromkeys(values)):
+        for form in range(5):
+            yield bytes([form | number % 4 << 3, number % 16]) + value.encode()
+
+
+def schema():
+    text = (TOP / "Tests/CollectionTests/SchemaTests.swift").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        found = re.findall(r'#"(.*?)"#|"((?:[^"\\]|\\.)*)"', line)
+        parts = [(raw or plain.replace('\\"', '"')).encode() for raw, plain in found]
+        if parts and parts[0][:1] == b"{":
+            for value in parts[1:3] or [b"{}"]:
+                yield parts[0] + b"\n" + value
+    for block in re.findall(r"schema: (\{.*?\})$", (TOP / "README.md").read_text(encoding="utf-8"), re.M):
+        yield block.encode()
+    event = {"type": "object", "required": ["a"], "properties": {"a": {"type": "number", "minimum": 0}, "b": {"enum": ["x", 1]}},
+             "additionalProperties": False}
+    yield json.dumps(event).encode() + b'\n{"a":-1,"b":2,"c":[]}'
+
+
+def model():
+    def tree(left, right, split, condition, default, kind=None):
+        tree = {"left_children": left, "right_children": right, "split_indices": split, "split_conditions": condition,
+                "default_left": default}
+        return tree if kind is None else {**tree, "split_type": kind}
+
+    small = tree([1, -1, -1], [2, -1, -1], [1, 0, 0], [0.5, -0.25, 0.75], [1, 0, 0])
+    large = tree([1, 3, -1, -1, -1], [2, 4, -1, -1, -1], [0, 2, 0, 0, 0], [29.5, 1e30, 0.5, -0.125, 0.25], [True, False, 0, 0, 0],
+                 [0, 0, 0, 0, 0])
+    number = 0
+    for trees in ([], [small], [large], [small, large]):
+        for objective in ("binary:logistic", "reg:logistic", "reg:squarederror", "multi:softmax"):
+            for base in ("5E-1", "[5E-1]", 0.25):
+                names = [["a", "b", "c"], []][number % 2]
+                yield bytes([number % 64]) + json.dumps({"learner": {
+                    "feature_names": names, "objective": {"name": objective},
+                    "learner_model_param": {"num_feature": "3", "base_score": base, "num_target": "1"},
+                    "gradient_booster": {"name": "gbtree", "model": {"trees": trees}}}}, separators=(",", ":")).encode()
+                number += 1
+
+
+def events():
+    person = {"userId": "user-12345", "anonymousId": "kiosk-0001", "timestamp": "2026-01-31T09:30:00.000Z", "messageId": "m-user-12345"}
+    consent = {"consent": {"categoryPreferences": {"analytics": True, "personalization": False}}}
+    order = {**person, "type": "track", "event": "Order Completed", "context": {**consent, "till": {"number": 4}},
+             "properties": {"revenue": 90.5, "category": "shoes", "note": "of USER-12345", "email": "a@example.org"}}
+    view = {**person, "type": "track", "event": "Product Viewed", "properties": {"product": "p-1", "x": {"y": [1, "a@example.org"]}}}
+    messages = [
+        order, view, {**view, "properties": {"product_id": "x" * 30}}, {**order, "properties": {}}, {"type": "page", "userId": "u"},
+        {**person, "type": "identify", "traits": {"email": "A@example.org", "phone": "0171 1234567", "name": "kiosk-0001"}},
+        {**person, "type": "identify", "context": {"traits": {"email": "a@example.org"}}}, {"type": "screen", **person, "name": "user-12345"},
+        {**person, "type": "group", "groupId": "g-1", "traits": {"email": "shop@example.org"}}, {**person, "type": "alias", "previousId": "old-12345"},
+        {**person, "type": "track", "event": "Segment Consent Preference Updated", "context": consent}, {"type": "track"}, 7,
+        {**person, "type": "track", "event": "user-12345", "originalTimestamp": "2026-01-31", "sentAt": "2026-01-31T09:31:00Z"},
+    ]
+    for number, message in enumerate(messages):
+        for route in range(1, 7):
+            yield bytes([route | (number % 2) << 3]) + json.dumps(message, separators=(",", ":")).encode()
+        yield b"\x00" + json.dumps({"batch": [message, order]}, separators=(",", ":")).encode()
+    yield b"\x00" + json.dumps({"batch": messages, "sentAt": "2026-01-31T09:31:00Z", "context": consent, "integrations": {"All": False}},
+                             separators=(",", ":")).encode()
+    for text in texts():
+        yield b"\x01" + text.encode()
+        yield b"\x00" + b'{"batch":[' + text.encode() + b"]}"
+
+
+def nothing():
+    """Of records and exchanges the fuzzer itself writes seeds, by the code that writes them on a device."""
+    return []
+
+
+INPUTS = {
+    "http": http, "responses": responses, "cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs,
+    "consent": consent, "yaml": yaml, "bundle": bundle, "identifiers": identifiers, "schema": schema, "model": model, "events": events,
+    "records": nothing, "sync": nothing,
+}
 
 
 def main(target, folder, dictionary):
@@ -215,8 +382,8 @@ def main(target, folder, dictionary):
         (pathlib.Path(folder) / f"{number:05}").write_bytes(text)
     lines = []
     for word in WORDS[target]:
-        # Bytes beyond ASCII by their numbers: gzip's and consent's are bytes, those of the others UTF-8.
-        word = word.encode("latin-1" if target in ("gzip", "consent", "http", "responses") else "utf-8")
+        # Bytes beyond ASCII by their numbers.
+        word = word.encode("latin-1" if target in BINARY else "utf-8")
         escaped = "".join(f"\\x{byte:02x}" if not 32 <= byte < 127 or byte in b'"\\' else chr(byte) for byte in word)
         lines.append(f'"{escaped}"')
     pathlib.Path(dictionary).write_text("\n".join(lines) + "\n")
