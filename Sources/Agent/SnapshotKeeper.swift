@@ -35,13 +35,13 @@ final class SnapshotKeeper: @unchecked Sendable {
         }
     }
 
-    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store.
+    /// A commit has failed. Where that was for damage the agent ends, so that its next start mends the store, and where
+    /// nothing can be read or written any more, so that it is opened anew.
     @inline(never)
     func note(_ error: StoreError) {
         // Room for events is worth more than what was; at `limits.disk` nothing else takes theirs.
         if error == .full, Files.freeBytes(files.folder) ?? 0 < Limits.leastFreeBytes { removeAll() }
-        guard case .damaged = error else { return }
-        files.note(error)
+        if case .damaged = error { files.note(error) } else if !error.isFinal { return }
         Process.terminate()
     }
 

@@ -38,6 +38,13 @@ public enum StoreError: Error, Equatable {
         return name.count < 5 || name[4] == UInt8(ascii: "e") || name[4] == UInt8(ascii: "t")
     }
 
+    /// Whether the store serves nobody any more until it is opened anew: the end of a commit could not be written, and LMDB does
+    /// not know what the disk has of it.
+    public var isFinal: Bool {
+        if case .failed(_, MDB_PANIC) = self { return true }
+        return false
+    }
+
     @inline(never)
     public init(_ error: SystemError) { self = .failed(error.operation, code: error.code) }
 
