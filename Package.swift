@@ -108,6 +108,15 @@ let package = Package(
                     path: "Tools/lib/bench/ProfileBench", swiftSettings: swiftSettings),
             ]
             : [
+                // A device in a simulated world; see Tools/torture.
+                .target(name: "CSimulation", path: "Tools/lib/torture/CSimulation"),
+                .executableTarget(
+                    name: "Simulation",
+                    dependencies: [
+                        "Activation", "Agent", "CSimulation", "Collection", "Cryptography", "Delivery", "Formats", "Governance",
+                        "HTTP", "Monitoring", "Platform", "Serving", "Store", "Unification",
+                    ],
+                    path: "Tools/lib/torture/Simulation", swiftSettings: swiftSettings, linkerSettings: linkerSettings),
                 tests("House", []),
                 tests("Platform", ["Platform"]),
                 tests("Formats", ["Formats"]),

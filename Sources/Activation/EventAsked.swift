@@ -56,7 +56,7 @@ extension Decider {
         let key = person.bytes
         if let known = try reader.get(reader.tables.consent, key.span) { record = [UInt8](copying: known) }
         let changed = ConsentRecord.applying(
-            signal, at: min(event.timestamp, now), from: .event, policy.purposes,
+            signal, at: min(event.timestamp, now), now: now, from: .event, policy.purposes,
             validDays: policy.consent.validDays, to: record.span)
         let after = changed ?? record
         return ConsentRecord.granted(after.span, policy.purposes, at: now)

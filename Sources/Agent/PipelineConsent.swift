@@ -113,7 +113,7 @@ extension Pipeline {
         do throws(StoreError) {
             let record = try choices(transaction)
             let changed = ConsentRecord.applying(
-                choice.signal, at: event.timestamp, from: choice.source, policy.purposes,
+                choice.signal, at: event.timestamp, now: envelope.receivedAt, from: choice.source, policy.purposes,
                 validDays: policy.consent.validDays, to: record.span)
             choice.isRecorded = changed == nil && choice.person != nil
             let effective = changed ?? record
@@ -215,7 +215,8 @@ extension Pipeline {
         let policy = self.policy
         let record = try consentRecord(of: person, transaction)
         let changed = ConsentRecord.applying(
-            signal, at: time, from: choice.source, policy.purposes, validDays: policy.consent.validDays, to: record.span)
+            signal, at: time, now: now, from: choice.source, policy.purposes, validDays: policy.consent.validDays,
+            to: record.span)
         // What somebody has chosen is noted with their identifiers also when it is no news of the person.
         if choice.source != .event || changed != nil {
             let said = ConsentRecord.applying(

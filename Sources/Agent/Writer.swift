@@ -219,6 +219,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var decider: Decider
     /// Erasures that are not done, oldest first.
     private var erasures: [Erasure] = []
+    /// What the turn under way has taken from the intake.
+    private var taken: [Submission] = []
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
@@ -250,23 +252,29 @@ final class Writer<Time: Clock, Random: RandomSource> {
 
     /// Writes until the intake is closed and empty.
     func run() {
-        var batch: [Submission] = []
         resume()
-        while intake.take(into: &batch, waitMilliseconds: isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())) {
-            health.writerSeen.set(clock.monotonicNanoseconds())
-            adoptBundle()
-            let requests = cursors.take()
-            // What there is no time for stays where it is bounded.
-            if decided.isEmpty { records.take(into: &decided) }
-            let isIdle = batch.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
-            if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { continue }
-            write(batch, requests)
-        }
+        while turn() {}
         // What was decided last.
         records.take(into: &decided)
         for _ in 0..<Limits.lastRecordCommits where !decided.isEmpty { write([], []) }
         cursors.close()
         keepObserved()
+    }
+
+    /// Waits for work, and does it.
+    /// - Returns: false when the intake is closed and empty.
+    func turn() -> Bool {
+        let wait = isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())
+        guard intake.take(into: &taken, waitMilliseconds: wait) else { return false }
+        health.writerSeen.set(clock.monotonicNanoseconds())
+        adoptBundle()
+        let requests = cursors.take()
+        // What there is no time for stays where it is bounded.
+        if decided.isEmpty { records.take(into: &decided) }
+        let isIdle = taken.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
+        if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { return true }
+        write(taken, requests)
+        return true
     }
 
     /// Keeps what the last commits did not, so that the next run goes on from there.
@@ -304,7 +312,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var isSomebodyLate: Bool { pipeline.waiting.nextEnd.map { $0 <= clock.wallMilliseconds() } ?? false }
 
     /// Takes up what an earlier run has left.
-    private func resume() {
+    func resume() {
         do throws(StoreError) {
             let transaction = try database.beginWrite()
             erasures = try Pipeline<Random>.unfinishedErasures(transaction)

@@ -93,14 +93,16 @@ public enum ConsentRecord {
     /// Applies a signal to a record (empty for a person without one).
     ///
     /// The newest choice wins by its own time; at the same time, the refusal wins. What an event reports takes back a
-    /// refusal only if that was reported as well, and never renews a grant whose time is up.
+    /// refusal only if that was reported as well, and never renews a grant whose time is up. Where the clock was set back
+    /// since something was granted, that stands against no refusal.
     /// - Parameters:
     ///   - time: when the choice was made, milliseconds since the epoch; not later than now.
+    ///   - now: by the device's clock, milliseconds since the epoch.
     ///   - validDays: how long a grant of each purpose of the plan holds; 0 for no end.
     /// - Returns: the new record, or nil when nothing changed.
     public static func applying(
-        _ signal: ConsentSignal, at time: Int64, from source: ConsentSource, _ plan: PurposePlan, validDays: [UInt16],
-        to record: Span<UInt8>
+        _ signal: ConsentSignal, at time: Int64, now: Int64 = .max, from source: ConsentSource, _ plan: PurposePlan,
+        validDays: [UInt16], to record: Span<UInt8>
     ) -> [UInt8]? {
         var bytes: [UInt8] = []
         if isIntact(record) { bytes.append(contentsOf: record) } else { bytes = [0, 0, 0, 0] }
@@ -116,7 +118,7 @@ public enum ConsentRecord {
                 continue
             }
             let days = state == .granted ? validDays[index] : 0
-            if set(plan.tags[index], state, time, source, days, in: &bytes) { hasChanged = true }
+            if set(plan.tags[index], state, time, now: now, source, days, in: &bytes) { hasChanged = true }
         }
         if !hasChanged { return nil }
         seal(&bytes)
@@ -338,11 +340,11 @@ public enum ConsentRecord {
     }
 
     private static func set(
-        _ tag: UInt32, _ state: State, _ time: Int64, _ source: ConsentSource, _ days: UInt16, atMost most: Int = .max,
-        in bytes: inout [UInt8]
+        _ tag: UInt32, _ state: State, _ time: Int64, now: Int64 = .max, _ source: ConsentSource, _ days: UInt16,
+        atMost most: Int = .max, in bytes: inout [UInt8]
     ) -> Bool {
         var offset = 4
-        var state = state
+        var (state, time) = (state, time)
         while offset < bytes.count, UInt32(littleEndianAt: offset, of: bytes.span) != tag { offset += entryBytes }
         if offset < bytes.count {
             let before = self.time(bytes.span, offset)
@@ -355,6 +357,8 @@ public enum ConsentRecord {
                 if time > before { store(time, at: offset + 8, in: &bytes) }
                 return true
             }
+            // The clock was set back since this was granted: a refusal is later, whatever the times say.
+            if before > now, known == .granted, state != .granted { time = max(time, before) }
             // A refusal that was chosen stands against what is reported, whichever of them came first.
             let isChosenRefusal = source.isChoice && state != .granted && known == .granted && !isKnownChosen
             if !isChosenRefusal, time < before || (time == before && (isSame || state == .granted)) { return false }

@@ -48,11 +48,11 @@ import Testing
     }
 
     static func applying(
-        _ text: String, at time: Int64, from source: ConsentSource = .event, to record: [UInt8] = []
+        _ text: String, at time: Int64, now: Int64 = .max, from source: ConsentSource = .event, to record: [UInt8] = []
     ) -> [UInt8] {
         let span = record.span
         return ConsentRecord.applying(
-            signal(text), at: time, from: source, purposes, validDays: plan.validDays, to: span) ?? record
+            signal(text), at: time, now: now, from: source, purposes, validDays: plan.validDays, to: span) ?? record
     }
 
     static func granted(_ record: [UInt8], at now: Int64 = 0) -> PurposeSet {
@@ -98,6 +98,21 @@ import Testing
         let taken = Self.applying(#"{"analytics":false}"#, at: 2000, to: record)
         #expect(Self.granted(taken) == [])
         #expect(Self.granted(Self.applying(#"{"analytics":true}"#, at: 2000, to: taken)) == [])
+    }
+
+    /// A device whose clock was set back, as at a boot without a battery, has grants of times that are yet to come: a
+    /// refusal is heard all the same, and stays when the clock is right again.
+    @Test func aRefusalStandsAgainstAGrantOfATimeToCome() {
+        for source in [ConsentSource.event, .api, .preference] {
+            let record = Self.applying(#"{"analytics":true}"#, at: 5000, from: .api)
+            #expect(Self.granted(Self.applying(#"{"analytics":false}"#, at: 100, now: 6000, from: source, to: record)) != [])
+            var refused = Self.applying(#"{"analytics":false}"#, at: 100, now: 100, from: source, to: record)
+            #expect(Self.granted(refused) == [])
+            #expect(Self.granted(Self.merging(record, refused)) == [])
+            #expect(Self.granted(Self.merging(refused, record)) == [])
+            refused = Self.applying(#"{"analytics":true}"#, at: 6000, now: 6000, from: .api, to: refused)
+            #expect(Self.granted(refused) == Self.analytics)
+        }
     }
 
     /// An SDK reports the old state with every event: it must not undo what was chosen elsewhere.

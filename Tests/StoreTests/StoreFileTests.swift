@@ -452,6 +452,9 @@ import Testing
         // MDB_BAD_TXN: what came before it says why.
         #expect(StoreError("mdb_put", -30782) == .failed("", code: -30782))
         #expect(StoreError("mdb_put", EIO) == .failed("", code: EIO))
+        // MDB_PANIC: nothing can be done any more with a store of which that was said.
+        #expect(StoreError("mdb_txn_begin", -30795).endsWriting)
+        #expect(!StoreError("mdb_txn_commit", EIO).endsWriting && !StoreError.full.endsWriting)
     }
 
     // MARK: Snapshots
