@@ -32,8 +32,9 @@ final class HubClient {
     private var erasuresTold: UInt64 = 0
     /// Whether the hub takes erasures from this device; nil: it has not said yet, and is told nothing.
     private var mayErase: Bool?
-    /// The question that is being made passes one over.
+    /// The question that is being made passes one over; and some wait for that.
     private var hasKeptErasure = false
+    private var waitsToErase = false
     /// What a hub has instead of a walk when its own hub has to be told of erasures that were passed over.
     private static let owesErasures: [UInt8] = [3]
     /// Whether people of this device may have been erased elsewhere: at the start, too, since it may have ended between.
@@ -94,10 +95,13 @@ final class HubClient {
         let isFull = said[3] & SyncPage.isFull != 0
         var words = ""
         let takesErasures = said[3] & SyncPage.mayErase != 0
-        if !takesErasures, hasKeptErasure || said[3] & SyncPage.isErasureRefused != 0 {
-            words = "the hub takes no erasures from this token: it needs the role privacy besides sync"
+        if takesErasures {
+            waitsToErase = false
+        } else if hasKeptErasure || said[3] & SyncPage.isErasureRefused != 0 {
+            waitsToErase = true
             if isHub { cursor.walk = HubClient.owesErasures }
         }
+        if waitsToErase { words = "the hub takes no erasures from this token: it needs the role privacy besides sync" }
         if isFull || tellsErasuresOnly {
             if isFull { words = "the hub has no room: it takes erasures and refusals only" }
             if tellsErasuresOnly { erasuresTold = max(erasuresTold, cursor.told) }

@@ -229,7 +229,9 @@ import Testing
             return taken < 2
         }
         #expect(taken == 2)
-        #expect(before - store.diskBytes >= Int64(2 * Limits.holesPerPart) * store.pageBytes)
+        // So many at most, and fewer where one takes long.
+        let inTwo = before - store.diskBytes
+        #expect(inTwo > 0 && inTwo < Int64(3 * Limits.holesPerPart) * store.pageBytes)
         _ = try store.punchFreePages {
             taken += 1
             return true

@@ -142,7 +142,8 @@ final class Device {
             let trace = Trace()
             try Device.prepareDestinations(database, bundles.current)
             let clerk = RecordClerk(
-                database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans)
+                database: database, intake: intake, subjects: AuditSubject(root: pepper.root), plans: bundles.plans,
+                meters: meters)
             let (meters, health, database, bundles, senders) = (meters, health, database, bundles, senders)
             let statistics = ServerStatistics()
             let table = RoutingTable(
