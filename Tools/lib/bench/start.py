@@ -19,8 +19,8 @@ from agent import DEFAULT_BINARY, Agent, Connection, process_memory_kib  # noqa:
 from decisions import decide, seed  # noqa: E402
 
 
-def start_once(agent, customer):
-    """Starts the agent; returns the seconds until a customer's decision was there, and the decision."""
+def start_once(agent, ask):
+    """Starts the agent; returns the seconds until its first decision was there, and what `ask`, which asks for it, returned."""
     with open(agent.log_file, "ab") as log:
         begin = time.perf_counter()
         agent.process = subprocess.Popen(
@@ -33,7 +33,7 @@ def start_once(agent, customer):
                 if time.perf_counter() - begin > 20 or agent.process.poll() is not None:
                     sys.exit(f"bench: the agent does not answer:\n{agent.log_tail()}")
                 time.sleep(0.0002)
-        decision, _ = decide(agent, customer)
+        decision = ask()
         return time.perf_counter() - begin, decision
 
 
@@ -53,7 +53,8 @@ def main():
             agent.stop()
             taken = []
             for number in range(options.starts):
-                seconds, decision = start_once(agent, 1 + number % options.profiles)
+                customer = 1 + number % options.profiles
+                seconds, (decision, _) = start_once(agent, lambda: decide(agent, customer))
                 if decision.get("variant") != "ten":
                     sys.exit(f"bench: the first decision was {decision}, not the variant of the tenth rule")
                 taken.append(seconds * 1000)

@@ -25,9 +25,10 @@ import delivery  # noqa: E402
 import ingest  # noqa: E402
 import latency  # noqa: E402
 import references  # noqa: E402
-from agent import DEFAULT_BINARY, TOP, Agent, Connection, process_memory_kib  # noqa: E402
+from agent import DEFAULT_BINARY, TOP, Agent, process_memory_kib  # noqa: E402
 from decisions import cores, cpu_seconds, pinned, seed  # noqa: E402
 from plots import plot  # noqa: E402
+from start import start_once  # noqa: E402
 
 KEY = "checkout_offer"
 GATEHOUSE = "Gatehouse"
@@ -325,7 +326,8 @@ def taken(table, options, folder):
         agent.stop()
         starts = []
         for _ in range(5 if options.smoke else 20):
-            starts.append(start_once(agent))
+            seconds, _ = start_once(agent, lambda: latency.ask(agent.url, KEY, 1))
+            starts.append(seconds * 1000)
             agent.stop()
         agent.start()
         latency.ask(agent.url, KEY, 1)
@@ -354,24 +356,6 @@ def taken(table, options, folder):
     table.row(section, f"exec to the first decision, {people:,} profiles, median", "ms", statistics.median(starts),
               "the promise", 50, fewer=True)
     table.row(section, "CPU while nobody asks, of a second", "µs", idle, name, other_idle, fewer=True)
-
-
-def start_once(agent):
-    """Milliseconds from exec to the first decision."""
-    with open(agent.log_file, "ab") as log:
-        begin = time.perf_counter()
-        agent.process = subprocess.Popen(
-            agent.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        while True:
-            try:
-                Connection(agent.url).open()
-                break
-            except ConnectionRefusedError:
-                if time.perf_counter() - begin > 20 or agent.process.poll() is not None:
-                    sys.exit(f"bench: the agent does not answer:\n{agent.log_tail()}")
-                time.sleep(0.0002)
-        latency.ask(agent.url, KEY, 1)
-        return (time.perf_counter() - begin) * 1000
 
 
 # --- As it grows ---------------------------------------------------------------------------------------------------
