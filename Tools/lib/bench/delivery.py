@@ -181,8 +181,8 @@ class Bench:
             while last > 0:
                 # A look at /metrics takes a millisecond or two of a thread that answers: more rarely than each hundredth
                 # decision, but for the end.
-                rest = last * (time.monotonic() - begin) / max(1, waiting - last)
-                time.sleep(min(2, max(0.1, 0.8 * rest)))
+                rest = last * (time.monotonic() - begin) / (waiting - last) if last < waiting else 0
+                time.sleep(min(2, max(0.1 if waiting > 100_000 else 0.02, 0.8 * rest)))
                 memory.append(process_memory_kib(agent.process.pid) or 0)
                 last = queued(agent)
                 if time.monotonic() - begin > 600:

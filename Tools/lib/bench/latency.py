@@ -192,10 +192,13 @@ def turn(url, process, key, connections, seconds, pin):
     if re.search(r"Non-2xx|Socket errors", output):
         sys.exit(f"bench: not every request was answered:\n{output}")
     requests = int(re.search(r"(\d+) requests in", output)[1])
+    shares = {share: time for share, time in re.findall(r"^\s+(\d+)%\s+(\S+)\s*$", output, re.M)}
+    if "50" not in shares or "99" not in shares:
+        sys.exit(f"bench: wrk does not say how long {requests} requests took:\n{output}")
     return {
         "requests_per_second": requests / seconds,
-        "p50_ms": milliseconds(re.search(r"^\s+50%\s+(\S+)$", output, re.M)[1]),
-        "p99_ms": milliseconds(re.search(r"^\s+99%\s+(\S+)$", output, re.M)[1]),
+        "p50_ms": milliseconds(shares["50"]),
+        "p99_ms": milliseconds(shares["99"]),
         "cpu_us": cpu / requests * 1e6,
     }
 

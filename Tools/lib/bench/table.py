@@ -175,7 +175,7 @@ def decisions(table, options, folder):
                     of = [turn(servers[name], options, connections=connections) for _ in range(options.rounds)]
                     table.point("connections", name, connections, median(of, "requests_per_second"))
                 except SystemExit as error:
-                    table.miss(f"{name}, {connections} connections", str(error).splitlines()[0])
+                    table.miss(f"{name}, {connections} connections", " ".join(str(error).split()))
 
 
 class Fixed:
@@ -276,7 +276,7 @@ def durable(table, options, folder):
 
 def drained(table, options, folder):
     print("delivery")
-    settings = types.SimpleNamespace(sink=options.sink, load=options.load, binary=options.binary, quiet=1, alarms=1)
+    settings = types.SimpleNamespace(sink=options.sink, load=options.load, reference=options.fixed, binary=options.binary, quiet=1, alarms=1)
     bench = delivery.Bench(settings, folder)
     event = (folder / "events").read_text().splitlines()[0].encode()
     for count in options.backlogs:
@@ -448,9 +448,9 @@ def main():
             folder.mkdir()
             try:
                 PARTS[part](table, options, folder)
-            except (OSError, RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
-                # An hour of figures is not to be lost for one that cannot be had.
-                table.miss(part, str(error).strip().replace("\n", " "))
+            except (Exception, SystemExit) as error:
+                # An hour of figures is not to be lost for one that cannot be had, whatever it is.
+                table.miss(part, f"{type(error).__name__}: {' '.join(str(error).split())}")
     print(f"\n{options.rounds} turns of {options.seconds} s each on {len(cores())} cores, {time.strftime('%Y-%m-%d')}, "
           f"in {time.monotonic() - begin:.0f} s; ratios above 1 are the agent's favour\n")
     print(table.markdown())
