@@ -41,11 +41,12 @@ final class HubClient {
     private var mayHoldErased = true
     /// Of whom the question that is being made tells.
     private var toldOf: [IdentifierKey] = []
+    private var commands: HubCommands
 
     /// - Parameter fingerprint: of the fleet.
     init(
         _ settings: Configuration, isHub: Bool, client: HTTPSClient<SystemClock>, identity: DeviceIdentity, root: HMACSHA256,
-        fingerprint: [UInt8], database: Database, intake: Intake, bundles: BundleHolder, stop: StopFlag
+        fingerprint: [UInt8], database: Database, intake: Intake, bundles: BundleHolder, commands: HubCommands, stop: StopFlag
     ) throws(StoreError) {
         self.settings = settings
         self.isHub = isHub
@@ -53,6 +54,7 @@ final class HubClient {
         self.identity = identity
         self.intake = intake
         self.bundles = bundles
+        self.commands = commands
         self.stop = stop
         self.fingerprint = fingerprint
         suppression = SuppressionNames(root: root)
@@ -72,11 +74,18 @@ final class HubClient {
             // Half of the interval to all of it: devices that were started together do not ask together.
             let most = settings.hubPollMilliseconds
             var left = most / 2 + Int64(random.next(below: UInt64(max(1, most / 2))))
+            // What the hub has asked for it hears of soon.
+            let soon = left - 1000
             while left > 0, !stop.isSet {
                 sleep(milliseconds: min(left, 100))
                 left -= 100
+                if left <= soon, hasDoneSomething { break }
             }
         }
+    }
+
+    private var hasDoneSomething: Bool {
+        do throws(StoreError) { return try commands.look(&reader) } catch { return false }
     }
 
     // MARK: One exchange
@@ -92,6 +101,7 @@ final class HubClient {
             note("the hub's answer is none of a hub")
             return false
         }
+        commands.take(answer.span)
         let isFull = said[3] & SyncPage.isFull != 0
         var words = ""
         let takesErasures = said[3] & SyncPage.mayErase != 0
@@ -203,6 +213,7 @@ final class HubClient {
         ])
         page.add(SyncPage.fleet, fingerprint)
         page.add(SyncPage.device, identity.device)
+        commands.tell(&page, reader)
         toldOf = []
         hasKeptErasure = false
         // A hub that is not known yet is asked who it is, and what it takes: it may have to be told everything.

@@ -17,6 +17,9 @@ final class SnapshotKeeper: @unchecked Sendable {
     private var isStopped = false
     /// How often all snapshots were removed.
     private var removals = 0
+    /// How often somebody has asked for what is free in the store to be given back, and how many of these are done.
+    private var asked = 0
+    private var answered = 0
 
     init(_ configuration: Configuration, _ files: StoreFiles) {
         self.files = files
@@ -54,6 +57,18 @@ final class SnapshotKeeper: @unchecked Sendable {
         Process.terminate()
     }
 
+    /// Has what is free in the store given back to the disk now, however little it is and whatever else there is to do.
+    /// - Returns: what `hasCompacted` is asked with.
+    func compact() -> Int {
+        lock.with {
+            asked += 1
+            lock.broadcast()
+            return asked
+        }
+    }
+
+    func hasCompacted(_ turn: Int) -> Bool { lock.with { answered >= turn } }
+
     func stop() {
         lock.with {
             isStopped = true
@@ -76,6 +91,11 @@ final class SnapshotKeeper: @unchecked Sendable {
                 seen = removed
                 meters.snapshotAt.set(0)
                 dueAt = now + firstPause
+            }
+            let turn = lock.with { asked }
+            if turn > answered {
+                giveBack(of: database, atLeast: 0) { true }
+                lock.with { answered = turn }
             }
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
@@ -114,13 +134,14 @@ final class SnapshotKeeper: @unchecked Sendable {
 
     /// Gives the disk back what is free in the store, as long as little happens. Where the file system cannot do that, leaves word
     /// for the next start, which has no time to count what is free, to write the store anew.
-    func giveBack(of database: Database, isIdle: () -> Bool) {
+    /// - Parameter least: what must be free so that it is worth the trouble, bytes.
+    func giveBack(of database: Database, atLeast least: Int64 = Limits.leastCompactedBytes, isIdle: () -> Bool) {
         let used = database.usedBytes
         guard let pages = try? database.freePages(atMost: .max) else { return }
         let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
         // Holes take nothing.
         let spare = database.diskBytes - (used - free)
-        if spare <= Limits.leastCompactedBytes || spare <= (used - free) / 8 { return }
+        if spare <= least || spare <= (used - free) / 8 && least > 0 { return }
         var begin = now
         do throws(StoreError) {
             let isDone = try database.punchFreePages { pause(&begin) != nil && isIdle() }
