@@ -86,6 +86,8 @@ final class SnapshotKeeper: @unchecked Sendable {
         var dueAt = now + firstPause
         if let newest { dueAt = now + min(pauseMilliseconds, max(0, newest + pauseMilliseconds - clock.wallMilliseconds())) }
         while wait() {
+            // What a commit meets is noted by the writer.
+            if database.isDamaged { note(.damaged("pages that were read do not fit together")) }
             let removed = lock.with { removals }
             if removed != seen {
                 seen = removed

@@ -73,21 +73,21 @@ class Soak:
         self.orders = dict.fromkeys(REGULARS, 0)
         self.outages = {"killed": 0, "stopped": 0}
         self.looks = []
+        self.failed = None
 
     # MARK: What happens
 
     def every(self, seconds, act):
         """Runs `act` at a steady pace until the end, and takes note of what goes wrong."""
         def run():
-            due = time.monotonic()
-            while not self.stopping.is_set():
+            due = time.monotonic() + seconds
+            while not self.stopping.wait(max(0, due - time.monotonic())):
                 try:
                     act()
                 except Exception as problem:  # whatever it is, the hour goes on
                     with self.lock:
                         self.problems.append(f"{act.__name__}: {type(problem).__name__}: {problem}")
                 due = max(due + seconds, time.monotonic() - 5)
-                self.stopping.wait(max(0, due - time.monotonic()))
         return threading.Thread(target=run, daemon=True)
 
     def write(self):
@@ -153,13 +153,7 @@ class Soak:
     def look(self):
         process = self.agent.process.pid
         data = self.folder / "agent" / "data"
-        times = []
-        while True:
-            try:
-                times += self.times.get_nowait()
-            except queue.Empty:
-                break
-        times.sort()
+        times = sorted(self.take_times())
         self.looks.append({
             "at": time.monotonic(), "anonymous": process_memory_kib(process),
             "descriptors": len(os.listdir(f"/proc/{process}/fd")),
@@ -167,6 +161,19 @@ class Soak:
             "p50": times[len(times) // 2] if times else None, "p99": times[len(times) * 99 // 100] if times else None,
             "decisions": len(times), "events": self.acknowledged,
         })
+
+    def take_times(self, seconds=0):
+        """The milliseconds of decisions since the last call; waits so long for what is still to come."""
+        times = []
+        while True:
+            try:
+                found = self.times.get(timeout=seconds) if seconds else self.times.get_nowait()
+            except queue.Empty:
+                return times
+            if isinstance(found, int):
+                self.failed = found
+                return times
+            times += found
 
     # MARK: All of it
 
@@ -193,18 +200,11 @@ class Soak:
         ending.set()
         for lane in lanes:
             lane.join()
-        failed = 0
-        try:
-            while True:
-                last = self.times.get(timeout=2)
-                if isinstance(last, tuple):
-                    failed = last[1]
-                    break
-        except queue.Empty:
+        while self.failed is None and self.take_times(5):
             pass
         asker.join(5)
-        if failed:
-            self.problems.append(f"{failed} decisions failed")
+        if self.failed != 0:
+            self.problems.append(f"{self.failed} decisions failed")
 
     def tell(self, what, looks):
         row = {name: statistics.median(look[name] for look in looks if look[name] is not None)
@@ -291,7 +291,7 @@ def ask(url, pause, times, ending):
             found, left = [], end
         due = max(due + pause, end - 1)
         time.sleep(max(0, due - time.monotonic()))
-    times.put(("failed", failed))
+    times.put(failed)
 
 
 def main():
