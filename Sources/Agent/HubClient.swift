@@ -42,6 +42,8 @@ final class HubClient {
     /// Of whom the question that is being made tells.
     private var toldOf: [IdentifierKey] = []
     private var commands: HubCommands
+    /// When it may next ask before its time, milliseconds of the monotonic clock.
+    private var mayAskAt: Int64 = 0
 
     /// - Parameter fingerprint: of the fleet.
     init(
@@ -74,12 +76,15 @@ final class HubClient {
             // Half of the interval to all of it: devices that were started together do not ask together.
             let most = settings.hubPollMilliseconds
             var left = most / 2 + Int64(random.next(below: UInt64(max(1, most / 2))))
-            // What the hub has asked for it hears of soon.
-            let soon = left - 1000
+            // What the hub has asked for it hears of soon, but a hub that asks all the time no more often than this.
+            let begin = SystemClock().monotonicNanoseconds() / 1_000_000
             while left > 0, !stop.isSet {
                 sleep(milliseconds: min(left, 100))
                 left -= 100
-                if left <= soon, hasDoneSomething { break }
+                if begin >= mayAskAt, hasDoneSomething {
+                    mayAskAt = begin + most
+                    break
+                }
             }
         }
     }
@@ -195,13 +200,14 @@ final class HubClient {
     // MARK: What is told
 
     private func makeQuestion(_ cursor: inout SyncCursor) throws(StoreError) -> (text: [UInt8], hasMore: Bool) {
+        _ = try commands.look(&reader)
         try reader.begin()
         defer { reader.end() }
         // What waits for the destination that is furthest behind, and what was lost to any of them.
         let next = try Ledger(reader).nextSequence
         let bundle = bundles.current
         var (queued, lost): (UInt64, UInt64) = (0, 0)
-        for entry in bundle.destinations {
+        for entry in bundle.destinations where !entry.destination.isFallbackOnly {
             guard let ledger = try DestinationLedger(reader, name: entry.destination.name) else { continue }
             queued = max(queued, ledger.queued(next: next))
             lost += ledger.evicted + ledger.rejected

@@ -40,11 +40,17 @@ struct HubCommands {
     mutating func take(_ answer: Span<UInt8>) {
         orders.removeAll { $0.isTold }
         var place = 0
+        var asked: [UInt64] = [0, 0, 0]
         while let piece = Piece(answer, at: place) {
             place = piece.end
-            guard piece.kind == SyncPage.command,
+            if piece.kind == SyncPage.command,
                 let (command, askedAt) = SyncPage.command(answer.extracting(piece.start..<piece.end))
-            else { continue }
+            {
+                asked[command.rawValue] = askedAt
+            }
+        }
+        for command in DeviceCommand.allCases where asked[command.rawValue] != 0 {
+            let askedAt = asked[command.rawValue]
             if orders.contains(where: { $0.command == command && $0.askedAt == askedAt }) { continue }
             orders.removeAll { $0.command == command }
             var order = Order(command: command, askedAt: askedAt)
@@ -74,7 +80,7 @@ struct HubCommands {
         if order.command == .compact { return snapshots.hasCompacted(Int(clamping: order.goal)) }
         try reader.begin()
         defer { reader.end() }
-        for entry in bundles.current.destinations {
+        for entry in bundles.current.destinations where !entry.destination.isFallbackOnly {
             if let ledger = try DestinationLedger(reader, name: entry.destination.name), ledger.cursor < order.goal { return false }
         }
         return true
@@ -89,7 +95,7 @@ struct HubCommands {
             if order.command == .report {
                 text = report(reader, true)
                 // A hub that takes little is told the rest.
-                if text.count > page.most / 2 { text = report(reader, false) }
+                if text.count > min(Limits.reportBytes, page.most / 2) { text = report(reader, false) }
             }
             page.add(SyncPage.done, order.command, askedAt: order.askedAt, text)
             orders[index].isTold = true

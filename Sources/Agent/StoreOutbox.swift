@@ -119,10 +119,10 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             }
             oldestAt = (ledger.cursor, time)
         }
-        // Its hours and its delay are over then; what a link costs is still kept to.
+        // Its hours and its delay are over then, whatever the clock says; what a link costs is still kept to.
         let isFlushed = ledger.cursor < flushedTo
         return OutboxOutlook(
-            count: count, oldestAt: isFlushed ? 0 : oldestAt.time, isUrgent: isUrgent,
+            count: count, oldestAt: isFlushed ? .max >> 1 : oldestAt.time, isUrgent: isUrgent,
             budgetBytes: isFlushed || isInWindow ? budgetBytes : 0)
     }
 

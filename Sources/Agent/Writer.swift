@@ -577,6 +577,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         unreadableChanges = 0
         isErasureRefused = false
         hasNoRoom = false
+        endedCommands = 0
         let wanted = submission.plans ?? plans
         if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
@@ -1160,6 +1161,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var unreadableChanges: UInt64 = 0
     private var isErasureRefused = false
     private var hasNoRoom = false
+    /// How many commands the device has said to have done: no more than there are.
+    private var endedCommands = 0
 
     /// Takes the next piece of what a device tells this hub, or this device's own hub has answered; at the end answers.
     private func exchange(
@@ -1255,18 +1258,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
         return DeviceCommands(row)
     }
 
-    private func keep(
-        _ commands: DeviceCommands, of device: [UInt8], _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        let (key, row) = (DeviceCommands.key(device.span), commands.row)
-        try transaction.put(transaction.tables.meta, key.span, row.span)
-    }
-
     /// Notes what an operator asks of a device, which hears of it when it asks next.
     private func order(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         let device = submission.question
         guard let command = DeviceCommand(rawValue: Int(submission.number)),
-            let row = try transaction.get(transaction.tables.devices, device.span), let record = DeviceRecord(row)
+            let known = try transaction.get(transaction.tables.devices, device.span), let record = DeviceRecord(known)
         else {
             submission.fail(404, "unknown", "no device of this name delivers here: see GET /v1/devices")
             return
@@ -1277,7 +1273,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         var commands = try commands(of: device, transaction)
         commands.ask(command, at: envelope.receivedAt)
-        try keep(commands, of: device, &transaction)
+        let (key, row) = (DeviceCommands.key(device.span), commands.row)
+        try transaction.put(transaction.tables.meta, key.span, row.span)
         var writer = JSONWriter(reserving: 128)
         writer.beginObject()
         writer.key("device")
@@ -1295,21 +1292,32 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private func end(
         _ content: Span<UInt8>, _ submission: Submission, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
-        guard let (command, time) = SyncPage.command(content) else { return }
-        var text: [UInt8] = []
-        // What is no JSON is no report, and on a full disk there is no place for one.
-        if command == .report, room.takesEvents {
-            let report = content.extracting(9..<content.count)
-            do throws(JSONError) {
-                try submission.document.parse(report)
-                text.append(contentsOf: report)
-            } catch {
-                unreadableChanges += 1
-            }
-        }
+        endedCommands += 1
+        guard endedCommands <= DeviceCommand.allCases.count, let (command, time) = SyncPage.command(content) else { return }
         var commands = try commands(of: sender.name, transaction)
-        if commands.end(command, askedAt: time, at: envelope.receivedAt, text.span) {
-            try keep(commands, of: sender.name, &transaction)
+        if !commands.isPending(command, askedAt: time) { return }
+        commands.end(command, at: envelope.receivedAt)
+        let (key, row) = (DeviceCommands.key(sender.name.span), commands.row)
+        try transaction.put(transaction.tables.meta, key.span, row.span)
+        // Where room is short the last one stays.
+        if command != .report || room.isShort || !room.takesEvents { return }
+        let text = content.extracting(9..<content.count)
+        guard text.count <= Limits.reportBytes, Writer.isJSON(text, &submission.document) else {
+            unreadableChanges += 1
+            return
+        }
+        let report = DeviceReport([UInt8](copying: text), at: commands.doneAt[command.rawValue])
+        let (name, value) = (DeviceReport.key(sender.name.span), report.row)
+        try transaction.put(transaction.tables.meta, name.span, value.span)
+    }
+
+    private static func isJSON(_ text: Span<UInt8>, _ document: inout JSONDocument) -> Bool {
+        do throws(JSONError) {
+            try document.parse(
+                text, maximumDepth: CollectionLimits.eventDepth, maximumValues: CollectionLimits.bodyValues)
+            return true
+        } catch {
+            return false
         }
     }
 

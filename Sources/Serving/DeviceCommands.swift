@@ -23,22 +23,19 @@ public enum DeviceCommand: Int, CaseIterable, Sendable {
     }
 }
 
-/// What a device was asked to do: a row of the table `meta` of a hub, numbers behind a checksum and the device's last report.
+/// What a device was asked to do: a row of a hub's table `meta`, numbers behind a checksum.
 public struct DeviceCommands {
     /// When each was asked for last and when it was done, milliseconds since the epoch; 0: never.
     public private(set) var askedAt: [UInt64] = [0, 0, 0]
     public private(set) var doneAt: [UInt64] = [0, 0, 0]
-    /// When the report came, and its sum.
-    private var reportedAt: UInt64 = 0
-    private var sum: UInt64 = 0
-    private var report: [UInt8] = []
-
-    private static let count = 8
-    private static let bytes = 4 + 8 * count
 
     /// The key of a device's row.
-    public static func key(_ device: Span<UInt8>) -> [UInt8] {
-        var key = Array("command:".utf8)
+    public static func key(_ device: Span<UInt8>) -> [UInt8] { named("command:", device) }
+
+    @inline(never)
+    fileprivate static func named(_ prefix: StaticString, _ device: Span<UInt8>) -> [UInt8] {
+        var key: [UInt8] = []
+        key.append(contentsOf: prefix.bytes)
         key.append(contentsOf: device)
         return key
     }
@@ -47,18 +44,18 @@ public struct DeviceCommands {
 
     /// A row that is damaged is as none.
     public init(_ row: Span<UInt8>) {
-        guard row.count >= DeviceCommands.bytes,
-            let numbers = Record.decode(row.extracting(0..<DeviceCommands.bytes), count: DeviceCommands.count)
-        else { return }
+        guard let numbers = Record.decode(row, count: 6) else { return }
         for index in 0..<3 { (askedAt[index], doneAt[index]) = (numbers[index], numbers[3 + index]) }
-        let rest = row.extracting(DeviceCommands.bytes..<row.count)
-        if UInt64(Checksum.of(rest)) != numbers[7] { return }
-        (reportedAt, sum, report) = (numbers[6], numbers[7], [UInt8](copying: rest))
     }
 
-    public var row: [UInt8] { Record.encode(askedAt + doneAt + [reportedAt, sum]) + report }
+    public var row: [UInt8] { Record.encode(askedAt + doneAt) }
 
     public func isPending(_ command: DeviceCommand) -> Bool { askedAt[command.rawValue] > doneAt[command.rawValue] }
+
+    /// Whether a device that says what was asked for at a time is done says something new.
+    public func isPending(_ command: DeviceCommand, askedAt time: UInt64) -> Bool {
+        isPending(command) && askedAt[command.rawValue] == time
+    }
 
     /// - Parameter now: milliseconds since the epoch. Two of the same millisecond are two.
     public mutating func ask(_ command: DeviceCommand, at now: Int64) {
@@ -66,16 +63,9 @@ public struct DeviceCommands {
         askedAt[command.rawValue] = max(UInt64(max(0, now)), before + 1)
     }
 
-    /// Takes the device's word that what was asked for at a time is done.
-    /// - Returns: whether it had still to be done.
-    public mutating func end(_ command: DeviceCommand, askedAt time: UInt64, at now: Int64, _ text: Span<UInt8>) -> Bool {
-        let number = command.rawValue
-        guard time != 0, time == askedAt[number], isPending(command) else { return false }
-        doneAt[number] = max(time, UInt64(max(0, now)))
-        if command == .report {
-            (reportedAt, sum, report) = (doneAt[number], UInt64(Checksum.of(text)), [UInt8](copying: text))
-        }
-        return true
+    /// What is pending is done.
+    public mutating func end(_ command: DeviceCommand, at now: Int64) {
+        doneAt[command.rawValue] = max(askedAt[command.rawValue], UInt64(max(0, now)))
     }
 
     /// Writes what was asked for, as a member of the device.
@@ -94,18 +84,43 @@ public struct DeviceCommands {
         writer.endObject()
     }
 
-    /// - Returns: false where there is no report.
-    func writeReport(to writer: inout JSONWriter) -> Bool {
-        if report.isEmpty { return false }
-        writer.key("reportedAt")
-        DeviceCommands.write(reportedAt, to: &writer)
-        writer.key("report")
-        writer.raw(report.span)
-        return true
-    }
-
+    @inline(never)
     public static func write(_ time: UInt64, to writer: inout JSONWriter) {
         let text = Timestamp.write(Int64(clamping: time))
         writer.string(text)
+    }
+}
+
+/// The last report of a device: a row of its own, when it came and its sum behind a checksum, and the text.
+public struct DeviceReport {
+    private let at: UInt64
+    private let text: [UInt8]
+
+    private static let headBytes = 4 + 8 * 2
+
+    public static func key(_ device: Span<UInt8>) -> [UInt8] { DeviceCommands.named("report:", device) }
+
+    /// - Parameters:
+    ///   - text: JSON.
+    ///   - at: milliseconds since the epoch.
+    public init(_ text: [UInt8], at time: UInt64) { (at, self.text) = (time, text) }
+
+    /// - Returns: nil for a row that is damaged.
+    public init?(_ row: Span<UInt8>) {
+        let head = DeviceReport.headBytes
+        guard row.count >= head, let numbers = Record.decode(row.extracting(0..<head), count: 2) else { return nil }
+        let rest = row.extracting(head..<row.count)
+        if UInt64(Checksum.of(rest)) != numbers[1] { return nil }
+        (at, text) = (numbers[0], [UInt8](copying: rest))
+    }
+
+    public var row: [UInt8] { Record.encode([at, UInt64(Checksum.of(text.span))]) + text }
+
+    /// Writes the members of an object.
+    func write(to writer: inout JSONWriter) {
+        writer.key("reportedAt")
+        DeviceCommands.write(at, to: &writer)
+        writer.key("report")
+        writer.raw(text.span)
     }
 }

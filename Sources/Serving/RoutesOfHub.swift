@@ -114,7 +114,7 @@ extension Routes {
         let rest = request.path.extracting(12..<request.path.count)
         var slash = 0
         while slash < rest.count, rest[slash] != UInt8(ascii: "/") { slash += 1 }
-        let isRead = request.method != .post
+        let isRead = request.method == .get || request.method == .head
         guard mayGoOn(request, .operate, isRead ? .get : .post, &response) else { return .answered }
         guard slash < rest.count, decode(rest.extracting(0..<slash)), 1...DeviceRecord.nameBytes ~= scratch.count,
             let command = DeviceCommand(rest.extracting(slash + 1..<rest.count)), !isRead || command == .report
@@ -142,9 +142,12 @@ extension Routes {
         writer.key("device")
         writer.string(name)
         do throws(StoreError) {
-            let hasReport = try commands(of: name.span).writeReport(to: &writer)
-            writer.endObject()
-            if hasReport {
+            let key = DeviceReport.key(name.span)
+            var report: DeviceReport?
+            if let row = try reader.get(reader.tables.meta, key.span) { report = DeviceReport(row) }
+            if let report {
+                report.write(to: &writer)
+                writer.endObject()
                 response.send(200, "application/json", writer.bytes)
             } else {
                 response.sendProblem(404, "There is no report of such a device. Ask it: POST /v1/devices/DEVICE/report.")

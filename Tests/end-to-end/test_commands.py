@@ -1,236 +1,247 @@
-"""What a hub's operator asks of a device: it hears of it when it asks its hub, does it, and tells; whatever restarts meanwhile."""
+"""The commands that ask the running agent, with the real binary: profile, quarantine, erasures, status."""
 
+import hashlib
+import json
 import os
-import struct
+import pty
+import signal
+import subprocess
 import time
 
-from harness import basic, check, equal, track, wait_until
-from test_delivery import arrivals, ids_of, orders
-from test_hub import hub_below
-from test_outbox import queued
-from test_sync import FLEET, ask, device_of, of_fleet, piece, pieces, question, settings_with_tokens
+from harness import CONSENT, binary, check, equal, track, wait_until
+from test_quality import BUNDLE, agent_with, order
+
+EVERYTHING, CLERK, OPERATOR = "token-of-everything", "token-of-the-clerk", "token-of-the-operator"
 
 
-def order(hub, device, command, expect=202, **options):
-    answer = hub.call("POST", f"/v1/devices/{device}/{command}", **options)
-    equal(answer.status, expect, f"{command} of {device} ({answer.body[:300]!r})")
-    return answer.json()
+def tokens():
+    lines = ["tokens:"]
+    for token, roles in ((EVERYTHING, "collect, decide, privacy, operate"), (CLERK, "privacy"), (OPERATOR, "operate")):
+        lines.append(f"  - {{ sha256: {hashlib.sha256(token.encode()).hexdigest()}, roles: [{roles}] }}")
+    return "\n".join(lines)
 
 
-def row(hub, device):
-    rows = hub.call("GET", "/v1/devices").json()["devices"]
-    return next((one for one in rows if one["device"] == device), None)
+def run(agent, *arguments, token=None, text=None, config=True, code=0):
+    """Runs a command against an agent; checks its exit code and that no identifier is in its complaints."""
+    environment = {key: value for key, value in os.environ.items() if key != "GATEHOUSE_TOKEN"}
+    if token is not None:
+        environment["GATEHOUSE_TOKEN"] = token
+    where = ["--config", agent.config] if config else []
+    done = subprocess.run(
+        [*binary(), *arguments, *where], capture_output=True, text=True, timeout=60, env=environment,
+        **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}))
+    equal(done.returncode, code, f"exit code of {arguments}: {done.stdout} {done.stderr}")
+    check("zora" not in done.stderr, f"an identifier in a complaint: {done.stderr}")
+    return done
 
 
-def commands(hub, device):
-    return row(hub, device)["commands"]
-
-
-def wait_done(hub, device, command, seconds=20):
-    wait_until(lambda: commands(hub, device)[command]["doneAt"], seconds, f"{command} is not done", 0.1)
-    return commands(hub, device)[command]
-
-
-def known(hub, *devices):
-    for device in devices:
-        wait_until(lambda: row(hub, device), 20, f"the hub does not hear {device}", 0.1)
-
-
-def later(hours):
-    hour = time.gmtime().tm_hour
-    return f"{(hour + hours) % 24:02}:00-{(hour + hours + 1) % 24:02}:00"
-
-
-def agent_that_waits(bench, hub, settings):
-    """A device that sends what is of tier batch in some hours only, and then after an hour's delay."""
-    changes = [("    batch: {", f"    send: '{later(3)}'\n    batch: {{"), ("delay: 1s", "delay: 3600s")]
-    return bench.agent_of(hub, changes, settings=of_fleet(bench, hub, settings), name="till")
-
-
-def test_what_waits_for_its_hours_goes_when_the_operator_asks(bench):
-    hub = bench.hub(name="centre", settings=FLEET)
-    agent = agent_that_waits(bench, hub, "")
-    known(hub, "till")
-    equal(commands(hub, "till"), {}, "commands")
-    first = [track("ada", "Product Viewed", {"product_id": str(number)}) for number in range(300)]
-    agent.batch(first)
-    time.sleep(1.5)
-    equal((queued(agent), arrivals(hub)), (300, []), "what waits")
-    said = order(hub, "till", "flush")
-    equal((said["device"], said["command"]), ("till", "flush"), "the answer")
-    equal(wait_done(hub, "till", "flush")["askedAt"], said["askedAt"], "when it was asked")
-    equal([message["messageId"] for message in arrivals(hub)], ids_of(first), "what has come")
-    # Afterwards its hours count again.
-    agent.batch([track("ada", "Product Viewed", {"product_id": "x"})])
-    time.sleep(2.5)
-    equal((queued(agent), len(arrivals(hub))), (1, 300), "what came after it")
-    check("command=flush" in agent.log(), "its log does not say it")
-
-
-def test_a_command_waits_for_a_device_that_is_off_and_outlives_kills(bench):
-    """The hub is killed after its answer, the device whenever: it is done in the end, and what was meant is sent once."""
-    hub = bench.hub(name="centre", settings=FLEET)
-    agent = agent_that_waits(bench, hub, "")
-    known(hub, "till")
-    views = [track("ada", "Product Viewed", {"product_id": str(number)}) for number in range(50)]
-    agent.batch(views)
-    agent.kill()
-    order(hub, "till", "flush")
-    hub.kill()
-    hub.start()
-    equal(commands(hub, "till")["flush"]["doneAt"], None, "done by a device that is off")
-    for pause in (0.05, 0.4, 1.0):
-        agent.start()
-        time.sleep(pause)
-        agent.kill()
-    agent.start()
-    wait_done(hub, "till", "flush")
-    equal([message["messageId"] for message in arrivals(hub)], ids_of(views), "what has come")
-    hub.check_accounts()
-    agent.check_accounts()
-
-
-def test_a_flush_keeps_to_the_budget_of_a_dear_link(bench):
-    """And it is not done then: the operator sees that it is under way."""
-    hub = bench.hub(name="centre", settings=FLEET)
-    changes = [("batch: { events: 500,", "batch: { events: 10, budget: 16KiB,"), ("delay: 1s", "delay: 3600s")]
-    agent = bench.agent_of(hub, changes, settings=of_fleet(bench, hub), name="till")
-    known(hub, "till")
-    for _ in range(2):
-        agent.batch([track("ada", "Product Viewed", {"note": os.urandom(300).hex()}) for _ in range(100)])
-    order(hub, "till", "flush")
-    held = 'gatehouse_destination_held{destination="hub",state="held"}'
-    wait_until(lambda: agent.metrics()[held] == 1, 20, "the budget is never spent")
-    time.sleep(2)
-    check(0 < queued(agent) < 200, f"{queued(agent)} of 200 wait")
-    equal(commands(hub, "till")["flush"]["doneAt"], None, "done")
-
-
-def test_a_device_gives_back_what_is_free_in_its_store_when_it_is_asked(bench):
-    """At once and however little; without that it waits for ten idle minutes and 16 MiB."""
-    hub = bench.hub(name="centre", settings=FLEET)
-    agent = device_of(bench, hub, "till", more="limits: { history: 64KiB }\n")
-    for _ in range(8):
-        agent.batch([track("ada", "Product Viewed", {"note": os.urandom(400).hex()}) for _ in range(400)])
-    wait_until(lambda: queued(agent) == 0, 30, "they do not leave")
-    store = os.path.join(agent.data, "data.mdb")
-
-    def taken():
-        return os.stat(store).st_blocks * 512
-
-    # The log goes in steps once it was delivered.
-    agent.batch(orders("ada", 1))
-    time.sleep(2)
-    before = taken()
-    order(hub, "till", "compact")
-    wait_done(hub, "till", "compact", 30)
-    check(taken() < before - (1 << 20), f"{before} bytes before, {taken()} after")
-    equal(agent.profile("user_id:ada")["attributes"]["orders"], 1, "what it knows")
+def settings(bench, agent):
+    """A Unix socket beside the address, and tokens."""
+    with open(agent.config, "a") as file:
+        file.write(f"socket: {bench.folder}/agent.sock\n{tokens()}\n")
     agent.stop()
     agent.start()
-    equal(agent.profile("user_id:ada")["attributes"]["orders"], 1, "what it knows after a start")
 
 
-def test_a_device_tells_its_hub_how_it_is(bench):
-    """What /readyz and /metrics say there, which the hub's operator cannot reach; and nobody's identifiers."""
-    hub = bench.hub(name="centre", settings=FLEET)
-    dead = [("destinations:\n", "destinations:\n  dead: { url: 'https://127.0.0.1:9/v1/batch', purpose: analytics }\n")]
-    agent = bench.agent_of(hub, dead, settings=of_fleet(bench, hub), name="till")
-    known(hub, "till")
-    equal(hub.call("GET", "/v1/devices/till/report").status, 404, "a report that nobody has asked for")
-    agent.batch(orders("ada-of-the-north", 3))
-    wait_until(lambda: agent.call("GET", "/readyz").json()["problems"], 20, "nothing is wrong with a dead destination")
-    order(hub, "till", "report")
-    done = wait_done(hub, "till", "report")
-    answer = hub.call("GET", "/v1/devices/till/report")
-    found = answer.json()
-    equal((found["device"], found["reportedAt"]), ("till", done["doneAt"]), "whose, and when")
-    report = found["report"]
-    check(report["version"] and report["startedAt"] < found["reportedAt"], f"{report['version']}, {report['startedAt']}")
-    ready = agent.call("GET", "/readyz").json()
-    equal((report["status"], report["bundle"]), (ready["status"], ready["bundle"]), "the same as there")
-    equal([one["problem"] for one in report["problems"]], ["destination-down"], f"{report['problems']}")
-    check(report["problems"][0]["destination"] == "dead" and report["problems"][0]["detail"], f"{report['problems']}")
-    lines = [line for line in report["metrics"].splitlines() if line.startswith("gatehouse_events_admitted_total")]
-    check("gatehouse_destination_events" in report["metrics"] and lines, report["metrics"][:500])
-    check(b"ada-of" not in answer.body, "it names somebody")
-    # The next one takes its place.
-    order(hub, "till", "report")
-    wait_until(lambda: hub.call("GET", "/v1/devices/till/report").json()["reportedAt"] > found["reportedAt"], 20, "a second one")
-    hub.kill()
-    hub.start()
-    equal(hub.call("GET", "/v1/devices/till/report").json()["report"]["status"], ready["status"], "after a kill")
+def test_commands_without_an_agent_and_with_wrong_command_lines(bench):
+    agent = bench.agent()
+    agent.stop()
+    for command in (("profile", "show", "user_id:zora"), ("profile", "erase", "user_id:zora", "--yes"),
+                    ("quarantine", "list"), ("erasures",), ("status",)):
+        done = run(agent, *command, code=3)
+        check("Is the agent running?" in done.stderr and str(agent.port) in done.stderr, done.stderr)
+        equal(done.stdout, "", "output")
+    for command in (("profile",), ("profile", "show"), ("profile", "unlink"), ("profile", "show", "a", "b"),
+                    ("quarantine", "show"), ("quarantine", "show", "--all"), ("quarantine", "release", "0"),
+                    ("quarantine", "delete", "1", "--all"), ("quarantine", "list", "1"), ("erasures", "zora"),
+                    ("status", "now"), ("status", "--yes"), ("profile", "show", "user_id:1", "--token", "zora"),
+                    ("status", "--url", "http://192.0.2.1"), ("status", "--url", "http://127.0.0.1:1/v1"), ("status", "--ca")):
+        run(agent, *command, config=False, code=2)
+    done = run(agent, "status", "--config", "/nowhere.yaml", config=False, code=3)
+    check("/nowhere.yaml" in done.stderr, done.stderr)
+    wrong = os.path.join(bench.folder, "wrong.yaml")
+    with open(wrong, "w") as file:
+        file.write("listen: nowhere\n")
+    for command in (("status",), ("store", "compact"), ("audit", "verify"), ("run",)):
+        check("wrong.yaml:1:" in run(agent, *command, "--config", wrong, config=False, code=1).stderr, "a wrong configuration")
+    for command in ("profile", "quarantine", "erasures", "status"):
+        check("--token-file" in run(agent, "help", command, config=False).stdout, "help")
 
 
-def test_who_may_ask_and_what_is_no_command(bench):
-    roles = (("boss", "roles: [operate]"), ("till", "roles: [collect, sync, privacy]"))
-    hub = bench.hub(name="centre", settings=settings_with_tokens(*roles))
-    ask(hub, headers=basic("till"), device="till", epoch=7)
-    boss = basic("boss")
-    equal(hub.call("POST", "/v1/devices/till/flush").status, 401, "no token")
-    equal(hub.call("POST", "/v1/devices/till/flush", headers=basic("till")).status, 403, "a device's token")
-    equal(hub.call("GET", "/v1/devices/till/report", headers=basic("till")).status, 403, "its report")
-    order(hub, "nobody", "flush", 404, headers=boss)
-    for path in ("till/reboot", "till/", "till", "", "/flush", "till/flush/now", "%zz/flush", "%ff/flush", "till/FLUSH"):
-        equal(hub.call("POST", f"/v1/devices/{path}", headers=boss).status, 404, path)
-    equal(hub.call("GET", "/v1/devices/till/flush", headers=boss).status, 404, "GET")
-    equal(hub.call("PUT", "/v1/devices/till/flush", headers=boss).status, 405, "PUT")
-    order(hub, "till", "flush", headers=boss)
-    order(hub, "%74ill", "compact", headers=boss)
-    found = hub.call("GET", "/v1/devices", headers=boss).json()["devices"][0]["commands"]
-    equal(sorted(found), ["compact", "flush"], "commands")
-    agent = bench.agent(name="till-9")
-    equal(agent.call("POST", "/v1/devices/till/flush").status, 404, "a device is no hub")
+# limit: gatehouse.tokenBytes
+def test_commands_need_the_right_token_and_say_which_role(bench):
+    agent, _ = agent_with(bench)
+    settings(bench, agent)
+    person = ("profile", "show", "user_id:zora")
+    done = run(agent, *person, code=1)
+    check("GATEHOUSE_TOKEN" in done.stderr and "privacy" in done.stderr, done.stderr)
+    check("does not know this token" in run(agent, *person, token="wrong", code=1).stderr, "a wrong token")
+    for command, token, role in (
+            (person, OPERATOR, "privacy"), (("quarantine", "list"), OPERATOR, "privacy"),
+            (("erasures",), OPERATOR, "privacy"), (("quarantine", "release", "1"), CLERK, "operate"),
+            (("quarantine", "delete", "--all"), CLERK, "operate"), (("status",), CLERK, "operate")):
+        check(f"the role {role}" in run(agent, *command, token=token, code=1).stderr, f"role of {command}")
+    check("Nobody here is known" in run(agent, *person, token=CLERK, code=1).stderr, "unknown person")
+    # A token from a file, over TCP and over the socket; none that breaks a header.
+    path = os.path.join(bench.folder, "token")
+    with open(path, "w") as file:
+        file.write(OPERATOR + "\n")
+    url = ("--url", f"http://127.0.0.1:{agent.port}")
+    check("usedBytes:" in run(agent, "status", "--token-file", path).stdout, "status by the socket")
+    check("usedBytes:" in run(agent, "status", "--token-file", path, *url, config=False).stdout, "status by TCP")
+    for wrong in ("a\r\nX-A: b", "a b", "x" * 513, "\u00e9"):
+        check("visible ASCII" in run(agent, "status", token=wrong, code=1).stderr, f"token {wrong!r}")
+    check("GATEHOUSE_TOKEN" in run(agent, *person, token="", code=1).stderr, "an empty variable")
+    # Without a right token the agent says at least whether it is ready.
+    lines = run(agent, "status", code=1).stdout.splitlines()
+    equal([line.split(":")[0] for line in lines], ["status", "bundle", "bundleAgeSeconds"], "status without a token")
+    equal(lines[:2], ["status: fresh", "bundle: 1"], "status without a token")
+    os.remove(os.path.join(bench.folder, "agent.sock"))
+    check("agent.sock" in run(agent, "status", token=OPERATOR, code=3).stderr, "a socket that is gone")
 
 
-def test_a_device_behind_another_hub_is_asked_there(bench):
-    centre = bench.hub(name="centre", settings=FLEET)
-    region = hub_below(bench, centre, "region", settings=of_fleet(bench, centre, FLEET))
-    agent = device_of(bench, region, "till")
-    agent.batch(orders("ada", 1))
-    wait_until(lambda: row(centre, "till"), 20, "the centre does not hear of it")
-    said = order(centre, "till", "flush", 409)
-    check("via" in said["message"], f"{said}")
-    # A hub is a device of the one above.
-    known(centre, "region")
-    for command in ("flush", "compact", "report"):
-        order(centre, "region", command)
-        wait_done(centre, "region", command)
-    report = centre.call("GET", "/v1/devices/region/report").json()["report"]
-    check("gatehouse_devices 1" in report["metrics"], "the report of a hub")
+def test_profile_is_shown_exported_and_erased(bench):
+    agent, _ = agent_with(bench)
+    settings(bench, agent)
+    note = "\u001b[31mred\u009b\n"
+    events = [order("zora", {"revenue": 5, "note": note}), order("zora", {"revenue": 500})]
+    events[0]["properties"]["email"] = "Zora+1@example.org"
+    headers = {"Authorization": f"Bearer {EVERYTHING}"}
+    equal(agent.call("POST", "/v1/batch", {"batch": events}, headers).status, 200, "batch")
+    # By any of the identifiers, percent-encoded on the way, and from standard input.
+    shown = run(agent, "profile", "show", "user_id:zora", token=CLERK).stdout
+    check("attributes: spent 5.0\n" in shown and "consent: analytics true\n" in shown, shown)
+    equal(run(agent, "profile", "show", "email:ZORA+1@example.org", token=CLERK).stdout, shown, "by another identifier")
+    equal(run(agent, "profile", "show", "-", token=CLERK, text=" user_id:zora \n").stdout, shown, "from standard input")
+    record = json.loads(run(agent, "profile", "show", "user_id:zora", "--json", token=CLERK).stdout)
+    equal(record, agent.call("GET", "/v1/profiles/user_id:zora", headers=headers).json(), "--json")
+    equal(run(agent, "profile", "show", record["id"], token=CLERK).stdout, shown, "by the profile's id")
+    check("KIND:VALUE" in run(agent, "profile", "show", "zora", token=CLERK, code=1).stderr, "no reference")
+    check("1024" in run(agent, "profile", "show", "user_id:" + "a" * 1020, token=CLERK, code=2).stderr, "a long reference")
+    # The export is the API's, into a new file that is its owner's.
+    path = os.path.join(bench.folder, "export.json")
+    run(agent, "profile", "export", "user_id:zora", "--out", path, token=CLERK)
+    equal(os.stat(path).st_mode & 0o777, 0o600, "mode")
+    with open(path) as file:
+        export = json.load(file)
+    equal(sorted(export), ["audit", "events", "quarantined", "record"], "members")
+    equal(export["events"][0]["event"]["properties"]["note"], note, "an event")
+    equal((len(export["events"]), len(export["quarantined"])), (1, 1), "events and quarantine")
+    check("exists" in run(agent, "profile", "export", "user_id:zora", "--out", path, token=CLERK, code=3).stderr, "a second time")
+    missing = os.path.join(bench.folder, "nobody.json")
+    run(agent, "profile", "export", "user_id:nobody", "--out", missing, token=CLERK, code=1)
+    check(not os.path.exists(missing), "a file for nobody")
+    # Control characters of an event do not reach a terminal.
+    shown = run(agent, "quarantine", "list", token=CLERK).stdout
+    check("\u001b" not in shown and "\u009b" not in shown, repr(shown))
+    # An erasure asks, and --yes answers.
+    check("--yes" in run(agent, "profile", "erase", "user_id:zora", token=CLERK, code=2).stderr, "without a terminal")
+    equal(run(agent, "erasures", token=CLERK).stdout, "erasures: none\n", "erasures")
+    equal(at_terminal(agent, "no\n", "profile", "erase", "user_id:zora"), 1, "an answer of no")
+    run(agent, "profile", "show", "user_id:zora", token=CLERK)
+    receipt = json.loads(run(agent, "profile", "erase", "user_id:zora", "--yes", "--json", token=CLERK).stdout)
+    run(agent, "profile", "show", "user_id:zora", token=CLERK, code=1)
+    run(agent, "profile", "erase", "user_id:zora", "--yes", token=CLERK, code=1)
+    wait_until(
+        lambda: "state: erased" in run(agent, "erasures", receipt["receipt"], token=CLERK).stdout, 10, "the erasure ends")
+    listed = json.loads(run(agent, "erasures", "--json", token=CLERK).stdout)["erasures"]
+    equal([entry["receipt"] for entry in listed], [receipt["receipt"]], "erasures")
+    equal(run(agent, "erasures", "--after", receipt["receipt"], token=CLERK).stdout, "erasures: none\n", "after the last")
+    check("no such receipt" in run(agent, "erasures", "0" * 32, token=CLERK, code=1).stderr, "another receipt")
+    equal(agent.call("GET", "/v1/erasures?after=x", headers=headers).status, 400, "after no receipt")
+    equal(agent.call("GET", "/v1/erasures").status, 401, "without a token")
+    # Somebody else answers yes at a terminal.
+    agent.call("POST", "/v1/batch", {"batch": [order("zoran", {"revenue": 5})]}, headers)
+    equal(at_terminal(agent, "yes\n", "profile", "erase", "user_id:zoran"), 0, "an answer of yes")
+    run(agent, "profile", "show", "user_id:zoran", token=CLERK, code=1)
+    check("zora" not in agent.log(), "an identifier in the agent's log")
 
 
-def pieces_of(hub, device, done=()):
-    """Commands in the answer to a device that says what it has done."""
-    text = question(device=device, epoch=5) + b"".join(piece(5, content) for content in done)
-    answer = hub.call("POST", "/v1/sync", text)
-    equal(answer.status, 200, f"{answer.body[:200]!r}")
-    return [struct.unpack(">BQ", content) for kind, content in pieces(answer.body) if kind == 4]
+def at_terminal(agent, answer, *arguments):
+    """Runs a command at a terminal of its own and types an answer; its exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["GATEHOUSE_TOKEN"] = CLERK
+        os.execv(binary()[0], [*binary(), *arguments, "--config", agent.config])
+    seen = b""
+    while b"Type yes" not in seen:
+        seen += os.read(terminal, 1000)
+    os.write(terminal, answer.encode())
+    try:
+        while os.read(terminal, 1000):
+            pass
+    except OSError:
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_what_a_device_says_of_commands_is_not_taken_on_trust(bench):
-    """What was not asked, at another time, or no JSON: it stays as it was, and the hub goes on."""
-    hub = bench.hub(name="centre", settings=FLEET)
-    equal(pieces_of(hub, "till"), [], "commands of nobody")
-    for command in ("flush", "report"):
-        order(hub, "till", command)
-    asked = pieces_of(hub, "till")
-    equal([command for command, _ in asked], [0, 2], "commands")
-    (_, flush), (_, report) = asked
-    wrong = [b"", b"\0", struct.pack(">BQ", 0, flush + 1), struct.pack(">BQ", 0, 0), struct.pack(">BQ", 1, flush),
-             struct.pack(">BQ", 9, flush), struct.pack(">BQ", 255, 2**64 - 1)]
-    for content in wrong:
-        equal(pieces_of(hub, "till", [content]), asked, f"after {content!r}")
-    equal(pieces_of(hub, "till", [struct.pack(">BQ", 0, flush)]), asked[1:], "the flush is done")
-    before = commands(hub, "till")["flush"]
-    pieces_of(hub, "till", [struct.pack(">BQ", 0, flush)])
-    equal(commands(hub, "till")["flush"], before, "told twice")
-    # A report that is none is the end of the matter, and is not kept.
-    pieces_of(hub, "till", [struct.pack(">BQ", 2, report) + b'{"half":'])
-    check(commands(hub, "till")["report"]["doneAt"], "it would be asked for ever")
-    equal(hub.call("GET", "/v1/devices/till/report").status, 404, "half a report")
-    order(hub, "till", "report")
-    (_, again), = pieces_of(hub, "till")
-    check(again > report, f"{again} after {report}")
-    pieces_of(hub, "till", [struct.pack(">BQ", 2, again) + b'{"whole":[1]}'])
-    equal(hub.call("GET", "/v1/devices/till/report").json()["report"], {"whole": [1]}, "a whole one")
+# limit: Serving.exportBytes
+def test_profile_export_joins_all_pages(bench):
+    agent = bench.agent()
+    filler = "x" * 30_000
+    for turn in range(8):
+        agent.batch([
+            track("zora", "Product Viewed", {"product_id": f"{turn}-{number}", "filler": filler}) for number in range(12)])
+    check(b'"after":' in agent.call("GET", "/v1/profiles/user_id:zora/export").body, "one page is enough; make it more")
+    export = json.loads(run(agent, "profile", "export", "user_id:zora").stdout)
+    equal([entry["event"]["properties"]["product_id"] for entry in export["events"]],
+          [f"{turn}-{number}" for turn in range(8) for number in range(12)], "events")
+    check("after" not in export, "it says that there is more")
+
+
+def test_quarantine_is_listed_shown_released_and_deleted(bench):
+    agent, path = agent_with(bench)
+    equal(run(agent, "quarantine", "list").stdout, "nothing is in quarantine\n", "at first")
+    agent.batch([order("zora", {"revenue": 500}), order("zora", {"revenue": 2, "coupon": "no \u001b[31m"}),
+                 order("zora", {"revenue": 600})])
+    lines = run(agent, "quarantine", "list").stdout.splitlines()
+    equal([line.split("  ")[0::2] for line in lines],
+          [[number, "Order Completed", f"/properties/{name}"] for number, name in (("1", "revenue"), ("2", "coupon"), ("3", "revenue"))],
+          "numbers and names")
+    check(lines[0].endswith("  maximum  /properties/revenue") and lines[1].endswith("  pattern  /properties/coupon"), f"{lines}")
+    equal(run(agent, "quarantine", "list", "--after", "2").stdout, lines[2] + "\n", "--after")
+    shown = run(agent, "quarantine", "show", "2").stdout
+    check("pointer: /properties/coupon\n" in shown and "properties: revenue 2, coupon no  [31m\n" in shown, repr(shown))
+    equal(json.loads(run(agent, "quarantine", "show", "2", "--json").stdout)["what"]["event"]["properties"]["revenue"], 2, "--json")
+    check("no such event" in run(agent, "quarantine", "show", "4", code=1).stderr, "a number that is not there")
+    kept = run(agent, "quarantine", "release", "1", code=1)
+    check("/properties/revenue" in kept.stdout and "not released" in kept.stderr, f"{kept}")
+    with open(path, "w") as file:
+        file.write(BUNDLE.format(version=2, invalid="quarantine", maximum=550))
+    agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: run(agent, "status").stdout.startswith("status: fresh\nbundle: 2\n"), 10, "the bundle is not taken")
+    equal(run(agent, "quarantine", "release", "1").stdout, "kept: none\nreleased: 1\n", "release")
+    released = json.loads(run(agent, "quarantine", "release", "--all", "--json").stdout)
+    equal((released["released"], [entry["number"] for entry in released["kept"]]), (0, [2, 3]), "release --all")
+    equal(run(agent, "quarantine", "delete", "2").stdout, "deleted: 1\n", "delete")
+    run(agent, "quarantine", "delete", "2", code=1)
+    equal(run(agent, "quarantine", "delete", "--all").stdout, "deleted: 1\n", "delete --all")
+    equal(run(agent, "quarantine", "list", "--json").stdout, '{"quarantined":[],"last":0}\n', "what is left")
+
+
+def test_status_tells_readiness_and_accounts(bench):
+    hub = bench.hub()
+    agent = bench.agent_of(hub)
+    agent.batch([track("zora", "Order Completed", {"order_id": "1", "revenue": 5})])
+    wait_until(lambda: agent.accounts()[1]["hub"]["delivered"] == 1, 20, "the event is not delivered")
+    events, destinations = agent.accounts()
+    seen = json.loads(run(agent, "status", "--json").stdout)
+    equal((seen["status"], seen["events"], seen["destinations"]), ("fresh", events, destinations), "status --json")
+    equal((seen["profiles"], seen["bundle"]), (1, 1), "status --json")
+    shown = run(agent, "status").stdout
+    check("events: received 1, admitted 1," in shown and "  hub: admitted 1, delivered 1, queued 0," in shown, shown)
+    # A hub, over TLS: with its authority, and not without.
+    url = ("--url", f"https://localhost:{hub.port}")
+    check("status: " in run(hub, "status", *url, "--ca", hub.tls.authority, config=False).stdout, "a hub")
+    check("status: " in run(hub, "status", "--ca", hub.tls.authority).stdout, "a hub by its configuration")
+    check("certificate" in run(hub, "status", *url, config=False, code=3).stderr, "a hub that nobody vouches for")
+    # --watch looks again, also while there is no agent.
+    watch = subprocess.Popen(
+        [*binary(), "status", "--watch", "--config", agent.config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2.5)
+    agent.stop()
+    time.sleep(2)
+    watch.send_signal(signal.SIGTERM)
+    output, complaints = watch.communicate(timeout=10)
+    check(output.count("status: fresh") == 2 and "Is the agent running?" in complaints, f"{output} {complaints}")
