@@ -56,12 +56,16 @@ struct SyncCursor: Equatable {
 /// device's store, its time, its bundle, what waits there and what was lost, the hub's number and the newest of the hub's
 /// changes that it knows; then the fleet's fingerprint and the device's name. Of an answer: the hub's number, its time, the
 /// newest change, and what is to be known besides. Then changes: a byte that says what it is, 16 bytes of a name, and of a
-/// state the state, of an erasure when it was asked for (8 bytes, big-endian) and from a device the key of the identifier.
+/// state the state, of an erasure when it was asked for (8 bytes, big-endian) and from a device the key of the identifier. A hub
+/// also says what it asks the device to do, and a device what of that it has done: the number of a `DeviceCommand`, when it was
+/// asked for (8 bytes, big-endian), and of a report the text.
 struct SyncPage {
     static let head: UInt8 = 0
     static let change: UInt8 = 1
     static let fleet: UInt8 = 2
     static let device: UInt8 = 3
+    static let command: UInt8 = 4
+    static let done: UInt8 = 5
     private static let numberCount = 7
 
     // What is to be known besides.
@@ -88,6 +92,21 @@ struct SyncPage {
         change.append(contentsOf: name)
         state.append(to: &change)
         add(SyncPage.change, change)
+    }
+
+    mutating func add(_ kind: UInt8, _ command: DeviceCommand, askedAt time: UInt64, _ text: [UInt8] = []) {
+        var content = [UInt8(command.rawValue)]
+        let number = NumberKey(time)
+        content.append(contentsOf: number.bytes.span)
+        add(kind, content + text)
+    }
+
+    /// What a command's piece says; nil for what is none.
+    static func command(_ content: Span<UInt8>) -> (command: DeviceCommand, askedAt: UInt64)? {
+        guard content.count >= 9, let command = DeviceCommand(rawValue: Int(content[0])),
+            let time = NumberKey.decode(content.extracting(1..<9))
+        else { return nil }
+        return (command, time)
     }
 
     /// The numbers that a question or an answer begins with; nil for what is neither.

@@ -204,6 +204,9 @@ public enum Limits {
     static let syncBytes = 192 * 1024
     /// An answer to that at most.
     static let syncAnswerBytes = 512 * 1024
+    /// What a device tells of itself when its hub asks, and a hub keeps of it: some 30 KiB of metrics, twice that with many
+    /// destinations and decisions.
+    static let reportBytes = 96 * 1024
     /// Changes that are looked at for one of them: some 100 KiB in memory.
     static let changesLookedAt = 1024
     /// How far the clock of another device may be ahead, milliseconds, so that what it has counted and what was granted there is

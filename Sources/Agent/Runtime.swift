@@ -339,13 +339,7 @@ public final class Runtime {
             database: database, intake: intake, access: access, meters: meters,
             plans: bundles.plans, pepper: pepper, device: identity.device, health: health, clerk: clerk, isHub: isHub,
             records: records, shadow: shadow, trace: trace, findings: { [self] in condition.findings() },
-            writeMetrics: { [self] metrics, reader in
-                MetricsPage(
-                    meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders,
-                    watch: watch, shadow: shadow, health: health, isHub: isHub, floor: floor,
-                    findings: condition.findings(), now: clock.wallMilliseconds()
-                ).write(to: &metrics, reader)
-            })
+            writeMetrics: { [self] metrics, reader in writeMetrics(to: &metrics, condition.findings(), reader) })
         var failure: StoreError?
         let server = try Server(settings, statistics: statistics, completions: completions, clock: clock) { thread in
             do throws(StoreError) { return try Routes(table, thread: thread, clock: clock) } catch {
@@ -355,6 +349,36 @@ public final class Runtime {
         }
         _ = failure
         return server
+    }
+
+    private func writeMetrics(to metrics: inout MetricsWriter, _ findings: [Finding], _ reader: borrowing Reader) {
+        MetricsPage(
+            meters: meters, statistics: statistics, database: database, bundles: bundles, senders: senders, watch: watch,
+            shadow: shadow, health: health, isHub: isHub, floor: floor, findings: findings, now: clock.wallMilliseconds()
+        ).write(to: &metrics, reader)
+    }
+
+    /// What the hub is told when it asks how this device is: JSON, without personal data.
+    private func report(_ reader: borrowing Reader, withMetrics: Bool) -> [UInt8] {
+        let (findings, now) = (condition.findings(), clock.wallMilliseconds())
+        var writer = JSONWriter(reserving: 4096)
+        writer.beginObject()
+        writer.key("version")
+        writer.string(Runtime.version)
+        writer.key("startedAt")
+        let time = Timestamp.write(meters.startedAt.current)
+        writer.string(time)
+        Readiness(findings, health, meters, bundles.current.policy, now: now).write(to: &writer, isTrusted: true)
+        writer.key("metrics")
+        if withMetrics {
+            var metrics = MetricsWriter()
+            writeMetrics(to: &metrics, findings, reader)
+            writer.string(metrics.text)
+        } else {
+            writer.null()
+        }
+        writer.endObject()
+        return writer.bytes
     }
 
     private func makePipeline() throws(SystemError) -> Pipeline<Chance> {
@@ -502,7 +526,10 @@ public final class Runtime {
             hub = try HubClient(
                 configuration, isHub: isHub, client: makeClient(url, token: nil, configuration.pins, cancellation),
                 identity: identity, root: pepper.root, fingerprint: fingerprint, database: database, intake: intake,
-                bundles: bundles, stop: stop)
+                bundles: bundles,
+                commands: HubCommands(signal: signal, snapshots: snapshots, bundles: bundles) { [self] reader, withMetrics in
+                    report(reader, withMetrics: withMetrics)
+                }, stop: stop)
         } catch {
             Log.error("the hub cannot be asked") { $0.field("reason", error.message) }
             throw SystemError("mdb_txn_begin", code: 5)

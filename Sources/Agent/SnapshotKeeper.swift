@@ -17,6 +17,9 @@ final class SnapshotKeeper: @unchecked Sendable {
     private var isStopped = false
     /// How often all snapshots were removed.
     private var removals = 0
+    /// How often somebody has asked for what is free in the store to be given back, and up to which of these it was.
+    private var asked = 0
+    private var answered = 0
 
     init(_ configuration: Configuration, _ files: StoreFiles) {
         self.files = files
@@ -54,6 +57,18 @@ final class SnapshotKeeper: @unchecked Sendable {
         Process.terminate()
     }
 
+    /// Has what is free in the store given back to the disk now, however little it is and whatever else there is to do.
+    /// - Returns: what `hasCompacted` is asked with.
+    func compact() -> Int {
+        lock.with {
+            asked += 1
+            lock.broadcast()
+            return asked
+        }
+    }
+
+    func hasCompacted(_ turn: Int) -> Bool { lock.with { answered >= turn } }
+
     func stop() {
         lock.with {
             isStopped = true
@@ -66,17 +81,23 @@ final class SnapshotKeeper: @unchecked Sendable {
         var seen = 0
         var commits: UInt64 = 0
         var hasComplained = false
+        var begun = 0
         let newest = Snapshot.time(of: files.snapshot(1), isWhole: false)
         meters.snapshotAt.set(newest ?? 0)
         var dueAt = now + firstPause
         if let newest { dueAt = now + min(pauseMilliseconds, max(0, newest + pauseMilliseconds - clock.wallMilliseconds())) }
         while wait() {
+            // What a commit meets is noted by the writer.
+            if database.isDamaged { note(.damaged("pages that were read do not fit together")) }
             let removed = lock.with { removals }
             if removed != seen {
                 seen = removed
                 meters.snapshotAt.set(0)
                 dueAt = now + firstPause
             }
+            let turn = lock.with { asked }
+            if turn > begun, giveBack(of: database, atLeast: 0, isIdle: { true }) { lock.with { answered = turn } }
+            begun = turn
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
             if clock.wallMilliseconds() - meters.storeRebuiltAt.current > Limits.asideMilliseconds { Files.remove(files.former) }
@@ -114,20 +135,25 @@ final class SnapshotKeeper: @unchecked Sendable {
 
     /// Gives the disk back what is free in the store, as long as little happens. Where the file system cannot do that, leaves word
     /// for the next start, which has no time to count what is free, to write the store anew.
-    func giveBack(of database: Database, isIdle: () -> Bool) {
+    /// - Parameter least: what must be free so that it is worth the trouble, bytes.
+    /// - Returns: whether that went well.
+    @discardableResult
+    func giveBack(of database: Database, atLeast least: Int64 = Limits.leastCompactedBytes, isIdle: () -> Bool) -> Bool {
         let used = database.usedBytes
-        guard let pages = try? database.freePages(atMost: .max) else { return }
+        guard let pages = try? database.freePages(atMost: .max) else { return false }
         let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
         // Holes take nothing.
         let spare = database.diskBytes - (used - free)
-        if spare <= Limits.leastCompactedBytes || spare <= (used - free) / 8 { return }
+        if spare <= least || spare <= (used - free) / 8 && least > 0 { return true }
         var begin = now
         do throws(StoreError) {
             let isDone = try database.punchFreePages { pause(&begin) != nil && isIdle() }
             if isDone { holdSpare() }
-            if !isDone, free > used / 2 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+            if !isDone, free > used / 2 || least == 0 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+            return true
         } catch {
             Log.warning("what is free in the store cannot be given back to the disk", because: error.message)
+            return false
         }
     }
 

@@ -46,6 +46,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
     /// What has gone over the wire and is not in the accounts yet.
     private var unsaved: UInt64 = 0
     private var oldestAt: (cursor: UInt64, time: Int64) = (0, 0)
+    /// Up to where all was to go at once at the last look.
+    private var flushedTo: UInt64 = 0
     /// Changes that could not be committed.
     private var failedChanges: UInt64 = 0
     private var failedInARow = 0
@@ -103,6 +105,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         // Before the number of the next: what is urgent by then is counted there.
         let newest = signal.newestUrgent
         let isUrgent = newest >= urgentFrom
+        flushedTo = signal.flushedTo
         // Those that wait in the other lane may be among them; then that one goes first.
         let next = signal.nextSequence
         let count = next > settledTo ? next - settledTo : 0
@@ -116,8 +119,11 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
             }
             oldestAt = (ledger.cursor, time)
         }
+        // Its hours and its delay are over then, whatever the clock says; what a link costs is still kept to.
+        let isFlushed = ledger.cursor < flushedTo
         return OutboxOutlook(
-            count: count, oldestAt: oldestAt.time, isUrgent: isUrgent, budgetBytes: isInWindow ? budgetBytes : 0)
+            count: count, oldestAt: isFlushed ? .max >> 1 : oldestAt.time, isUrgent: isUrgent,
+            budgetBytes: isFlushed || isInWindow ? budgetBytes : 0)
     }
 
     /// As if all that is settled lay before the rest.
@@ -151,7 +157,8 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
 
     func wait(forCount count: UInt64?, milliseconds: Int64) {
         guard finish() else { return }
-        signal.wait(until: count.map { settledTo &+ $0 }, urgentFrom: urgentFrom, milliseconds: milliseconds, stop)
+        signal.wait(
+            until: count.map { settledTo &+ $0 }, urgentFrom: urgentFrom, flushedTo: flushedTo, milliseconds: milliseconds, stop)
     }
 
     var isStopRequested: Bool { stop.isSet }
@@ -806,7 +813,7 @@ final class StoreOutbox<Time: Clock>: OutboxSource {
         repeat {
             let pause = min(Limits.longestCommitPauseMilliseconds, Limits.commitPauseMilliseconds << Int64(failedInARow))
             failedInARow = min(failedInARow + 1, 16)
-            signal.wait(until: nil, urgentFrom: .max, milliseconds: pause, stop)
+            signal.wait(until: nil, urgentFrom: .max, flushedTo: 0, milliseconds: pause, stop)
         } while !reload() && !stop.isSet
         return false
     }

@@ -132,6 +132,7 @@ final class LogSignal: @unchecked Sendable {
     // Under `lock`.
     private var next: UInt64
     private var urgent: UInt64
+    private var flushed: UInt64 = 0
 
     init(next: UInt64, urgent: UInt64 = 0) {
         self.next = next
@@ -154,17 +155,33 @@ final class LogSignal: @unchecked Sendable {
         }
     }
 
+    /// Up to this number events are to go at once, whatever hours and delay their destinations have.
+    var flushedTo: UInt64 { lock.with { flushed } }
+
+    /// Has all go that there is.
+    /// - Returns: the number up to which.
+    func flush() -> UInt64 {
+        lock.with {
+            flushed = next
+            lock.broadcast()
+            return flushed
+        }
+    }
+
     /// Wakes everybody, to look at their stop flags.
     func wake() { lock.with { lock.broadcast() } }
 
-    /// Rests until the log reaches `sequence` (nil: events do not wake), an urgent event comes, `stop` is set, or the
+    /// Rests until the log reaches `sequence` (nil: events do not wake), an urgent event comes, all is to go, `stop` is set, or the
     /// time is up. May return early.
-    func wait(until sequence: UInt64?, urgentFrom cursor: UInt64, milliseconds: Int64, _ stop: StopFlag) {
+    /// - Parameter seen: up to where all was to go when that was last looked at.
+    func wait(
+        until sequence: UInt64?, urgentFrom cursor: UInt64, flushedTo seen: UInt64, milliseconds: Int64, _ stop: StopFlag
+    ) {
         let end = SystemClock().monotonicNanoseconds() + milliseconds * 1_000_000
         lock.lock()
         defer { lock.unlock() }
         while !stop.isSet {
-            if let sequence, next >= sequence || urgent >= cursor && urgent > 0 { return }
+            if let sequence, next >= sequence || urgent >= cursor && urgent > 0 || flushed != seen { return }
             let left = (end - SystemClock().monotonicNanoseconds()) / 1_000_000
             if left <= 0 { return }
             lock.wait(milliseconds: left)
@@ -560,6 +577,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         unreadableChanges = 0
         isErasureRefused = false
         hasNoRoom = false
+        endedCommands = 0
         let wanted = submission.plans ?? plans
         if wanted !== pipeline.plans { pipeline.use(wanted) }
         envelope = Envelope(
@@ -617,6 +635,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             case .report: if submission.status == 0 { submission.status = 200 }
             case .arrivals: try takeArrival(submission, &place, &transaction)
             case .sync, .learn: try exchange(submission, &place, &transaction)
+            case .command: try order(submission, &transaction)
             case .events:
                 let event = submission.events[place.index]
                 let outcome = try pipeline.process(submission, event, envelope, in: &transaction)
@@ -1142,6 +1161,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var unreadableChanges: UInt64 = 0
     private var isErasureRefused = false
     private var hasNoRoom = false
+    /// How many commands the device has said to have done: no more than there are.
+    private var endedCommands = 0
 
     /// Takes the next piece of what a device tells this hub, or this device's own hub has answered; at the end answers.
     private func exchange(
@@ -1156,8 +1177,9 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 return
             }
             place.index = piece.end - 1
-            if piece.kind != SyncPage.change { return }
-            try take([UInt8](copying: text.span.extracting(piece.start..<piece.end)), &transaction)
+            let content = text.span.extracting(piece.start..<piece.end)
+            if piece.kind == SyncPage.done, submission.work == .sync { try end(content, submission, &transaction) }
+            if piece.kind == SyncPage.change { try take([UInt8](copying: content), &transaction) }
         } else if place.index < place.count - 1 {
             let identifier = submission.identifiers[place.index - text.count]
             if let erasure = try pipeline.eraseSuppressed(identifier, now: envelope.receivedAt, &transaction) { begin(erasure) }
@@ -1219,7 +1241,84 @@ final class Writer<Time: Clock, Random: RandomSource> {
             | (isErasureRefused ? SyncPage.isErasureRefused : 0) | (sender.mayErase ? SyncPage.mayErase : 0)
         var page = SyncPage(most: 0)
         page.add([hub, UInt64(bitPattern: envelope.receivedAt), last, flags, 0, 0, 0])
+        let commands = try commands(of: sender.name, transaction)
+        for command in DeviceCommand.allCases where commands.isPending(command) {
+            page.add(SyncPage.command, command, askedAt: commands.askedAt[command.rawValue])
+        }
         submission.answer = page.bytes + changes.bytes
+    }
+
+    // MARK: What is asked of devices
+
+    private func commands(
+        of device: [UInt8], _ transaction: borrowing WriteTransaction
+    ) throws(StoreError) -> DeviceCommands {
+        let key = DeviceCommands.key(device.span)
+        guard let row = try transaction.get(transaction.tables.meta, key.span) else { return DeviceCommands() }
+        return DeviceCommands(row)
+    }
+
+    /// Notes what an operator asks of a device, which hears of it when it asks next.
+    private func order(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
+        let device = submission.question
+        guard let command = DeviceCommand(rawValue: Int(submission.number)),
+            let known = try transaction.get(transaction.tables.devices, device.span), let record = DeviceRecord(known)
+        else {
+            submission.fail(404, "unknown", "no device of this name delivers here: see GET /v1/devices")
+            return
+        }
+        if !record.via.isEmpty {
+            submission.fail(409, "elsewhere", "this device delivers to the hub that GET /v1/devices names as via: ask that one")
+            return
+        }
+        var commands = try commands(of: device, transaction)
+        commands.ask(command, at: envelope.receivedAt)
+        let (key, row) = (DeviceCommands.key(device.span), commands.row)
+        try transaction.put(transaction.tables.meta, key.span, row.span)
+        var writer = JSONWriter(reserving: 128)
+        writer.beginObject()
+        writer.key("device")
+        writer.string(device)
+        writer.key("command")
+        writer.string(command.word)
+        writer.key("askedAt")
+        DeviceCommands.write(commands.askedAt[command.rawValue], to: &writer)
+        writer.endObject()
+        submission.status = 202
+        submission.answer = writer.bytes
+    }
+
+    /// Notes that a device has done what was asked of it.
+    private func end(
+        _ content: Span<UInt8>, _ submission: Submission, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        endedCommands += 1
+        guard endedCommands <= DeviceCommand.allCases.count, let (command, time) = SyncPage.command(content) else { return }
+        var commands = try commands(of: sender.name, transaction)
+        if !commands.isPending(command, askedAt: time) { return }
+        commands.end(command, at: envelope.receivedAt)
+        let (key, row) = (DeviceCommands.key(sender.name.span), commands.row)
+        try transaction.put(transaction.tables.meta, key.span, row.span)
+        // Where room is short the last one stays.
+        if command != .report || room.isShort || !room.takesEvents { return }
+        let text = content.extracting(9..<content.count)
+        guard text.count <= Limits.reportBytes, Writer.isJSON(text, &submission.document) else {
+            unreadableChanges += 1
+            return
+        }
+        let report = DeviceReport([UInt8](copying: text), at: commands.doneAt[command.rawValue])
+        let (name, value) = (DeviceReport.key(sender.name.span), report.row)
+        try transaction.put(transaction.tables.meta, name.span, value.span)
+    }
+
+    private static func isJSON(_ text: Span<UInt8>, _ document: inout JSONDocument) -> Bool {
+        do throws(JSONError) {
+            try document.parse(
+                text, maximumDepth: CollectionLimits.eventDepth, maximumValues: CollectionLimits.bodyValues)
+            return true
+        } catch {
+            return false
+        }
     }
 
     /// Whether what comes is of somebody who may tell and hear; answers it where it is not.

@@ -40,6 +40,8 @@ final class Connection {
     var waitsForWrite = false
     /// Bytes, or their end, have come that it does not want yet: the poller must stop telling of them.
     var hasUnwantedInput = false
+    /// There are requests in `input` for which it is to have another turn.
+    var waitsForTurn = false
 
     /// When to lose patience; `Int64.max` for never. On the monotonic clock, in nanoseconds.
     var deadline = Int64.max
@@ -67,7 +69,7 @@ final class Connection {
     var isLingering: Bool { if case .lingering = phase { true } else { false } }
 
     /// Whether it may read: not while an answer is owed or unsent, so that one client cannot fill the memory.
-    var wantsInput: Bool { !hasInputEnded && !hasUnsent && !isPending && (!closesAfterOutput || isLingering) }
+    var wantsInput: Bool { !hasInputEnded && !hasUnsent && !isPending && !waitsForTurn && (!closesAfterOutput || isLingering) }
 
     /// Whether a request has begun and not ended.
     var isInRequest: Bool {
@@ -87,6 +89,7 @@ final class Connection {
         self.peer = peer
         self.deadline = deadline
         phase = .head
+        waitsForTurn = false
         progress = HeadProgress()
         interest = .read
         closesAfterOutput = false

@@ -28,6 +28,9 @@ public struct DeviceRecord {
     /// The hub that has passed the last message on; empty for none.
     public var via: [UInt8] = []
 
+    /// The longest name of a device.
+    public static let nameBytes = 64
+
     private static let count = 11
     private static let bytes = 4 + 8 * count
 
@@ -82,8 +85,8 @@ public struct DeviceRecord {
 
     public func isLate(at now: Int64) -> Bool { now - heardAt > Limits.lateMilliseconds }
 
+    /// Writes the members of an object.
     func write(_ name: Span<UInt8>, now: Int64, to writer: inout JSONWriter) {
-        writer.beginObject()
         writer.key("device")
         writer.string(name)
         if !via.isEmpty {
@@ -106,6 +109,5 @@ public struct DeviceRecord {
         }
         writer.key("clockAheadMs")
         if via.isEmpty { writer.int(clockAhead) } else { writer.null() }
-        writer.endObject()
     }
 }

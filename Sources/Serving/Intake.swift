@@ -21,7 +21,9 @@ public enum Work: UInt8, Sendable {
     case arrivals
     /// `POST /v1/sync`: what a device of the fleet tells, and wants to know (hub).
     case sync
-    /// What this device's own hub has answered to that; nobody waits for an answer.
+    /// `POST /v1/devices/{name}/{command}`: what a device shall do (hub).
+    case command
+    /// What this device's own hub has answered to `sync`; nobody waits for an answer.
     case learn
     /// `GET /v1/profiles/{ref}`: the answer is there already and is given when the audit log says that it was read.
     case read
@@ -65,7 +67,8 @@ public final class Submission {
     /// Of an export: all identifiers that are the person's alone. Of an unlinking: the other end, if one is named. Of what a
     /// fleet tells: those who are to be erased.
     public var identifiers: [LoggedIdentifier] = []
-    /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all.
+    /// Of an export, the event in the log after which it goes on; of a call to the quarantine, the event, 0 for all; of a
+    /// command, which.
     public var number: UInt64 = 0
     /// Who calls, for the audit log.
     public var actor: [UInt8] = []
@@ -84,7 +87,8 @@ public final class Submission {
     public var thread = 0
     public var connection: UInt64 = 0
 
-    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`. Of what a fleet tells, all of it.
+    /// Of `decide`: the keys that are asked for (nil: all), and `{"context": …}`. Of what a fleet tells, all of it. Of a command,
+    /// the device's name.
     public var keys: [[UInt8]]?
     public var question: [UInt8] = []
     /// It has been answered from memory; nobody waits for the commit.

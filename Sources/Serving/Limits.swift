@@ -42,8 +42,10 @@ public enum Limits {
     /// Connections that are taken in one turn of the loop, so that a storm of them does not starve those who are in.
     public static let acceptsPerTurn = 64
 
-    /// Answers that are gathered for one write while a client pipelines its requests.
+    /// Answers that are gathered for one write while a client pipelines its requests, and requests that it has answered before
+    /// others have their turn: half a millisecond of decisions.
     public static let outputBytes = 64 * 1024
+    static let requestsPerTurn = 64
 
     /// What one TLS record carries at most (RFC 5246 section 6.2.1).
     public static let recordBytes = 16 * 1024

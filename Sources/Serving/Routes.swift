@@ -124,6 +124,7 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
         if table.isHub {
             if path.equals("/v1/arrivals") { return answerArrivals(request, &response) }
             if path.equals("/v1/devices") { return answerDevices(request, &response) }
+            if path.starts(with: "/v1/devices/") { return answerDevice(request, &response) }
             if path.equals("/v1/sync") { return takeSync(request, &response) }
         }
         if path.starts(with: "/v1/") {

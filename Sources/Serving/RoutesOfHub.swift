@@ -67,7 +67,7 @@ extension Routes {
         scratch.removeAll(keepingCapacity: true)
         if let range = queryValue("after", in: request.query) {
             let name = request.query.bytes(range)
-            if name.count > 64 || !percentDecode(name, into: &scratch) { limit = 0 }
+            if name.count > DeviceRecord.nameBytes || !percentDecode(name, into: &scratch) { limit = 0 }
         }
         guard limit > 0 else {
             response.sendProblem(400, "after must be a device's name, and limit a whole number: ?after=till-7&limit=100.")
@@ -88,7 +88,12 @@ extension Routes {
             try reader.scan(reader.tables.devices, from: after.span) { name, value in
                 if written == limit { return false }
                 guard !equal(name, after.span), let device = DeviceRecord(value) else { return true }
+                var commands = DeviceCommands()
+                do throws(StoreError) { commands = try self.commands(of: name) } catch { return true }
+                output.beginObject()
                 device.write(name, now: now, to: &output)
+                commands.write(to: &output)
+                output.endObject()
                 last = [UInt8](copying: name)
                 written += 1
                 return true
@@ -103,5 +108,59 @@ extension Routes {
         output.endObject()
         response.send(200, "application/json", output.bytes)
         return .answered
+    }
+    /// `POST /v1/devices/{name}/{command}` asks a device for something; `GET /v1/devices/{name}/report` is what it has told last.
+    mutating func answerDevice(_ request: borrowing Request, _ response: inout Response) -> Disposition {
+        let rest = request.path.extracting(12..<request.path.count)
+        var slash = 0
+        while slash < rest.count, rest[slash] != UInt8(ascii: "/") { slash += 1 }
+        let isRead = request.method == .get || request.method == .head
+        guard mayGoOn(request, .operate, isRead ? .get : .post, &response) else { return .answered }
+        guard slash < rest.count, decode(rest.extracting(0..<slash)), 1...DeviceRecord.nameBytes ~= scratch.count,
+            let command = DeviceCommand(rest.extracting(slash + 1..<rest.count)), !isRead || command == .report
+        else {
+            response.sendProblem(404, "Ask a device by POST /v1/devices/DEVICE/flush, compact or report, and GET its report.")
+            return .answered
+        }
+        let name = scratch
+        if isRead { return answerReport(name, &response) }
+        let submission = table.intake.obtain()
+        submission.work = .command
+        submission.number = UInt64(command.rawValue)
+        submission.question = name
+        submission.weight = name.count
+        return submit(submission, request, &response)
+    }
+
+    private mutating func answerReport(_ name: [UInt8], _ response: inout Response) -> Disposition {
+        guard beginReading() else {
+            response.sendProblem(503, "The store cannot be read just now.")
+            return .answered
+        }
+        writer.clear()
+        writer.beginObject()
+        writer.key("device")
+        writer.string(name)
+        do throws(StoreError) {
+            let key = DeviceReport.key(name.span)
+            var report: DeviceReport?
+            if let row = try reader.get(reader.tables.meta, key.span) { report = DeviceReport(row) }
+            if let report {
+                report.write(to: &writer)
+                writer.endObject()
+                response.send(200, "application/json", writer.bytes)
+            } else {
+                response.sendProblem(404, "There is no report of such a device. Ask it: POST /v1/devices/DEVICE/report.")
+            }
+        } catch {
+            response.sendProblem(500, "The store cannot be read.")
+        }
+        return .answered
+    }
+
+    private func commands(of name: Span<UInt8>) throws(StoreError) -> DeviceCommands {
+        let key = DeviceCommands.key(name)
+        guard let row = try reader.get(reader.tables.meta, key.span) else { return DeviceCommands() }
+        return DeviceCommands(row)
     }
 }

@@ -30,65 +30,18 @@ extension Routes {
     /// wrong; more of that hears only who runs the device.
     mutating func answerReadiness(_ request: borrowing Request, _ response: inout Response) -> Disposition {
         guard isRead(request, &response) else { return .answered }
-        let findings = table.findings()
-        let isGrave = findings.first?.problem.isGrave ?? false
-        let state = isGrave ? .degraded : table.health.current
-        writer.clear()
-        writer.beginObject()
-        writer.key("status")
-        writer.string(state.word)
-        if isGrave {
-            writer.key("reason")
-            writer.string(findings[0].problem.word)
-        }
-        writer.key("bundle")
         let policy = table.plans.current(&planCache).policy
-        writer.uint(policy.version)
-        writer.key("bundleAgeSeconds")
-        writer.int(policy.age(at: clock.wallMilliseconds()) / 1000)
-        if let problem = table.health.bundleProblem {
-            writer.key("bundleProblem")
-            writer.string(problem.word)
-        }
+        let readiness = Readiness(table.findings(), table.health, table.meters, policy, now: clock.wallMilliseconds())
         var isTrusted = table.access.isOpen
         if !isTrusted {
             isTrusted = table.access.roles(request.header("authorization"), &scratch, token: &token).contains(.operate)
         }
-        write(findings, isTrusted)
-        let rebuiltAt = table.meters.storeRebuiltAt.current
-        if table.health.isMending {
-            writer.key("store")
-            writer.string("mending")
-        } else if rebuiltAt > 0 {
-            writer.key("storeRebuiltAt")
-            let time = Timestamp.write(rebuiltAt)
-            writer.string(time)
-        }
+        writer.clear()
+        writer.beginObject()
+        readiness.write(to: &writer, isTrusted: isTrusted)
         writer.endObject()
-        response.send(state.isReady ? 200 : 503, "application/json", writer.bytes)
+        response.send(readiness.state.isReady ? 200 : 503, "application/json", writer.bytes)
         return .answered
-    }
-
-    private mutating func write(_ findings: [Finding], _ isTrusted: Bool) {
-        writer.key("problems")
-        writer.beginArray()
-        for finding in findings {
-            writer.beginObject()
-            writer.key("problem")
-            writer.string(finding.problem.word)
-            writer.key("advice")
-            writer.string(Problem.advice[finding.problem.rawValue])
-            if isTrusted, !finding.destination.isEmpty {
-                writer.key("destination")
-                writer.string(finding.destination)
-            }
-            if isTrusted, !finding.detail.utf8.isEmpty {
-                writer.key("detail")
-                writer.string(finding.detail)
-            }
-            writer.endObject()
-        }
-        writer.endArray()
     }
 
     mutating func answerMetrics(_ request: borrowing Request, _ response: inout Response) -> Disposition {

@@ -43,6 +43,8 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     private var isStopping = false
     private var areListenersPaused = false
     private var requestsInGroup = 0
+    /// Connections that have pipelined more than one turn takes, in the order of their turns.
+    private var turns: [ConnectionToken] = []
 
     init(
         index: Int, configuration: ServerConfiguration, shared: ServerShared, completions: CompletionQueue, clock: Time,
@@ -72,13 +74,14 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         while !(isStopping && openCount == 0) {
             let count: Int
             do {
-                count = try poller.wait(milliseconds: waitMilliseconds())
+                count = try poller.wait(milliseconds: turns.isEmpty ? waitMilliseconds() : 0)
             } catch {
                 Log.error("a serving thread cannot wait for events") { $0.field("error", error.message) }
                 return
             }
             now = clock.monotonicNanoseconds()
             for index in 0..<count { handle(poller.event(index)) }
+            if !turns.isEmpty { takeTurn() }
             endGroup()
             if now >= nextScan { scanDeadlines() }
         }
@@ -101,6 +104,20 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
             guard connection.isOpen && connection.generation == token.generation else { return }
             handle(event, of: connection)
         }
+    }
+
+    /// Goes on with the connection that has waited longest for its turn; one, so that no other waits for all of them.
+    private func takeTurn() {
+        let token = turns.removeFirst()
+        let connection = connections[token.slot]
+        guard connection.isOpen && connection.generation == token.generation else { return }
+        connection.waitsForTurn = false
+        // Where the socket has not taken all, it goes on when it has.
+        if !connection.hasUnsent {
+            processInput(connection)
+            flush(connection)
+        }
+        if connection.isOpen { settle(connection) }
     }
 
     private func handle(_ event: Poller.Event, of connection: Connection) {
@@ -288,16 +305,21 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
         swap(&buffer, &connection.input)
     }
 
-    /// Takes requests out of `buffer[0..<count]` until there is none, one is pending, or the output is full.
+    /// Takes requests out of `buffer[0..<count]` until there is none, one is pending, the output is full, or it is others' turn.
     /// - Returns: the stretch that is left over.
     private func process(_ connection: Connection, _ buffer: inout [UInt8], _ count: Int) -> (start: Int, end: Int) {
         var start = 0
         var end = count
+        var taken = 0
         while start < end && connection.isOpen && !connection.isPending && !connection.closesAfterOutput {
-            if response.output.count >= Limits.outputBytes {
+            if response.output.count >= Limits.outputBytes || taken == Limits.requestsPerTurn {
                 flush(connection)
                 if connection.hasUnsent || !connection.isOpen { break }
+                if !connection.waitsForTurn { turns.append(token(connection)) }
+                connection.waitsForTurn = true
+                break
             }
+            taken += 1
             guard takeRequest(connection, &buffer, &start, &end) else { break }
         }
         // Behind the last answer nothing is looked at.

@@ -48,6 +48,18 @@ public final class Database: @unchecked Sendable {
     /// may say of somebody what is not so any more.
     public var consentRevision: UInt64 { consentCommits.load(ordering: .acquiring) }
 
+    private let damage = Atomic<Bool>(false)
+
+    /// Whether somebody who reads has met pages that do not fit together.
+    public var isDamaged: Bool { damage.load(ordering: .relaxed) }
+
+    /// Takes note of what somebody who reads has met.
+    @inline(never)
+    fileprivate func noting(_ error: StoreError) -> StoreError {
+        if case .damaged = error { damage.store(true, ordering: .relaxed) }
+        return error
+    }
+
     /// Opens the store in a folder, which is made if it is not there.
     /// - Parameter mapBytes: the most that the data file may grow to.
     /// - Parameter synchronous: false only for stores that may be lost (simulation): no sync at commit.
@@ -582,7 +594,7 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         var value = MDB_val()
         let code = lookUp(transaction, table, key, &value)
         if code == MDB_NOTFOUND { return nil }
-        if code != 0 { throw StoreError("mdb_get", code) }
+        if code != 0 { throw database.noting(StoreError("mdb_get", code)) }
         let span = Span<UInt8>(
             _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
         return _overrideLifetime(span, borrowing: self)
@@ -613,7 +625,7 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
     ) throws(StoreError) {
         precondition(isActive)
-        try walk(transaction, table, start, body)
+        do throws(StoreError) { try walk(transaction, table, start, body) } catch { throw database.noting(error) }
     }
 }
 

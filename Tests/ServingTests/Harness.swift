@@ -37,7 +37,7 @@ final class Mailbox: @unchecked Sendable {
 }
 
 /// `/echo` answers with what was asked, `/later` waits for the mailbox, `/big` answers a megabyte for each digit of its
-/// query, `/silent` says nothing, `/headers` sets some.
+/// query, `/silent` says nothing, `/headers` sets some, `/slow` echoes after a millisecond and tells the mailbox.
 struct TestHandler: RequestHandler {
     let mailbox: Mailbox
     let thread: Int
@@ -54,6 +54,10 @@ struct TestHandler: RequestHandler {
             return .pending
         }
         if path.equals("/silent") { return .answered }
+        if path.equals("/slow") {
+            sleep(milliseconds: 1)
+            mailbox.put(request.token)
+        }
         if path.equals("/empty") {
             response.send(204)
             return .answered

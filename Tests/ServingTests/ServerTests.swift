@@ -141,6 +141,44 @@ import Testing
         #expect(try client.isSilent())
     }
 
+    // limit: Serving.requestsPerTurn
+    /// Whoever pipelines hundreds of requests lets others in between, and gets all answers in order.
+    @Test(arguments: [false, true]) func othersHaveTheirTurn(_ isBehindPending: Bool) throws {
+        let fixture = try Fixture()
+        let (client, other) = (try fixture.client(), try fixture.client())
+        try other.send("GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        #expect(try other.response().body == "get /echo ")
+        var stream = isBehindPending ? "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n" : ""
+        for number in 0..<400 {
+            let body = String(number)
+            stream += "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        }
+        try client.send(stream)
+        if isBehindPending {
+            fixture.answer(fixture.mailbox.wait(for: 1)[0], "later")
+            #expect(try client.response().body == "later")
+        }
+        _ = fixture.mailbox.wait(for: 10)
+        try other.send("GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        #expect(try other.response().body == "get /echo ")
+        #expect(fixture.mailbox.all.count < 300, "it has waited for all of them")
+        for number in 0..<400 { #expect(try client.response().body == "post /slow \(number)") }
+        try client.send("GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        #expect(try client.response().body == "get /echo ")
+    }
+
+    /// One that says no more after hundreds of requests is answered all the same, and then the connection ends.
+    @Test func halfClosedPipelinesAreAnswered() throws {
+        let fixture = try Fixture()
+        let client = try fixture.client()
+        var stream = ""
+        for _ in 0..<300 { stream += "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n" }
+        try client.send(stream)
+        client.endOutput()
+        for _ in 0..<300 { #expect(try client.response().body == "get /echo ") }
+        #expect(try client.isClosed())
+    }
+
     /// A client that floods while its request is pending is not read without end, and gets everything in the end.
     @Test func aPendingConnectionIsNotRead() throws {
         let fixture = try Fixture()

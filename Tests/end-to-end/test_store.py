@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -329,6 +330,37 @@ def test_a_file_that_is_cut_under_the_agent_ends_it_and_the_next_start_mends_it(
     start_mended(agent)
     equal(counted(agent, "ada"), 50, "orders")
     check(not os.path.exists(file_of(agent, "crashed")), "it is looked at again and again")
+
+
+def test_a_page_on_which_nothing_is_where_it_says_ends_no_agent_by_a_fault(bench):
+    """Places that lie outside their page, in all pages of the trees, while decisions are asked: they are answered as about
+    nobody, or not; the agent ends in good order, and its next start mends the store."""
+    agent = bench.agent(settings=OFTEN)
+    for number in range(20):
+        orders(agent, f"ada-{number}", 40)
+    snapshot(agent)
+    with open(file_of(agent), "r+b") as file:
+        data = file.read()
+        for page in range(2, len(data) // PAGE):
+            _, _, flags, lower, _ = struct.unpack_from("<QHHHH", data, page * PAGE)
+            # Branches and leaves.
+            if flags & 0x1F in (1, 2) and 16 < lower < PAGE:
+                # Just before the page's end, and far behind it.
+                places = [(4090, 4095, 65535)[index % 3] for index in range((lower - 16) // 2)]
+                file.seek(page * PAGE + 16)
+                file.write(struct.pack(f"<{len(places)}H", *places))
+    try:
+        for number in range(200):
+            agent.call("POST", "/ofrep/v1/evaluate/flags/checkout_offer", {"context": {"targetingKey": f"ada-{number % 20}"}})
+            agent.call("GET", f"/v1/profiles/user_id:ada-{number % 20}/export")
+            if number > 50:
+                time.sleep(0.02)
+    except (OSError, http.client.HTTPException):
+        pass
+    wait_until(lambda: agent.process.poll() is not None, 20, f"it goes on; {agent.log()}")
+    check(agent.process.returncode > 0, f"ended by {agent.process.returncode}; {agent.log()}")
+    start_mended(agent)
+    equal(counted(agent, "ada-7"), 40, "orders")
 
 
 def test_after_a_fault_the_whole_store_is_looked_at_once_and_kept_if_it_is_whole(bench):

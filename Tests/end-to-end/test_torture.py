@@ -1,4 +1,4 @@
-"""The real binary, broken on purpose: `Tools/torture real --smoke` finds nothing, and would find something. P1, P6, P7."""
+"""The real binary, broken on purpose: `Tools/torture real --smoke` finds nothing, and would find something; `Tools/torture soak --smoke`. P1, P6, P7."""
 
 import os
 import subprocess
@@ -24,3 +24,12 @@ def test_p1_torture_power_cuts_are_ones(bench):
     if done.stdout.startswith("skipped"):
         raise Skip(done.stdout.splitlines()[0])
     check(done.returncode == 1 and "acknowledged" in done.stdout, f"no loss was seen: {done.stdout}{done.stderr[-2000:]}")
+
+
+def test_p7_a_soak_in_short(bench):
+    """Bundle switches, erasures, eviction, outages of the hub, clients that come and go: accounts exact, nothing refused."""
+    done = subprocess.run([TORTURE, "soak", "--smoke"], capture_output=True, text=True, timeout=300)
+    for line in done.stdout.splitlines():
+        print(f"      {line}", flush=True)
+    check(done.returncode == 0, done.stdout + done.stderr[-2000:])
+    check(done.stdout.count("\nok ") >= 10, f"hardly anything was looked at: {done.stdout}")

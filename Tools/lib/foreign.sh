@@ -67,7 +67,7 @@ make_sysroot() {
     local debian=$1 gnu=$2
     sysroot="$top/.build/sysroot/$debian"
     local stamp
-    stamp=$(cat "$top/Tools/lib/foreign.sh" "$top/Tools/lib/mbedtls-config.h" | cksum)
+    stamp=$(cat "$top"/Tools/lib/{foreign.sh,lmdb.sed,mbedtls-config.h} | cksum)
     [ "$(cat "$sysroot/.complete" 2>/dev/null)" = "$stamp" ] && return 0
     fetch_foreign
     # Beside the old one, which stays if something fails.
@@ -95,25 +95,13 @@ make_sysroot() {
     cp -R "$sources"/mbedtls/include/{mbedtls,psa} "$sysroot/include"
     cp "$top/Tools/lib/mbedtls-config.h" "$sysroot/include/mbedtls/gatehouse.h"
     sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
-    # LMDB keeps the memory of a transaction's pages for ever. A device that was busy once gets back what is above 1 MiB.
-    # After the disk did not take where the trees begin LMDB writes nothing more. What was there before may still be read.
-    # The length of what is read is held against the pages that it lies in: on a damaged page it may be anything.
-    # What it puts into one section of its own, since it is rarely called, the linker could not drop where it is never called.
-    local lmdb="$sources/lmdb/libraries/liblmdb"
-    sed -e '1i static unsigned kept_pages;' -e 's/__attribute__ ((section("text_env")))//' \
-        -e '/^mdb_page_malloc(/,/^}/ s/^\t\t\tenv->me_dpages = ret->mp_next;$/&\n\t\t\tkept_pages--;/' \
-        -e '/^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (kept_pages >= 256) { free(mp); return; }\n\tkept_pages++;\n&/' \
-        -e '/^mdb_txn_renew0(/,/^}/ s/^\tif (env->me_flags & MDB_FATAL_ERROR) {$/\tif ((env->me_flags \& MDB_FATAL_ERROR) \&\& !(flags \& MDB_TXN_RDONLY)) {/' \
-        -e '/^mdb_node_read(/,/^}/ {' \
-        -e 's/^\t\tdata->mv_data = NODEDATA(leaf);$/\t\tif (data->mv_size > mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;\n&/' \
-        -e 's/^\tdata->mv_data = METADATA(omp);$/\tif (data->mv_size > (size_t)omp->mp_pages * mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;\n&/' \
-        -e '}' \
-        "$lmdb/mdb.c" >"$lmdb/mdb-frees.c"
-    [ "$(grep -c 'me_psize) return MDB_CORRUPTED' "$lmdb/mdb-frees.c")" = 2 ] || fail "LMDB's mdb_node_read is not as expected"
-    grep -q 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)' "$lmdb/mdb-frees.c" || fail "LMDB's mdb_txn_renew0 is not as expected"
-    [ "$(grep -c 'kept_pages' "$lmdb/mdb-frees.c")" = 4 ] || fail "LMDB's mdb_page_malloc and mdb_page_free are not as expected"
+    local lmdb="$sources/lmdb/libraries/liblmdb" word
+    sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
+    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=5 node_is_bad=10 C_BAD=4 'return MDB_CORRUPTED'=27; do
+        [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"
+    done
     compile_library "$gnu" lmdb "$lmdb" -Os -DMDB_USE_ROBUST=1 \
-        -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-frees.c midl.c
+        -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-changed.c midl.c
     # The checksum by one table of 1 KiB and not nine.
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -DZ_TESTW=0 -- adler32.c crc32.c inffast.c
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -Os -- deflate.c inflate.c inftrees.c trees.c zutil.c

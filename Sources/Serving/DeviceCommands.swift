@@ -1,0 +1,126 @@
+// What an operator has a hub ask of a device. A hub cannot reach behind a router: the device hears of it when it asks what has
+// changed (`POST /v1/sync`), and tells with a later question that it is done. Each may come again and does no harm then.
+
+import Formats
+import Store
+
+/// What a device can be asked to do.
+public enum DeviceCommand: Int, CaseIterable, Sendable {
+    /// Send what waits, whatever hours and delay its destinations have.
+    case flush
+    /// Give the disk back what is free in the store.
+    case compact
+    /// Tell how it is.
+    case report
+
+    /// By number.
+    static let words: [StaticString] = ["flush", "compact", "report"]
+    public var word: StaticString { DeviceCommand.words[rawValue] }
+
+    public init?(_ word: Span<UInt8>) {
+        guard let number = DeviceCommand.words.firstIndex(where: { equal(word, $0.bytes) }) else { return nil }
+        self.init(rawValue: number)
+    }
+}
+
+/// What a device was asked to do: a row of a hub's table `meta`, numbers behind a checksum.
+public struct DeviceCommands {
+    /// When each was asked for last and when it was done, milliseconds since the epoch; 0: never.
+    public private(set) var askedAt: [UInt64] = [0, 0, 0]
+    public private(set) var doneAt: [UInt64] = [0, 0, 0]
+
+    /// The key of a device's row.
+    public static func key(_ device: Span<UInt8>) -> [UInt8] { named("command:", device) }
+
+    @inline(never)
+    fileprivate static func named(_ prefix: StaticString, _ device: Span<UInt8>) -> [UInt8] {
+        var key: [UInt8] = []
+        key.append(contentsOf: prefix.bytes)
+        key.append(contentsOf: device)
+        return key
+    }
+
+    public init() {}
+
+    /// A row that is damaged is as none.
+    public init(_ row: Span<UInt8>) {
+        guard let numbers = Record.decode(row, count: 6) else { return }
+        for index in 0..<3 { (askedAt[index], doneAt[index]) = (numbers[index], numbers[3 + index]) }
+    }
+
+    public var row: [UInt8] { Record.encode(askedAt + doneAt) }
+
+    public func isPending(_ command: DeviceCommand) -> Bool { askedAt[command.rawValue] > doneAt[command.rawValue] }
+
+    /// Whether a device that says what was asked for at a time is done says something new.
+    public func isPending(_ command: DeviceCommand, askedAt time: UInt64) -> Bool {
+        isPending(command) && askedAt[command.rawValue] == time
+    }
+
+    /// - Parameter now: milliseconds since the epoch. Two of the same millisecond are two.
+    public mutating func ask(_ command: DeviceCommand, at now: Int64) {
+        let before = max(askedAt[command.rawValue], doneAt[command.rawValue])
+        askedAt[command.rawValue] = max(UInt64(max(0, now)), before + 1)
+    }
+
+    /// What is pending is done.
+    public mutating func end(_ command: DeviceCommand, at now: Int64) {
+        doneAt[command.rawValue] = max(askedAt[command.rawValue], UInt64(max(0, now)))
+    }
+
+    /// Writes what was asked for, as a member of the device.
+    func write(to writer: inout JSONWriter) {
+        writer.key("commands")
+        writer.beginObject()
+        for command in DeviceCommand.allCases where askedAt[command.rawValue] > 0 {
+            writer.key(command.word)
+            writer.beginObject()
+            writer.key("askedAt")
+            DeviceCommands.write(askedAt[command.rawValue], to: &writer)
+            writer.key("doneAt")
+            if isPending(command) { writer.null() } else { DeviceCommands.write(doneAt[command.rawValue], to: &writer) }
+            writer.endObject()
+        }
+        writer.endObject()
+    }
+
+    @inline(never)
+    public static func write(_ time: UInt64, to writer: inout JSONWriter) {
+        let text = Timestamp.write(Int64(clamping: time))
+        writer.string(text)
+    }
+}
+
+/// The last report of a device: a row of its own, when it came and its sum behind a checksum, and the text.
+public struct DeviceReport {
+    private let at: UInt64
+    private let text: [UInt8]
+
+    private static let headBytes = 4 + 8 * 2
+
+    public static func key(_ device: Span<UInt8>) -> [UInt8] { DeviceCommands.named("report:", device) }
+
+    /// - Parameters:
+    ///   - text: JSON.
+    ///   - at: milliseconds since the epoch.
+    public init(_ text: [UInt8], at time: UInt64) { (at, self.text) = (time, text) }
+
+    /// - Returns: nil for a row that is damaged.
+    public init?(_ row: Span<UInt8>) {
+        let head = DeviceReport.headBytes
+        guard row.count >= head, let numbers = Record.decode(row.extracting(0..<head), count: 2) else { return nil }
+        let rest = row.extracting(head..<row.count)
+        if UInt64(Checksum.of(rest)) != numbers[1] { return nil }
+        (at, text) = (numbers[0], [UInt8](copying: rest))
+    }
+
+    public var row: [UInt8] { Record.encode([at, UInt64(Checksum.of(text.span))]) + text }
+
+    /// Writes the members of an object.
+    func write(to writer: inout JSONWriter) {
+        writer.key("reportedAt")
+        DeviceCommands.write(at, to: &writer)
+        writer.key("report")
+        writer.raw(text.span)
+    }
+}
