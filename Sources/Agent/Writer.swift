@@ -1261,9 +1261,10 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Notes what an operator asks of a device, which hears of it when it asks next.
     private func order(_ submission: Submission, _ transaction: inout WriteTransaction) throws(StoreError) {
         let device = submission.question
-        guard let command = DeviceCommand(rawValue: Int(submission.number)),
-            let known = try transaction.get(transaction.tables.devices, device.span), let record = DeviceRecord(known)
-        else {
+        let devices = transaction.tables.devices
+        var record: DeviceRecord?
+        if let row = try transaction.get(devices, device.span) { record = DeviceRecord(row) }
+        guard let record, let command = DeviceCommand(rawValue: Int(submission.number)) else {
             submission.fail(404, "unknown", "no device of this name delivers here: see GET /v1/devices")
             return
         }
@@ -1273,8 +1274,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         }
         var commands = try commands(of: device, transaction)
         commands.ask(command, at: envelope.receivedAt)
-        let (key, row) = (DeviceCommands.key(device.span), commands.row)
-        try transaction.put(transaction.tables.meta, key.span, row.span)
+        try keep(commands.row, DeviceCommands.key(device.span), &transaction)
         var writer = JSONWriter(reserving: 128)
         writer.beginObject()
         writer.key("device")
@@ -1297,8 +1297,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var commands = try commands(of: sender.name, transaction)
         if !commands.isPending(command, askedAt: time) { return }
         commands.end(command, at: envelope.receivedAt)
-        let (key, row) = (DeviceCommands.key(sender.name.span), commands.row)
-        try transaction.put(transaction.tables.meta, key.span, row.span)
+        let device = sender.name
+        try keep(commands.row, DeviceCommands.key(device.span), &transaction)
         // Where room is short the last one stays.
         if command != .report || room.isShort || !room.takesEvents { return }
         let text = content.extracting(9..<content.count)
@@ -1307,8 +1307,14 @@ final class Writer<Time: Clock, Random: RandomSource> {
             return
         }
         let report = DeviceReport([UInt8](copying: text), at: commands.doneAt[command.rawValue])
-        let (name, value) = (DeviceReport.key(sender.name.span), report.row)
-        try transaction.put(transaction.tables.meta, name.span, value.span)
+        try keep(report.row, DeviceReport.key(device.span), &transaction)
+    }
+
+    private func keep(
+        _ row: [UInt8], _ key: [UInt8], _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        let meta = transaction.tables.meta
+        try transaction.put(meta, key.span, row.span)
     }
 
     private static func isJSON(_ text: Span<UInt8>, _ document: inout JSONDocument) -> Bool {
