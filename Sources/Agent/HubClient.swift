@@ -41,9 +41,7 @@ final class HubClient {
     private var mayHoldErased = true
     /// Of whom the question that is being made tells.
     private var toldOf: [IdentifierKey] = []
-    private var commands: HubCommands
-    /// When it may next ask before its time, milliseconds of the monotonic clock.
-    private var mayAskAt: Int64 = 0
+    private let commands: HubCommands
 
     /// - Parameter fingerprint: of the fleet.
     init(
@@ -76,21 +74,11 @@ final class HubClient {
             // Half of the interval to all of it: devices that were started together do not ask together.
             let most = settings.hubPollMilliseconds
             var left = most / 2 + Int64(random.next(below: UInt64(max(1, most / 2))))
-            // What the hub has asked for it hears of soon, but a hub that asks all the time no more often than this.
-            let begin = SystemClock().monotonicNanoseconds() / 1_000_000
             while left > 0, !stop.isSet {
                 sleep(milliseconds: min(left, 100))
                 left -= 100
-                if begin >= mayAskAt, hasDoneSomething {
-                    mayAskAt = begin + most
-                    break
-                }
             }
         }
-    }
-
-    private var hasDoneSomething: Bool {
-        do throws(StoreError) { return try commands.look(&reader) } catch { return false }
     }
 
     // MARK: One exchange
@@ -200,16 +188,16 @@ final class HubClient {
     // MARK: What is told
 
     private func makeQuestion(_ cursor: inout SyncCursor) throws(StoreError) -> (text: [UInt8], hasMore: Bool) {
-        _ = try commands.look(&reader)
         try reader.begin()
         defer { reader.end() }
         // What waits for the destination that is furthest behind, and what was lost to any of them.
         let next = try Ledger(reader).nextSequence
         let bundle = bundles.current
-        var (queued, lost): (UInt64, UInt64) = (0, 0)
+        var (queued, lost, settled): (UInt64, UInt64, UInt64) = (0, 0, next)
         for entry in bundle.destinations where !entry.destination.isFallbackOnly {
             guard let ledger = try DestinationLedger(reader, name: entry.destination.name) else { continue }
             queued = max(queued, ledger.queued(next: next))
+            settled = min(settled, ledger.cursor)
             lost += ledger.evicted + ledger.rejected
         }
         var page = SyncPage(most: pageBytes)
@@ -219,7 +207,7 @@ final class HubClient {
         ])
         page.add(SyncPage.fleet, fingerprint)
         page.add(SyncPage.device, identity.device)
-        commands.tell(&page, reader)
+        commands.tell(&page, settled: settled, reader)
         toldOf = []
         hasKeptErasure = false
         // A hub that is not known yet is asked who it is, and what it takes: it may have to be told everything.

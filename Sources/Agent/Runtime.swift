@@ -365,9 +365,6 @@ public final class Runtime {
         writer.beginObject()
         writer.key("version")
         writer.string(Runtime.version)
-        writer.key("startedAt")
-        let time = Timestamp.write(meters.startedAt.current)
-        writer.string(time)
         Readiness(findings, health, meters, bundles.current.policy, now: now).write(to: &writer, isTrusted: true)
         writer.key("metrics")
         if withMetrics {
@@ -527,7 +524,7 @@ public final class Runtime {
                 configuration, isHub: isHub, client: makeClient(url, token: nil, configuration.pins, cancellation),
                 identity: identity, root: pepper.root, fingerprint: fingerprint, database: database, intake: intake,
                 bundles: bundles,
-                commands: HubCommands(signal: signal, snapshots: snapshots, bundles: bundles) { [self] reader, withMetrics in
+                commands: HubCommands(signal: signal, snapshots: snapshots) { [self] reader, withMetrics in
                     report(reader, withMetrics: withMetrics)
                 }, stop: stop)
         } catch {

@@ -18,8 +18,8 @@ final class SnapshotKeeper: @unchecked Sendable {
     /// How often all snapshots were removed.
     private var removals = 0
     /// How often somebody has asked for what is free in the store to be given back, and up to which of these it was.
-    private var asked = 0
-    private var answered = 0
+    private var asked: UInt64 = 0
+    private var answered: UInt64 = 0
 
     init(_ configuration: Configuration, _ files: StoreFiles) {
         self.files = files
@@ -59,7 +59,7 @@ final class SnapshotKeeper: @unchecked Sendable {
 
     /// Has what is free in the store given back to the disk now, however little it is and whatever else there is to do.
     /// - Returns: what `hasCompacted` is asked with.
-    func compact() -> Int {
+    func compact() -> UInt64 {
         lock.with {
             asked += 1
             lock.broadcast()
@@ -67,7 +67,7 @@ final class SnapshotKeeper: @unchecked Sendable {
         }
     }
 
-    func hasCompacted(_ turn: Int) -> Bool { lock.with { answered >= turn } }
+    func hasCompacted(_ turn: UInt64) -> Bool { lock.with { answered >= turn } }
 
     func stop() {
         lock.with {
@@ -81,7 +81,7 @@ final class SnapshotKeeper: @unchecked Sendable {
         var seen = 0
         var commits: UInt64 = 0
         var hasComplained = false
-        var begun = 0
+        var begun: UInt64 = 0
         let newest = Snapshot.time(of: files.snapshot(1), isWhole: false)
         meters.snapshotAt.set(newest ?? 0)
         var dueAt = now + firstPause
@@ -96,7 +96,7 @@ final class SnapshotKeeper: @unchecked Sendable {
                 dueAt = now + firstPause
             }
             let turn = lock.with { asked }
-            if turn > begun, giveBack(of: database, atLeast: 0, isIdle: { true }) { lock.with { answered = turn } }
+            if turn > begun, giveBack(of: database, beside: nil) { lock.with { answered = turn } }
             begun = turn
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
@@ -106,7 +106,7 @@ final class SnapshotKeeper: @unchecked Sendable {
             commits = meters.commits.current
             if now < dueAt || !isIdle && now < dueAt + pauseMilliseconds / 8 { continue }
             dueAt = now + firstPause
-            giveBack(of: database) { isIdle && meters.commits.current - commits <= 1 }
+            giveBack(of: database, beside: meters)
             if keep == 0 { continue }
             guard makeRoom(for: database) else {
                 if !hasComplained { Log.warning("there is no room for a snapshot of the store") }
@@ -135,21 +135,25 @@ final class SnapshotKeeper: @unchecked Sendable {
 
     /// Gives the disk back what is free in the store, as long as little happens. Where the file system cannot do that, leaves word
     /// for the next start, which has no time to count what is free, to write the store anew.
-    /// - Parameter least: what must be free so that it is worth the trouble, bytes.
+    /// - Parameter meters: what happens meanwhile; nil: all is given back whatever happens, however little it is.
     /// - Returns: whether that went well.
     @discardableResult
-    func giveBack(of database: Database, atLeast least: Int64 = Limits.leastCompactedBytes, isIdle: () -> Bool) -> Bool {
+    @inline(never)
+    func giveBack(of database: Database, beside meters: Meters?) -> Bool {
+        let commits = meters?.commits.current ?? 0
         let used = database.usedBytes
         guard let pages = try? database.freePages(atMost: .max) else { return false }
         let free = Int64(pages) * database.pageBytes - (database.mapBytes - used)
         // Holes take nothing.
         let spare = database.diskBytes - (used - free)
-        if spare <= least || spare <= (used - free) / 8 && least > 0 { return true }
+        if spare <= 0 || meters != nil && (spare <= Limits.leastCompactedBytes || spare <= (used - free) / 8) { return true }
         var begin = now
         do throws(StoreError) {
-            let isDone = try database.punchFreePages { pause(&begin) != nil && isIdle() }
+            let isDone = try database.punchFreePages {
+                pause(&begin) != nil && meters?.commits.current ?? commits <= commits + 1
+            }
             if isDone { holdSpare() }
-            if !isDone, free > used / 2 || least == 0 { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+            if !isDone, free > used / 2 || meters == nil { try? Files.replace(files.sparse, with: [], mode: 0o600) }
             return true
         } catch {
             Log.warning("what is free in the store cannot be given back to the disk", because: error.message)

@@ -1243,7 +1243,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         page.add([hub, UInt64(bitPattern: envelope.receivedAt), last, flags, 0, 0, 0])
         let commands = try commands(of: sender.name, transaction)
         for command in DeviceCommand.allCases where commands.isPending(command) {
-            page.add(SyncPage.command, command, askedAt: commands.askedAt[command.rawValue])
+            page.add(SyncPage.command, command, askedAt: commands.askedAt(command))
         }
         submission.answer = page.bytes + changes.bytes
     }
@@ -1275,14 +1275,11 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var commands = try commands(of: device, transaction)
         commands.ask(command, at: envelope.receivedAt)
         try keep(commands.row, DeviceCommands.key(device.span), &transaction)
-        var writer = JSONWriter(reserving: 128)
+        var writer = JSONWriter(reserving: 256)
         writer.beginObject()
         writer.key("device")
         writer.string(device)
-        writer.key("command")
-        writer.string(command.word)
-        writer.key("askedAt")
-        DeviceCommands.write(commands.askedAt[command.rawValue], to: &writer)
+        commands.write(to: &writer)
         writer.endObject()
         submission.status = 202
         submission.answer = writer.bytes
@@ -1295,7 +1292,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         endedCommands += 1
         guard endedCommands <= DeviceCommand.allCases.count, let (command, time) = SyncPage.command(content) else { return }
         var commands = try commands(of: sender.name, transaction)
-        if !commands.isPending(command, askedAt: time) { return }
+        if !commands.isPending(command) || commands.askedAt(command) != time { return }
         commands.end(command, at: envelope.receivedAt)
         let device = sender.name
         try keep(commands.row, DeviceCommands.key(device.span), &transaction)
@@ -1306,7 +1303,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
             unreadableChanges += 1
             return
         }
-        let report = DeviceReport([UInt8](copying: text), at: commands.doneAt[command.rawValue])
+        let report = DeviceReport([UInt8](copying: text), at: commands.doneAt(command))
         try keep(report.row, DeviceReport.key(device.span), &transaction)
     }
 

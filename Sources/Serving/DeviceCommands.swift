@@ -25,9 +25,8 @@ public enum DeviceCommand: Int, CaseIterable, Sendable {
 
 /// What a device was asked to do: a row of a hub's table `meta`, numbers behind a checksum.
 public struct DeviceCommands {
-    /// When each was asked for last and when it was done, milliseconds since the epoch; 0: never.
-    public private(set) var askedAt: [UInt64] = [0, 0, 0]
-    public private(set) var doneAt: [UInt64] = [0, 0, 0]
+    /// When each was asked for last, and behind these when each was done, milliseconds since the epoch; 0: never.
+    private var times: [UInt64] = [0, 0, 0, 0, 0, 0]
 
     /// The key of a device's row.
     public static func key(_ device: Span<UInt8>) -> [UInt8] { named("command:", device) }
@@ -42,50 +41,56 @@ public struct DeviceCommands {
 
     public init() {}
 
+    init(of device: Span<UInt8>, _ store: borrowing Reader) {
+        let key = DeviceCommands.key(device)
+        do throws(StoreError) {
+            if let row = try store.get(store.tables.meta, key.span) { self.init(row) } else { self.init() }
+        } catch {
+            self.init()
+        }
+    }
+
     /// A row that is damaged is as none.
     public init(_ row: Span<UInt8>) {
-        guard let numbers = Record.decode(row, count: 6) else { return }
-        for index in 0..<3 { (askedAt[index], doneAt[index]) = (numbers[index], numbers[3 + index]) }
+        if let numbers = Record.decode(row, count: 6) { times = numbers }
     }
 
-    public var row: [UInt8] { Record.encode(askedAt + doneAt) }
+    public var row: [UInt8] { Record.encode(times) }
 
-    public func isPending(_ command: DeviceCommand) -> Bool { askedAt[command.rawValue] > doneAt[command.rawValue] }
+    public func askedAt(_ command: DeviceCommand) -> UInt64 { times[command.rawValue] }
+    public func doneAt(_ command: DeviceCommand) -> UInt64 { times[3 + command.rawValue] }
+    public func isPending(_ command: DeviceCommand) -> Bool { askedAt(command) > doneAt(command) }
 
-    /// Whether a device that says what was asked for at a time is done says something new.
-    public func isPending(_ command: DeviceCommand, askedAt time: UInt64) -> Bool {
-        isPending(command) && askedAt[command.rawValue] == time
-    }
-
+    /// Asks for it.
     /// - Parameter now: milliseconds since the epoch. Two of the same millisecond are two.
     public mutating func ask(_ command: DeviceCommand, at now: Int64) {
-        let before = max(askedAt[command.rawValue], doneAt[command.rawValue])
-        askedAt[command.rawValue] = max(UInt64(max(0, now)), before + 1)
+        times[command.rawValue] = max(UInt64(max(0, now)), max(askedAt(command), doneAt(command)) + 1)
     }
 
     /// What is pending is done.
     public mutating func end(_ command: DeviceCommand, at now: Int64) {
-        doneAt[command.rawValue] = max(askedAt[command.rawValue], UInt64(max(0, now)))
+        times[3 + command.rawValue] = max(askedAt(command), UInt64(max(0, now)))
     }
 
     /// Writes what was asked for, as a member of the device.
-    func write(to writer: inout JSONWriter) {
+    @inline(never)
+    public func write(to writer: inout JSONWriter) {
         writer.key("commands")
         writer.beginObject()
-        for command in DeviceCommand.allCases where askedAt[command.rawValue] > 0 {
+        for command in DeviceCommand.allCases where askedAt(command) > 0 {
             writer.key(command.word)
             writer.beginObject()
-            writer.key("askedAt")
-            DeviceCommands.write(askedAt[command.rawValue], to: &writer)
-            writer.key("doneAt")
-            if isPending(command) { writer.null() } else { DeviceCommands.write(doneAt[command.rawValue], to: &writer) }
+            DeviceCommands.write("askedAt", askedAt(command), to: &writer)
+            DeviceCommands.write("doneAt", isPending(command) ? 0 : doneAt(command), to: &writer)
             writer.endObject()
         }
         writer.endObject()
     }
 
     @inline(never)
-    public static func write(_ time: UInt64, to writer: inout JSONWriter) {
+    fileprivate static func write(_ name: StaticString, _ time: UInt64, to writer: inout JSONWriter) {
+        writer.key(name)
+        if time == 0 { return writer.null() }
         let text = Timestamp.write(Int64(clamping: time))
         writer.string(text)
     }
@@ -105,6 +110,17 @@ public struct DeviceReport {
     ///   - at: milliseconds since the epoch.
     public init(_ text: [UInt8], at time: UInt64) { (at, self.text) = (time, text) }
 
+    /// - Returns: nil where there is none.
+    init?(of device: Span<UInt8>, _ store: borrowing Reader) {
+        let key = DeviceReport.key(device)
+        do throws(StoreError) {
+            guard let row = try store.get(store.tables.meta, key.span) else { return nil }
+            self.init(row)
+        } catch {
+            return nil
+        }
+    }
+
     /// - Returns: nil for a row that is damaged.
     public init?(_ row: Span<UInt8>) {
         let head = DeviceReport.headBytes
@@ -116,11 +132,16 @@ public struct DeviceReport {
 
     public var row: [UInt8] { Record.encode([at, UInt64(Checksum.of(text.span))]) + text }
 
-    /// Writes the members of an object.
-    func write(to writer: inout JSONWriter) {
-        writer.key("reportedAt")
-        DeviceCommands.write(at, to: &writer)
+    /// What the hub answers to who asks for it.
+    func json(_ device: [UInt8]) -> [UInt8] {
+        var writer = JSONWriter(reserving: 128 + text.count)
+        writer.beginObject()
+        writer.key("device")
+        writer.string(device)
+        DeviceCommands.write("reportedAt", at, to: &writer)
         writer.key("report")
         writer.raw(text.span)
+        writer.endObject()
+        return writer.bytes
     }
 }

@@ -88,11 +88,9 @@ extension Routes {
             try reader.scan(reader.tables.devices, from: after.span) { name, value in
                 if written == limit { return false }
                 guard !equal(name, after.span), let device = DeviceRecord(value) else { return true }
-                var commands = DeviceCommands()
-                do throws(StoreError) { commands = try self.commands(of: name) } catch { return true }
                 output.beginObject()
                 device.write(name, now: now, to: &output)
-                commands.write(to: &output)
+                DeviceCommands(of: name, reader).write(to: &output)
                 output.endObject()
                 last = [UInt8](copying: name)
                 written += 1
@@ -123,7 +121,10 @@ extension Routes {
             return .answered
         }
         let name = scratch
-        if isRead { return answerReport(name, &response) }
+        if isRead {
+            answerReport(name, &response)
+            return .answered
+        }
         let submission = table.intake.obtain()
         submission.work = .command
         submission.number = UInt64(command.rawValue)
@@ -132,35 +133,11 @@ extension Routes {
         return submit(submission, request, &response)
     }
 
-    private mutating func answerReport(_ name: [UInt8], _ response: inout Response) -> Disposition {
-        guard beginReading() else {
-            response.sendProblem(503, "The store cannot be read just now.")
-            return .answered
+    private mutating func answerReport(_ name: [UInt8], _ response: inout Response) {
+        guard beginReading() else { return response.sendProblem(503, "The store cannot be read just now.") }
+        guard let report = DeviceReport(of: name.span, reader) else {
+            return response.sendProblem(404, "There is no report of such a device. Ask it: POST /v1/devices/DEVICE/report.")
         }
-        writer.clear()
-        writer.beginObject()
-        writer.key("device")
-        writer.string(name)
-        do throws(StoreError) {
-            let key = DeviceReport.key(name.span)
-            var report: DeviceReport?
-            if let row = try reader.get(reader.tables.meta, key.span) { report = DeviceReport(row) }
-            if let report {
-                report.write(to: &writer)
-                writer.endObject()
-                response.send(200, "application/json", writer.bytes)
-            } else {
-                response.sendProblem(404, "There is no report of such a device. Ask it: POST /v1/devices/DEVICE/report.")
-            }
-        } catch {
-            response.sendProblem(500, "The store cannot be read.")
-        }
-        return .answered
-    }
-
-    private func commands(of name: Span<UInt8>) throws(StoreError) -> DeviceCommands {
-        let key = DeviceCommands.key(name)
-        guard let row = try reader.get(reader.tables.meta, key.span) else { return DeviceCommands() }
-        return DeviceCommands(row)
+        response.send(200, "application/json", report.json(name))
     }
 }

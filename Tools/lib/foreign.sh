@@ -67,7 +67,7 @@ make_sysroot() {
     local debian=$1 gnu=$2
     sysroot="$top/.build/sysroot/$debian"
     local stamp
-    stamp=$(cat "$top"/Tools/lib/{foreign.sh,lmdb.sed,mbedtls-config.h} | cksum)
+    stamp=$(cat "$top"/Tools/lib/{foreign.sh,lmdb.sed,mbedtls-config.h,no-sha1.c} | cksum)
     [ "$(cat "$sysroot/.complete" 2>/dev/null)" = "$stamp" ] && return 0
     fetch_foreign
     # Beside the old one, which stays if something fails.
@@ -104,14 +104,16 @@ make_sysroot() {
         -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-changed.c midl.c
     # The checksum by one table of 1 KiB and not nine.
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -DZ_TESTW=0 -- adler32.c crc32.c inffast.c
-    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -Os -- deflate.c inflate.c inftrees.c trees.c zutil.c
+    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -Os -- deflate.c trees.c
+    compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -Oz -- inflate.c inftrees.c zutil.c
     compile_library "$gnu" yaml "$sources/libyaml/src" -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 \
-        -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -Os -- api.c reader.c scanner.c parser.c
+        -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -Oz -- api.c reader.c scanner.c parser.c
     local files
     mapfile -t files < <(cd "$sources/mbedtls/library" && ls -- *.c | grep -v ^psa_)
     # Small, but for the hash, which each identifier goes through. What must take the same time for all secrets is no bitcode:
     # the linker could see through it.
-    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -Os -- "${files[@]}"
+    compile_library "$gnu" mbedtls "$sources/mbedtls/library" -Oz -- "${files[@]}"
+    compile_library "$gnu" mbedtls "$top/Tools/lib" -Oz -- no-sha1.c
     compile_library "$gnu" mbedtls "$sources/mbedtls/library" -O2 -- sha256.c constant_time.c
     printf '%s' "$stamp" >"$sysroot/.complete"
     rm -rf "$finished"
@@ -129,10 +131,11 @@ compile_library() {
     while [ "$1" != -- ]; do flags+=("$1"); shift; done
     shift
     # On x86-64, whose binary is the largest, what need not be fast is bitcode, which the linker makes small with the rooms.
-    if [ "$gnu" = x86_64-linux-gnu ] && [[ $name = @(yaml|mbedtls) && " ${flags[*]} " = *" -Os "* ]]; then
+    if [ "$gnu" != x86_64-linux-gnu ]; then
+        flags=("${flags[@]/#-Oz/-Os}")
+    elif [[ " ${flags[*]} " = *" -Oz "* ]]; then
         compiler=("$swift_root/bin/clang" --target=x86_64-unknown-linux-gnu -flto
             -isystem "$("$swift_root/bin/clang" -print-resource-dir)/include")
-        flags=("${flags[@]/#-Os/-Oz}")
     fi
     mkdir -p "$objects"
     printf '%s\0' "$@" | xargs -0 -P "$(nproc)" -I{} sh -c 'cd "$1" && shift && out=$1/$(basename "$2" .c).o && file=$2 \

@@ -38,7 +38,9 @@
 #undef MBEDTLS_DHM_C
 
 // Ciphers, digests and curves that no suite of ours uses. SHA-1 stays, for old roots that sign themselves with it, and the
-// curves that certificates may have: a file of authorities must be read whole, whatever of it is then accepted.
+// curves that certificates may have: a file of authorities must be read whole, whatever of it is then accepted. Nothing is ever
+// hashed by SHA-1 (no-sha1.c).
+#define MBEDTLS_SHA1_PROCESS_ALT
 #undef MBEDTLS_ARC4_C
 #undef MBEDTLS_BLOWFISH_C
 #undef MBEDTLS_CAMELLIA_C
