@@ -208,8 +208,11 @@ final class SnapshotKeeper: @unchecked Sendable {
                 let mayGoOn = pause(&begin) == removed
                 return mayGoOn && (try? database.freePages(atMost: enough)) == enough
             }
+            // Damage that nobody has met yet shall not displace what is whole.
+            if isTaken { try StoreFile(fresh).check(isDeep: true) }
             return isTaken && keep(time, removed, meters)
         } catch {
+            if case .damaged = error { note(error) }
             Log.warning("a snapshot of the store could not be taken", because: error.message)
             return false
         }

@@ -27,6 +27,12 @@ s/__attribute__ ((section("text_env")))//
 	s/^\t\t\tnodekey.mv_size = NODEKSZ(node);$/\t\t\tif (node_is_bad(mc, mp, i)) goto bad;\n&/
 	s/^\treturn node;$/&\nbad:\n\tmc->mc_flags |= C_BAD;\n\tif (exactp)\n\t\t*exactp = 0;\n\treturn NULL;/
 }
+/^mdb_page_search(/,/^}/ {
+	/^\t*if (!exact)$/ {
+		n
+		s/return MDB_NOTFOUND;/return mc2.mc_flags \& C_BAD ? MDB_CORRUPTED : MDB_NOTFOUND;/
+	}
+}
 /^mdb_page_search_root(/,/^}/ {
 	s/^\t\tmdb_cassert(mc, !mc->mc_dbi/\t\tif (page_is_bad(mc, mp)) return MDB_CORRUPTED;\n&/
 	s/^\t\tnode = NODEPTR(mp, i);$/\t\tif (node_is_bad(mc, mp, i)) return MDB_CORRUPTED;\n&/
