@@ -81,11 +81,15 @@ struct StoreFiles {
     }
 
     /// Sees to it that the next start looks at the store, and replaces it where a look does not help. Other errors are no damage.
+    /// - Returns: whether it will.
+    @discardableResult
     @inline(never)
-    func note(_ error: StoreError) {
+    func note(_ error: StoreError) -> Bool {
         switch error {
-        case .damaged, .badRecord: try? Files.replace(isFoundWhole ? damage : crash, with: [], mode: 0o600)
-        default: break
+        case .damaged, .badRecord:
+            do throws(SystemError) { try Files.replace(isFoundWhole ? damage : crash, with: [], mode: 0o600) } catch { return false }
+            return true
+        default: return false
         }
     }
 
@@ -256,13 +260,14 @@ final class Healing {
 
     /// Writes the store anew where most of it is free and the disk has room for that; else it is used as it is.
     private func compact() {
+        let isAsked = Files.size(files.sparse) ?? 0 > 0
         Files.remove(files.sparse)
         do throws(StoreError) {
             let file = try StoreFile(files.store)
             let free = try file.freeBytes()
-            if free <= file.bytes / 2 { return }
+            if free <= file.bytes / 2, !isAsked { return }
             if Files.freeBytes(files.folder) ?? 0 < file.bytes - free + Limits.leastFreeBytes { throw .full }
-            Log.info("most of the store is free; it is written anew")
+            Log.info("much of the store is free; it is written anew")
             _ = try Database.compact(folder: files.folder, lock)
         } catch {
             Log.warning("the store is mostly free, and cannot be written anew", because: error.message)

@@ -51,8 +51,7 @@ final class SnapshotKeeper: @unchecked Sendable {
         if error.endsWriting {
             do throws(SystemError) { try Files.replace(files.crash, with: [], mode: 0o600) } catch { return }
         } else {
-            guard case .damaged = error else { return }
-            files.note(error)
+            guard case .damaged = error, files.note(error) else { return }
         }
         Process.terminate()
     }
@@ -81,14 +80,17 @@ final class SnapshotKeeper: @unchecked Sendable {
         var seen = 0
         var commits: UInt64 = 0
         var hasComplained = false
-        var begun: UInt64 = 0
+        var retryAt: Int64 = 0
         let newest = Snapshot.time(of: files.snapshot(1), isWhole: false)
         meters.snapshotAt.set(newest ?? 0)
         var dueAt = now + firstPause
         if let newest { dueAt = now + min(pauseMilliseconds, max(0, newest + pauseMilliseconds - clock.wallMilliseconds())) }
         while wait() {
             // What a commit meets is noted by the writer.
-            if database.isDamaged { note(.damaged("pages that were read do not fit together")) }
+            if database.isDamaged {
+                note(.damaged("pages that were read do not fit together"))
+                continue
+            }
             let removed = lock.with { removals }
             if removed != seen {
                 seen = removed
@@ -96,8 +98,10 @@ final class SnapshotKeeper: @unchecked Sendable {
                 dueAt = now + firstPause
             }
             let turn = lock.with { asked }
-            if turn > begun, giveBack(of: database, beside: nil) { lock.with { answered = turn } }
-            begun = turn
+            if turn > answered, now >= retryAt {
+                if giveBack(of: database, beside: nil) { lock.with { answered = turn } }
+                retryAt = now + firstPause
+            }
             fit(database.usedBytes, besides: 0)
             database.forgetDeadReaders()
             if clock.wallMilliseconds() - meters.storeRebuiltAt.current > Limits.asideMilliseconds { Files.remove(files.former) }
@@ -153,7 +157,9 @@ final class SnapshotKeeper: @unchecked Sendable {
                 pause(&begin) != nil && meters?.commits.current ?? commits <= commits + 1
             }
             if isDone { holdSpare() }
-            if !isDone, free > used / 2 || meters == nil { try? Files.replace(files.sparse, with: [], mode: 0o600) }
+            if !isDone, free > used / 2 || meters == nil {
+                try? Files.replace(files.sparse, with: meters == nil ? [1] : [], mode: 0o600)
+            }
             return true
         } catch {
             Log.warning("what is free in the store cannot be given back to the disk", because: error.message)
@@ -208,9 +214,8 @@ final class SnapshotKeeper: @unchecked Sendable {
                 let mayGoOn = pause(&begin) == removed
                 return mayGoOn && (try? database.freePages(atMost: enough)) == enough
             }
-            // Damage that nobody has met yet shall not displace what is whole.
-            if isTaken { try StoreFile(fresh).check(isDeep: true) }
-            return isTaken && keep(time, removed, meters)
+            // What is damaged shall not displace what is whole.
+            return isTaken && !database.isDamaged && keep(time, removed, meters)
         } catch {
             if case .damaged = error { note(error) }
             Log.warning("a snapshot of the store could not be taken", because: error.message)

@@ -97,7 +97,7 @@ make_sysroot() {
     sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
     local lmdb="$sources/lmdb/libraries/liblmdb" word
     sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
-    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=5 node_is_bad=10 C_BAD=5 'return MDB_CORRUPTED'=27; do
+    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
         [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"
     done
     compile_library "$gnu" lmdb "$lmdb" -Os -DMDB_USE_ROBUST=1 \

@@ -2,7 +2,8 @@
 1i\
 static unsigned kept_pages;\
 #define C_BAD 0x100 /* mdb_node_search has met a node that does not lie in its page */\
-#define page_is_bad(mc, mp) ((mp)->mp_lower > (mc)->mc_txn->mt_env->me_psize)\
+#define page_is_bad(mc, mp) ((mp)->mp_lower < PAGEHDRSZ || (mp)->mp_lower > (mp)->mp_upper || \\\
+	(mp)->mp_upper > (mc)->mc_txn->mt_env->me_psize)\
 #define node_is_bad(mc, mp, i) ((mp)->mp_ptrs[i] + NODESIZE > (mc)->mc_txn->mt_env->me_psize || \\\
 	(mp)->mp_ptrs[i] + NODESIZE + NODEPTR(mp, i)->mn_ksize > (mc)->mc_txn->mt_env->me_psize)
 
@@ -19,8 +20,9 @@ s/__attribute__ ((section("text_env")))//
 # On a damaged page any number may be any: lengths and places are held against the pages that they lie in, and what would end
 # the process is an error.
 /^mdb_node_read(/,/^}/ {
-	s/^\t\tdata->mv_data = NODEDATA(leaf);$/\t\tif (data->mv_size > mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;\n&/
-	s/^\tdata->mv_data = METADATA(omp);$/\tif (data->mv_size > (size_t)omp->mp_pages * mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;\n&/
+	s/^\t\tdata->mv_data = NODEDATA(leaf);$/&\n\t\tif ((char *)data->mv_data + data->mv_size > (char *)mc->mc_pg[mc->mc_top] + mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;/
+	s/^\tdata->mv_data = METADATA(omp);$/\tif (!IS_OVERFLOW(omp) || pgno + omp->mp_pages > mc->mc_txn->mt_next_pgno || \\\
+		data->mv_size + PAGEHDRSZ > (size_t)omp->mp_pages * mc->mc_txn->mt_env->me_psize) return MDB_CORRUPTED;\n&/
 }
 /^mdb_node_search(/,/^}/ {
 	s/^\tnkeys = NUMKEYS(mp);$/&\n\tif (page_is_bad(mc, mp)) goto bad;/
@@ -28,9 +30,14 @@ s/__attribute__ ((section("text_env")))//
 	s/^\treturn node;$/&\nbad:\n\tmc->mc_flags |= C_BAD;\n\tif (exactp)\n\t\t*exactp = 0;\n\treturn NULL;/
 }
 /^mdb_page_search(/,/^}/ {
+	# A table whose name is not found any more is not an empty one: none is ever dropped.
+	/mdb_page_search(&mc2/ {
+		n
+		s/if (rc)/if (rc == MDB_NOTFOUND) return MDB_CORRUPTED;\n&/
+	}
 	/^\t*if (!exact)$/ {
 		n
-		s/return MDB_NOTFOUND;/return mc2.mc_flags \& C_BAD ? MDB_CORRUPTED : MDB_NOTFOUND;/
+		s/MDB_NOTFOUND/MDB_CORRUPTED/
 	}
 }
 /^mdb_page_search_root(/,/^}/ {
@@ -45,11 +52,15 @@ s/__attribute__ ((section("text_env")))//
 	s/^\tmp = mc->mc_pg\[mc->mc_top\];$/&\n\tif (page_is_bad(mc, mp)) return MDB_CORRUPTED;/
 	s/^\tleaf = NODEPTR(mp, \(.*\));$/if (node_is_bad(mc, mp, \1)) return MDB_CORRUPTED;\n&/
 }
+/^mdb_cursor_last(/,/^}/ {
+	s/^\tmc->mc_ki\[mc->mc_top\] = NUMKEYS.*$/if (page_is_bad(mc, mc->mc_pg[mc->mc_top])) return MDB_CORRUPTED;\n&/
+	s/^\tleaf = NODEPTR(\(mc->mc_pg.*\), \(mc->mc_ki.*\));$/if (node_is_bad(mc, \1, \2)) return MDB_CORRUPTED;\n&/
+}
 /^mdb_cursor_first(/,/^}/ s/^\tleaf = NODEPTR(\(.*\), 0);$/if (node_is_bad(mc, \1, 0)) return MDB_CORRUPTED;\n&/
 /^mdb_cursor_sibling(/,/^}/ {
 	s/^\tindx = NODEPTR(\(mc->mc_pg.*\), \(mc->mc_ki.*\));$/if (node_is_bad(mc, \1, \2)) {\n\t\tmc->mc_flags \&= ~(C_INITIALIZED|C_EOF);\n\t\treturn MDB_CORRUPTED;\n\t}\n&/
 }
-/^mdb_\(page_search_root\|cursor_set\|cursor_next\|cursor_first\|cursor_sibling\)(/,/^}/ {
+/^mdb_\(page_search\|page_search_root\|cursor_set\|cursor_next\|cursor_first\|cursor_last\|cursor_sibling\)(/,/^}/ {
 	s/mdb_cassert(mc, \(.*\));$/if (!(\1)) return MDB_CORRUPTED;/
 	s/^.* = mdb_node_search(mc, key, &\{0,1\}exact.*);$/&\n\tif (mc->mc_flags \& C_BAD) { mc->mc_flags \&= ~C_BAD; return MDB_CORRUPTED; }/
 }

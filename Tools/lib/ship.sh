@@ -20,8 +20,8 @@ hot_functions='(10Activation(7DeciderV(18writeCircumstances|4read|5match|6decide
 '|3CEL(4HeapV|4KindO|5ValueV|7MachineV(4look|6number|6resume|7compare|8listBits|6forget|5equal|12listContains|6lookup'\
 '|9nextEntry|9beginLoop|5index|6binary|4call|10arithmetic|4size|7matches|5value|4real|9addTexts)|7ProgramV|9DocumentsV|9EvaluatorV'\
 '|10HashTable|7MatcherV)|4HTTP|5Store(12ChangedPages|16WriteTransactionV3put|6ReaderV3get|8ChecksumO|8LogEntryO|9ProfileIDV)'\
-'|7Formats(10JSONWriterV|12JSONDocumentV|7NameTagO|9CivilTimeV|9TimestampO)|7Serving(12ServerThreadC(10beginGroup|10expectMore|11reparseHead|11takeRequest|12processInput|12requestEnds'\
-'|3run|4read|4take|5flush|5token|6handle|6settle|7account|7process|8dispatch|8endGroup|8takeBody|9parseHead)|13EventPreparerV'\
+'|7Formats(10JSONWriterV|12JSONDocumentV|7NameTagO|9CivilTimeV|9TimestampO)|7Serving(12ServerThreadC(AARi_zrlE)?(10beginGroup|11requestEnds|11takeRequest'\
+'|12processInput|3run|4read|4take|5flush|5token|6handle|6settle|7account|7process|8dispatch|8endGroup|8takeBody|9parseHead)|13EventPreparerV'\
 '|19ConnectionTransportV|6RoutesV(6handle|7mayGoOn)|8ResponseV)|8Platform7receive|5Agent8PipelineV(4take|6encode|7compute)'\
 '|Sa(034_make|11Unification|15replaceSubrange|36_reserve|6append|7Formats)|Sp14moveInit|s22_ContiguousArrayBufferV20|s4SpanV4HTTP)'
 
