@@ -102,8 +102,9 @@ final class Hub {
     }
 
     private func order(_ message: Received, _ place: Place, _ world: World) {
-        // What could not be noted is sent again, and somebody may have granted something since. Others grant all for good.
-        if !History.steady.contains(message.person), message.person >= 0 { return }
+        // What could not be noted is sent again, and somebody may have granted something since. Others grant all for good. Whom a
+        // decision was about it does not say.
+        if !History.steady.contains(message.person), message.person >= 0 || message.event == "Decision Made" { return }
         let before = message.isUrgent ? last.urgent : last.batch
         if before.epoch == place.epoch, before.sequence > place.sequence {
             world.fail(
