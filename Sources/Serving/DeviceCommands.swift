@@ -72,9 +72,10 @@ public struct DeviceCommands {
         times[3 + command.rawValue] = max(askedAt(command), UInt64(max(0, now)))
     }
 
-    /// Writes what was asked for, as a member of the device.
+    /// Writes what was asked for, if anything was, as a member of the device.
     @inline(never)
     public func write(to writer: inout JSONWriter) {
+        if times[0] | times[1] | times[2] == 0 { return }
         writer.key("commands")
         writer.beginObject()
         for command in DeviceCommand.allCases where askedAt(command) > 0 {

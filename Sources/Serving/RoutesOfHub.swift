@@ -117,7 +117,7 @@ extension Routes {
         guard slash < rest.count, decode(rest.extracting(0..<slash)), 1...DeviceRecord.nameBytes ~= scratch.count,
             let command = DeviceCommand(rest.extracting(slash + 1..<rest.count)), !isRead || command == .report
         else {
-            response.sendProblem(404, "Ask a device by POST /v1/devices/DEVICE/flush, compact or report, and GET its report.")
+            response.sendProblem(404, "POST /v1/devices/DEVICE/flush, compact or report; GET its report.")
             return .answered
         }
         let name = scratch
@@ -136,7 +136,7 @@ extension Routes {
     private mutating func answerReport(_ name: [UInt8], _ response: inout Response) {
         guard beginReading() else { return response.sendProblem(503, "The store cannot be read just now.") }
         guard let report = DeviceReport(of: name.span, reader) else {
-            return response.sendProblem(404, "There is no report of such a device. Ask it: POST /v1/devices/DEVICE/report.")
+            return response.sendProblem(404, "There is no report of it yet. Ask: POST /v1/devices/DEVICE/report.")
         }
         response.send(200, "application/json", report.json(name))
     }

@@ -20,7 +20,7 @@ private func read(_ row: [UInt8]) -> DeviceCommands { DeviceCommands(row.span) }
     @Test("What was asked and done comes back from the row")
     func row() {
         var commands = DeviceCommands()
-        #expect(json(read(commands.row)) == #"{"commands":{}}"#)
+        #expect(json(read(commands.row)) == "{}")
         commands.ask(.report, at: 1_000)
         commands.ask(.flush, at: 2_000)
         commands.end(.report, at: 3_000)
@@ -75,7 +75,7 @@ private func read(_ row: [UInt8]) -> DeviceCommands { DeviceCommands(row.span) }
         for bit in 0..<row.count * 8 {
             var damaged = row
             damaged[bit / 8] ^= 1 << UInt8(bit % 8)
-            #expect(json(read(damaged)) == #"{"commands":{}}"#, "bit \(bit)")
+            #expect(json(read(damaged)) == "{}", "bit \(bit)")
         }
     }
 

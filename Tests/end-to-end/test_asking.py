@@ -23,7 +23,7 @@ def row(hub, device):
 
 
 def commands(hub, device):
-    return row(hub, device)["commands"]
+    return row(hub, device).get("commands", {})
 
 
 def wait_done(hub, device, command, seconds=20):
