@@ -125,7 +125,8 @@ def judge(before, after):
             continue
         if now == was:
             continue
-        check(now[0] in (200, 404, 503), f"{user} is answered {now}")
+        # 500 says that the store cannot answer: the agent ends, and its next start mends that.
+        check(now[0] in (200, 404, 500, 503), f"{user} is answered {now}")
         if now[0] != 200:
             continue
         for purpose, is_granted in now[1]["consent"].items():
