@@ -24,7 +24,8 @@ public enum StoreError: Error, Equatable {
         case MDB_INVALID: self = .damaged("it is no store")
         case MDB_VERSION_MISMATCH:
             self = .failed("another kind of device has written the store: move the folder away", code: code)
-        // What is appended and finds a later key: a disk that lied has lost what counts them. MDB_BAD_TXN is none: what comes after another failure in the same transaction, as after a full disk.
+        // MDB_KEYEXIST: what is appended finds a later key, since a disk that lied has lost what counts them. MDB_BAD_TXN is no
+        // damage: it is what comes after another failure in the same transaction, as after a full disk.
         case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INCOMPATIBLE, MDB_KEYEXIST: self = .damaged("its pages do not fit together")
         // What is asked of a table is right: it is a table of another kind.
         case EINVAL where !StoreError.isOfSystem(operation): self = .damaged("a table is of another kind")
