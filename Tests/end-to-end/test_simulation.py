@@ -33,3 +33,9 @@ def test_simulation_of_histories_that_once_broke_a_promise(bench):
         code, output, errors = simulate("--history", os.path.join(HISTORIES, name))
         equal(code, 0, f"{name}: {output}{errors[-1000:]}")
         equal(output.strip(), "every promise was kept", name)
+
+
+def test_simulation_of_a_week_in_which_nothing_could_be_written_any_more(bench):
+    """A disk lied about flushes: the log had later numbers than the accounts."""
+    code, output, errors = simulate("--weeks", "1", "--seed", "4679")
+    equal(code, 0, f"simulate: {output[-3000:]}{errors[-1000:]}")
