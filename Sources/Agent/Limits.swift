@@ -105,6 +105,8 @@ public enum Limits {
     static let memoryRushMilliseconds: Int64 = 2
     /// Where the process alone needs more than `limits.memory`, and looking more often would help nobody.
     static let memoryHopelessMilliseconds: Int64 = 1000
+    /// After how many times in a row in which giving everything back was not enough that is so.
+    static let memoryVainReleases = 5
     /// For how long the writer or a serving thread may not come round before it has stalled, nanoseconds: a commit to a slow
     /// card takes seconds.
     static let stalledNanoseconds: Int64 = 10_000_000_000

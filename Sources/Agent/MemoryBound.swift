@@ -48,6 +48,8 @@ struct MemoryPace {
     private var lookedAt: Int64 = 0
     /// Bytes that come in in a millisecond, as between the last two looks.
     private var growth: Int64 = 0
+    /// How often in a row there was still too much after all was given back.
+    private var vainReleases = 0
 
     init(limitBytes: Int64) { self.limitBytes = limitBytes }
 
@@ -59,15 +61,20 @@ struct MemoryPace {
         let passed = nanoseconds - lookedAt
         growth = lookedAt == 0 || passed <= 0 ? 0 : max(0, bytes - self.bytes) * 1_000_000 / passed
         (self.bytes, lookedAt) = (bytes, nanoseconds)
+        if bytes <= limitBytes { vainReleases = 0 }
         // No more than half of the limit ahead: else a rush would have it given back at every look.
         return bytes + min(growth * Limits.memoryRushMilliseconds, limitBytes / 2) > limitBytes
     }
 
     /// What is left after pages were given back; it grows again as before.
-    mutating func restart(_ bytes: Int64, at nanoseconds: Int64) { (self.bytes, lookedAt) = (bytes, nanoseconds) }
+    mutating func restart(_ bytes: Int64, at nanoseconds: Int64) {
+        (self.bytes, lookedAt) = (bytes, nanoseconds)
+        vainReleases = bytes > limitBytes ? vainReleases + 1 : 0
+    }
 
-    /// Whether there is too much although everything was given back that can be.
-    var isHopeless: Bool { bytes > limitBytes }
+    /// Whether there is too much although everything was given back that can be. Once says nothing: on a busy machine others
+    /// have had it all back before this thread came to look.
+    var isHopeless: Bool { vainReleases >= Limits.memoryVainReleases }
 
     /// Half of the time in which the rest would fill up.
     var waitMilliseconds: Int64 {

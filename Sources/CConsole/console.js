@@ -567,8 +567,8 @@ $('access').addEventListener('keydown', pressed => {
 });
 document.addEventListener('visibilitychange', () => { if (timer !== -1) poll(); });
 
-put($('try-event'), `curl ${location.origin}/v1/track -d '{"userId": "ada", "event": "Order Completed",
-  "properties": {"order_id": "1", "revenue": 120},
-  "context": {"consent": {"categoryPreferences": {"analytics": true, "personalization": true}}}}'`);
+put($('try-event'), `curl ${location.origin}/v1/track -d '{"userId": "ada", "event": "Order Completed",\n`
+  + '  "properties": {"order_id": "1", "revenue": 120},\n'
+  + '  "context": {"consent": {"categoryPreferences": {"analytics": true, "personalization": true}}}}\'');
 put($('try-decision'), `curl ${location.origin}/ofrep/v1/evaluate/flags -d '{"context": {"targetingKey": "ada"}}'`);
 poll();

@@ -2,7 +2,7 @@
 # from Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own
 # static libraries are made for glibc, whose part alone would be a third of the binary. The machine's own package system
 # learns of no other architecture.
-# Sourced by Tools/build, never run.
+# Sourced by Tools/build and Tools/torture, never run.
 
 foreign_sources=(lmdb mbedtls libyaml zlib)
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -61,6 +61,16 @@ fetch_foreign() {
     touch "$folder/.complete"
 }
 
+# change_lmdb : sets lmdb, the folder of its sources, in which mdb-changed.c is what is compiled.
+change_lmdb() {
+    lmdb="$top/.build/sources/lmdb/libraries/liblmdb"
+    sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
+    local word
+    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
+        [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"
+    done
+}
+
 # make_sysroot DEBIAN_ARCH GNU_TRIPLE : headers and static libraries for that architecture in
 # .build/sysroot/DEBIAN_ARCH; sets sysroot (absolute).
 make_sysroot() {
@@ -95,11 +105,8 @@ make_sysroot() {
     cp -R "$sources"/mbedtls/include/{mbedtls,psa} "$sysroot/include"
     cp "$top/Tools/lib/mbedtls-config.h" "$sysroot/include/mbedtls/gatehouse.h"
     sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
-    local lmdb="$sources/lmdb/libraries/liblmdb" word
-    sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
-    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
-        [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"
-    done
+    local lmdb
+    change_lmdb
     compile_library "$gnu" lmdb "$lmdb" -Os -DMDB_USE_ROBUST=1 \
         -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-changed.c midl.c
     # The checksum by one table of 1 KiB and not nine.

@@ -64,13 +64,13 @@ prepare() {
 
 strip_of() { target "$1"; printf '%s-strip' "$gnu"; }
 
-# pack FOLDER : what C's sources embed, there: the files of the console in a third of their size, and Unicode's categories and
-# small letters. What is the same stays untouched.
+# pack FOLDER : what C's sources embed, there: the files of the console in a third of their size, without indentation and lines
+# that are comments, and Unicode's categories and small letters. What is the same stays untouched.
 pack() {
     local file tables="$swift_root/lib/swift/embedded/x86_64-unknown-linux-gnu"
     mkdir -p "$1"
     for file in Sources/CConsole/console.{html,css,js}; do
-        gzip -9 -n -c "$file" | keep "$1/$(basename "$file").gz"
+        sed -E 's/^[ \t]+//; /^\/\/|^\/\*.*\*\/$|^$/d' "$file" | gzip -9 -n -c | keep "$1/$(basename "$file").gz"
     done
     for file in categories lowercase; do
         gcc -O2 -o "$1/$file" "Tools/lib/$file.c" -L "$tables" -lswiftUnicodeDataTables
