@@ -180,9 +180,9 @@ class Bench:
             decisions, others, memory = Decisions(agent.url), Decisions(floor), []
             while last > 0:
                 # A look at /metrics takes a millisecond or two of a thread that answers: more rarely than each hundredth
-                # decision, but for the end.
+                # decision, but for the end. A small backlog is all beginning and end.
                 rest = last * (time.monotonic() - begin) / (waiting - last) if last < waiting else 0
-                time.sleep(min(2, max(0.1 if waiting > 100_000 else 0.02, 0.8 * rest)))
+                time.sleep(min(2, max(0.1, 0.8 * rest)) if waiting > 100_000 else 0.02)
                 memory.append(process_memory_kib(agent.process.pid) or 0)
                 last = queued(agent)
                 if time.monotonic() - begin > 600:

@@ -3,6 +3,7 @@ rsyslog. Each is a program of Debian's, unpacked and not installed (Tools/bench 
 loopback, and ended by its own handle.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -239,7 +240,11 @@ class Rsyslog(Program):
 
     def waiting(self):
         """Bytes of its queue."""
-        return sum(file.stat().st_size for file in (self.folder / "queue").iterdir())
+        size = 0
+        for file in (self.folder / "queue").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # It moves files meanwhile.
+                size += file.stat().st_size
+        return size
 
 
 def rsyslog_drain(folder, keys, event, count):

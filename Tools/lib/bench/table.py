@@ -173,7 +173,8 @@ def decisions(table, options, folder):
             for name in list(servers):
                 try:
                     of = [turn(servers[name], options, connections=connections) for _ in range(options.rounds)]
-                    table.point("connections", name, connections, median(of, "requests_per_second"))
+                    table.point("connections", name.removesuffix(" and the same rules"), connections,
+                                median(of, "requests_per_second"))
                 except SystemExit as error:
                     table.miss(f"{name}, {connections} connections", " ".join(str(error).split()))
 
