@@ -47,6 +47,8 @@ public enum Limits {
     /// How long after a switch decisions that fail bring the bundle before back, milliseconds; and how often is looked.
     static let probationMilliseconds: Int64 = 300_000
     static let probationLookMilliseconds: Int64 = 1000
+    /// After how long without work the writer gives back what memory it has taken, milliseconds.
+    static let restMilliseconds: Int64 = 1000
     /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2 MiB of the
     /// 8 that promise P10 allows under load, and some 350 events with all their tables in use.
     public static let pagesPerCommit = 512

@@ -238,6 +238,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var erasures: [Erasure] = []
     /// What the turn under way has taken from the intake.
     private var taken: [Submission] = []
+    /// When something was last written, nanoseconds of the monotonic clock; nil: what memory that took was given back since.
+    private var wroteAt: Int64?
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
@@ -281,7 +283,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Waits for work, and does it.
     /// - Returns: false when the intake is closed and empty.
     func turn() -> Bool {
-        let wait = isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())
+        var wait = isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())
+        if wroteAt != nil { wait = min(wait, Limits.restMilliseconds) }
         guard intake.take(into: &taken, waitMilliseconds: wait) else { return false }
         health.writerSeen.set(clock.monotonicNanoseconds())
         adoptBundle()
@@ -289,9 +292,21 @@ final class Writer<Time: Clock, Random: RandomSource> {
         // What there is no time for stays where it is bounded.
         if decided.isEmpty { records.take(into: &decided) }
         let isIdle = taken.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
-        if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue { return true }
+        if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue {
+            rest()
+            return true
+        }
         write(taken, requests)
+        wroteAt = clock.monotonicNanoseconds()
         return true
+    }
+
+    /// Gives back the memory that a busy time has left, when it is over.
+    private func rest() {
+        guard let at = wroteAt, clock.monotonicNanoseconds() - at >= Limits.restMilliseconds * 1_000_000 else { return }
+        wroteAt = nil
+        database.rest()
+        Process.trimMemory()
     }
 
     /// Keeps what the last commits did not, so that the next run goes on from there.

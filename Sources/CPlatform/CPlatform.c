@@ -25,13 +25,62 @@ int cp_argument_count(void) { return argument_count; }
 const char *cp_argument(int index) { return index < argument_count ? arguments[index] : NULL; }
 
 #ifndef __GLIBC__
+// musl gives each larger piece back to the kernel when it is freed, and the next batch of events gets it anew, page by page,
+// while other cores are told of each change: a quarter of what a batch costs. So blocks of pages that are theirs alone are kept
+// for who wants one next, a megabyte at most, until there is a rest.
+enum { kept_blocks = 64, block_bytes = 4096, kept_bytes_at_most = 1 << 20 };
+static struct { void *place; size_t bytes; } kept[kept_blocks];
+static unsigned kept_count;
+static size_t kept_bytes;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void *take_kept(unsigned index) {
+    void *place = kept[index].place;
+    kept_bytes -= kept[index].bytes;
+    kept[index] = kept[--kept_count];
+    return place;
+}
+
 // What Swift takes its memory with. Where there is none it would end by a trap, as if the program or the store were at fault.
+// musl's pieces lie at multiples of 16, and nothing here asks for more.
 int posix_memalign(void **place, size_t alignment, size_t bytes) {
     static const char words[] = "level=error msg=\"there is no memory left\"\n";
-    *place = aligned_alloc(alignment, bytes);
-    if (*place) return 0;
+    *place = NULL;
+    if (alignment > 16) cp_trapped();
+    if (bytes >= block_bytes) {
+        unsigned best = kept_blocks;
+        pthread_mutex_lock(&kept_lock);
+        for (unsigned index = 0; index < kept_count; index++) {
+            if (kept[index].bytes < bytes || kept[index].bytes > 2 * (bytes + block_bytes)) continue;
+            if (best == kept_blocks || kept[index].bytes < kept[best].bytes) best = index;
+        }
+        if (best < kept_blocks) *place = take_kept(best);
+        pthread_mutex_unlock(&kept_lock);
+    }
+    if (*place || (*place = malloc(bytes))) return 0;
     (void)!write(2, words, sizeof words - 1);
     _exit(3);
+}
+
+// musl's own, which is hidden from others than what is linked with it.
+void __libc_free(void *);
+void free(void *place) {
+    // The first piece in a group of pages, mostly the only one. The cheap half of the question comes first.
+    if (((uintptr_t)place & (block_bytes - 1)) == 16) {
+        size_t bytes = malloc_usable_size(place);
+        if (bytes >= block_bytes) {
+            pthread_mutex_lock(&kept_lock);
+            int has_room = kept_count < kept_blocks && kept_bytes + bytes <= kept_bytes_at_most;
+            if (has_room) {
+                kept[kept_count].place = place;
+                kept[kept_count++].bytes = bytes;
+                kept_bytes += bytes;
+            }
+            pthread_mutex_unlock(&kept_lock);
+            if (has_room) return;
+        }
+    }
+    __libc_free(place);
 }
 #endif
 
@@ -197,8 +246,8 @@ int cp_next_signal(int descriptor) {
     return read(descriptor, &information, sizeof information) == sizeof information ? (int)information.ssi_signo : 0;
 }
 
-// glibc (the ordinary build) would give each thread a heap of its own and keep what is freed; musl (what ships) does
-// neither.
+// glibc (the ordinary build) would give each thread a heap of its own and keep what is freed; of musl (what ships) we keep some
+// ourselves.
 #ifdef __GLIBC__
 void cp_tune_allocator(void) {
     mallopt(M_ARENA_MAX, 1);
@@ -208,7 +257,11 @@ void cp_tune_allocator(void) {
 void cp_trim_memory(void) { malloc_trim(0); }
 #else
 void cp_tune_allocator(void) {}
-void cp_trim_memory(void) {}
+void cp_trim_memory(void) {
+    pthread_mutex_lock(&kept_lock);
+    while (kept_count > 0) __libc_free(take_kept(0));
+    pthread_mutex_unlock(&kept_lock);
+}
 
 // LMDB as it is compiled for musl (Tools/lib/foreign.sh) asks this for mutexes that outlive their holder. Where the
 // kernel, or qemu's user mode, has none it gets ordinary ones: the agent is alone with its store, and LMDB makes them

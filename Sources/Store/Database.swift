@@ -212,6 +212,13 @@ public final class Database: @unchecked Sendable {
         return WriteTransaction(transaction: transaction, database: self)
     }
 
+    /// Gives back the memory that writing has left.
+    public func rest() {
+        guard let transaction = try? beginWrite() else { return }
+        mdb_env_rest(environment)
+        _ = consume transaction
+    }
+
     /// Writes the store anew, entry by entry, and puts the new file in the place of the old one: what was deleted or
     /// overwritten is in it no longer. (LMDB's own compacting copy takes pages as they are, with what is left over
     /// between and behind the entries.)

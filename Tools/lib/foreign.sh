@@ -66,7 +66,7 @@ change_lmdb() {
     lmdb="$top/.build/sources/lmdb/libraries/liblmdb"
     sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
     local word
-    for word in kept_pages=4 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
+    for word in me_kept=5 mdb_env_rest=1 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
         [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"
     done
 }

@@ -1,6 +1,5 @@
 # What is changed in LMDB's mdb.c before it is compiled; foreign.sh counts whether each change has found its place.
 1i\
-static unsigned kept_pages;\
 #define C_BAD 0x100 /* mdb_node_search has met a node that does not lie in its page */\
 #define page_is_bad(mc, mp) ((mp)->mp_lower < PAGEHDRSZ || (mp)->mp_lower > (mp)->mp_upper || \\\
 	(mp)->mp_upper > (mc)->mc_txn->mt_env->me_psize)\
@@ -10,9 +9,19 @@ static unsigned kept_pages;\
 # What it puts into one section of its own, since it is rarely called, the linker could not drop where it is never called.
 s/__attribute__ ((section("text_env")))//
 
-# It keeps the memory of a transaction's pages for ever. A device that was busy once gets back what is above 1 MiB.
-/^mdb_page_malloc(/,/^}/ s/^\t\t\tenv->me_dpages = ret->mp_next;$/&\n\t\t\tkept_pages--;/
-/^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (kept_pages >= 256) { free(mp); return; }\n\tkept_pages++;\n&/
+# It keeps the memory of a transaction's pages for ever. Here it does so as long as there is something to do.
+/^struct MDB_env {/,/^}/ s/^\tMDB_page\t\*me_dpages;.*$/&\n\tunsigned me_kept;/
+/^mdb_page_malloc(/,/^}/ s/^\t\t\tenv->me_dpages = ret->mp_next;$/&\n\t\t\tenv->me_kept--;/
+/^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (env->me_kept >= 768) { free(mp); return; }\n\tenv->me_kept++;\n&/
+$a\
+void mdb_env_rest(MDB_env *env)\
+{\
+	for (; env->me_kept > 64; env->me_kept--) {\
+		MDB_page *mp = env->me_dpages;\
+		env->me_dpages = mp->mp_next;\
+		free(mp);\
+	}\
+}
 
 # After the disk did not take where the trees begin it writes nothing more. What was there before may still be read.
 /^mdb_txn_renew0(/,/^}/ s/^\tif (env->me_flags & MDB_FATAL_ERROR) {$/\tif ((env->me_flags \& MDB_FATAL_ERROR) \&\& !(flags \& MDB_TXN_RDONLY)) {/
