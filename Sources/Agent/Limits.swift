@@ -49,9 +49,9 @@ public enum Limits {
     static let probationLookMilliseconds: Int64 = 1000
     /// After how long without work the writer gives back what memory it has taken, milliseconds.
     static let restMilliseconds: Int64 = 1000
-    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2 MiB of the
-    /// 8 that promise P10 allows under load, and some 350 events with all their tables in use.
-    public static let pagesPerCommit = 512
+    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2.5 MiB of the
+    /// 8 that promise P10 allows under load, and some 400 events with all their tables in use.
+    public static let pagesPerCommit = 640
     /// Events that one transaction takes at most: those that change nothing shall be answered, too.
     public static let eventsPerCommit = 4096
     /// Entries removed from the log by one transaction, for the same reason.

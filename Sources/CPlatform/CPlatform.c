@@ -27,8 +27,8 @@ const char *cp_argument(int index) { return index < argument_count ? arguments[i
 #ifndef __GLIBC__
 // musl gives each larger piece back to the kernel when it is freed, and the next batch of events gets it anew, page by page,
 // while other cores are told of each change: a quarter of what a batch costs. So blocks of pages that are theirs alone are kept
-// for who wants one next, a megabyte at most, until there is a rest.
-enum { kept_blocks = 64, block_bytes = 4096, kept_bytes_at_most = 1 << 20 };
+// for who wants one next, 768 KiB at most, until there is a rest.
+enum { kept_blocks = 64, block_bytes = 4096, kept_bytes_at_most = 3 << 18 };
 static struct { void *place; size_t bytes; } kept[kept_blocks];
 static unsigned kept_count;
 static size_t kept_bytes;

@@ -107,7 +107,7 @@ make_sysroot() {
     sed -i '1i #define MBEDTLS_USER_CONFIG_FILE "mbedtls/gatehouse.h"' "$sysroot/include/mbedtls/config.h"
     local lmdb
     change_lmdb
-    compile_library "$gnu" lmdb "$lmdb" -Os -DMDB_USE_ROBUST=1 \
+    compile_library "$gnu" lmdb "$lmdb" -Oz -DMDB_USE_ROBUST=1 \
         -Dpthread_mutexattr_setrobust=cp_set_robust -- mdb-changed.c midl.c
     # The checksum by one table of 1 KiB and not nine.
     compile_library "$gnu" z "$sources/zlib" -DHAVE_UNISTD_H -DZ_TESTW=0 -- adler32.c crc32.c inffast.c

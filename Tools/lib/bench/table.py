@@ -235,9 +235,6 @@ def durable(table, options, folder):
     print("durable ingest")
     settings = types.SimpleNamespace(reference=options.ingest, load=options.load, binary=options.binary,
                                      rounds=options.rounds, seconds=options.seconds)
-    # Sixteen batches on their way fill the agent's intake, and on a busy machine it then says so.
-    ingest.BATCHES = ingest.ADMISSION
-    ingest.MODES = [*ingest.MODES[:2], ingest.ADMISSION]
     bench = ingest.Bench(settings, folder)
     bench.calibrate()
     turns, _, problems = ingest.measure_throughput(bench)
