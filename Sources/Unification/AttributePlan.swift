@@ -99,7 +99,28 @@ public struct Attribute: Sendable {
     public let name: [UInt8]
     /// What it keeps for decisions, and nobody reads; nil: it is one of the bundle's.
     let hidden: HiddenAttribute?
-    public let type: AttributeType
+    let shape: AttributeShape
+
+    public var type: AttributeType { shape.type }
+    var scope: AttributeScope { shape.scope }
+    var tag: UInt32 { shape.tag }
+    var form: StateForm { shape.form }
+    var policy: StatePolicy { shape.policy }
+    var condition: Int? { shape.condition }
+    var value: Int? { shape.value }
+    var readsProfile: Bool { shape.readsProfile }
+    public var isRestricted: Bool { shape.isRestricted }
+    var span: Int64 { shape.span }
+    /// It is kept for decisions, and is nobody's to read.
+    var isHidden: Bool { hidden != nil }
+    /// It keeps what a person was shown, or what followed from that.
+    var isOfWhatWasShown: Bool { hidden != nil && hidden != .seed }
+}
+
+/// All of an attribute that its states are made, read and merged by. It has no parts in other memory: decisions and events
+/// copy it for each attribute, and that shall cost nothing.
+struct AttributeShape: Sendable {
+    let type: AttributeType
     let scope: AttributeScope
     /// FNV-1a of name, type, rules, window and scope: another meaning is another attribute.
     let tag: UInt32
@@ -114,12 +135,8 @@ public struct Attribute: Sendable {
     let value: Int?
     /// Whether an expression reads the profile, whose values then have to be those after the attributes before it.
     let readsProfile: Bool
-    /// It is kept for decisions, and is nobody's to read.
-    var isHidden: Bool { hidden != nil }
-    /// It keeps what a person was shown, or what followed from that.
-    var isOfWhatWasShown: Bool { hidden != nil && hidden != .seed }
     /// It leaves the device for nobody who does not name it, and no other attribute is made of it that may.
-    public let isRestricted: Bool
+    let isRestricted: Bool
 
     /// The bucket that a time falls into.
     func bucket(of time: Int64) -> Int64 {
@@ -188,10 +205,10 @@ public enum HiddenAttribute: Sendable, Equatable {
             policy.limit = Limits.goalEvents
             (condition, value) = (when, what)
         }
-        return Attribute(
-            name: name, hidden: self, type: type, scope: .visitor, tag: NameTag.of(name.span),
-            form: type.form(isWindowed: false, .visitor), policy: policy, window: 0, bucketWidth: 1, condition: condition,
-            value: value, readsProfile: false, isRestricted: false)
+        let shape = AttributeShape(
+            type: type, scope: .visitor, tag: NameTag.of(name.span), form: type.form(isWindowed: false, .visitor), policy: policy,
+            window: 0, bucketWidth: 1, condition: condition, value: value, readsProfile: false, isRestricted: false)
+        return Attribute(name: name, hidden: self, shape: shape)
     }
 }
 
@@ -653,10 +670,10 @@ private struct Draft {
 
     func finished() -> Attribute {
         let width = window == 0 ? 1 : (window + Limits.windowBuckets - 1) / Limits.windowBuckets
-        return Attribute(
-            name: name, hidden: nil, type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy,
-            window: window, bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile,
-            isRestricted: isRestricted)
+        let shape = AttributeShape(
+            type: type, scope: scope, tag: tag, form: type.form(isWindowed: window > 0, scope), policy: policy, window: window,
+            bucketWidth: width, condition: condition, value: value, readsProfile: readsProfile, isRestricted: isRestricted)
+        return Attribute(name: name, hidden: nil, shape: shape)
     }
 }
 

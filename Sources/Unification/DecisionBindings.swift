@@ -161,7 +161,7 @@ struct AttributeReader: ~Escapable {
 
     /// The value of an attribute; nil: not set. Text refers to the record.
     func value(_ number: Int, _ heap: inout Heap) -> Value? {
-        let attribute = plan.attributes[number]
+        let attribute = plan.attributes[number].shape
         guard let entry = entry(number) else {
             switch attribute.type {
             case .counter: return .int(0)
@@ -198,12 +198,12 @@ struct AttributeReader: ~Escapable {
     func entry(_ number: Int) -> RecordEntry? {
         if record.isEmpty { return nil }
         guard let entry = index.entry(number, in: record) else { return nil }
-        return plan.attributes[number].hasEnded(entry.time, now: now) ? nil : entry
+        return plan.attributes[number].shape.hasEnded(entry.time, now: now) ? nil : entry
     }
 
     // MARK: Numbers
 
-    func count(_ entry: RecordEntry, _ attribute: Attribute) -> Int64 {
+    func count(_ entry: RecordEntry, _ attribute: AttributeShape) -> Int64 {
         if attribute.form == .counter { return Int64(bitPattern: load64(record, entry.payload)) }
         var total: Int64 = 0
         var bucket = firstBucket(entry)
@@ -215,7 +215,7 @@ struct AttributeReader: ~Escapable {
     }
 
     /// A sum, mean, minimum or maximum; nil when nothing is in the window.
-    func number(_ entry: RecordEntry, _ attribute: Attribute) -> Double? {
+    func number(_ entry: RecordEntry, _ attribute: AttributeShape) -> Double? {
         switch attribute.form {
         case .minimum, .maximum: return loadDouble(record, entry.payload)
         case .sum: return ExactSum(record, entry.payload).value
@@ -244,7 +244,7 @@ struct AttributeReader: ~Escapable {
 
     /// The content of the bucket at `place`, or nil: there is none, or it lies wholly before the window. A bucket that
     /// the window's beginning cuts counts in full: that is the resolution.
-    private func currentBucket(_ entry: RecordEntry, _ attribute: Attribute, _ place: Int) -> Int? {
+    private func currentBucket(_ entry: RecordEntry, _ attribute: AttributeShape, _ place: Int) -> Int? {
         if place >= entry.end { return nil }
         let newest = Int64(bitPattern: load64(record, entry.payload))
         return attribute.bucketEnd(newest, record[place]) > now - attribute.window ? place + 1 : nil
@@ -252,7 +252,7 @@ struct AttributeReader: ~Escapable {
 
     // MARK: Elements
 
-    private func elements(_ entry: RecordEntry, _ attribute: Attribute, _ heap: inout Heap) -> Value {
+    private func elements(_ entry: RecordEntry, _ attribute: AttributeShape, _ heap: inout Heap) -> Value {
         heap.beginList()
         forEachElement(entry, attribute) { time, scalar in
             if attribute.type == .set {
@@ -272,7 +272,7 @@ struct AttributeReader: ~Escapable {
     }
 
     /// Calls `body` with the time and the scalar's place of each element that is left, newest first.
-    func forEachElement(_ entry: RecordEntry, _ attribute: Attribute, _ body: (Int64, Int) -> Void) {
+    func forEachElement(_ entry: RecordEntry, _ attribute: AttributeShape, _ body: (Int64, Int) -> Void) {
         var element = entry.payload
         while element < entry.end {
             let time = load48(record, element)

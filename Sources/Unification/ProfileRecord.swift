@@ -165,7 +165,7 @@ public struct ProfileIndex {
         let reader = AttributeReader(bytes, self, plan, now)
         guard let entry = reader.entry(number) else { return 0 }
         var count = 0
-        reader.forEachElement(entry, plan.attributes[number]) { _, _ in count += 1 }
+        reader.forEachElement(entry, plan.attributes[number].shape) { _, _ in count += 1 }
         return count
     }
 
@@ -177,7 +177,7 @@ public struct ProfileIndex {
     ) {
         let reader = AttributeReader(bytes, self, plan, 0)
         guard let entry = reader.entry(number) else { return }
-        reader.forEachElement(entry, plan.attributes[number]) { time, scalar in body(time, Scalar.value(bytes, scalar)) }
+        reader.forEachElement(entry, plan.attributes[number].shape) { time, scalar in body(time, Scalar.value(bytes, scalar)) }
     }
 
     /// The entry of an attribute, or nil: unset.

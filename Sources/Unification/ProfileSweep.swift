@@ -39,7 +39,7 @@ extension AttributePlan {
     }
 }
 
-extension Attribute {
+extension AttributeShape {
     /// Where what is left of an entry at `now` ends: set, timeline and windows have the newest first.
     fileprivate func end(of entry: RecordEntry, in record: Span<UInt8>, now: Int64) -> Int {
         var place = entry.payload
@@ -83,7 +83,7 @@ public enum ProfileSweep {
             start = entry.end
             var end = entry.end
             if let number = plan.index(ofTag: entry.tag) {
-                let attribute = plan.attributes[number]
+                let attribute = plan.attributes[number].shape
                 // A state of another form than the attribute's is one of an earlier version: nobody reads it.
                 let isOver = attribute.form.rawValue != entry.form || attribute.hasEnded(entry.time, now: now)
                 end = isOver ? entry.start : attribute.end(of: entry, in: old, now: now)

@@ -96,7 +96,7 @@ public struct ProfileUpdater: ~Copyable {
         let head = try open(old, plan, time, isSeen: surroundings.served == nil)
         for (number, range) in contributions {
             _ = merge(
-                number, plan.attributes[number], time, now: now, [UInt8](copying: contributed.span.extracting(range)))
+                number, plan.attributes[number].shape, time, now: now, [UInt8](copying: contributed.span.extracting(range)))
         }
         close(head, id, origin, plan, now: now)
     }
@@ -171,14 +171,14 @@ public struct ProfileUpdater: ~Copyable {
                 failedRules += 1
                 continue
             }
-            let attribute = plan.attributes[number]
+            let attribute = plan.attributes[number].shape
             if isStale, attribute.readsProfile {
                 evaluator.begin()
                 isStale = false
             }
             scalars.removeAll(keepingCapacity: true)
             var result = (outcome: ScalarCollector.Outcome.matched, refusedValues: 0)
-            if let hidden = attribute.hidden {
+            if let hidden = plan.attributes[number].hidden {
                 if case .goal(_, let within, _, _) = hidden {
                     if !isExposed(number - 1, within, time, plan) { continue }
                     result = evaluate(attribute, isOpen: false, plan, slots, program, surroundings, &evaluator, into: &scalars)
@@ -245,7 +245,7 @@ public struct ProfileUpdater: ~Copyable {
     }
 
     private borrowing func evaluate(
-        _ attribute: Attribute, isOpen: Bool, _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
+        _ attribute: AttributeShape, isOpen: Bool, _ plan: borrowing AttributePlan, _ slots: Slots, _ program: borrowing Program,
         _ surroundings: borrowing Surroundings, _ evaluator: inout Evaluator, into scalars: inout [UInt8]
     ) -> (outcome: ScalarCollector.Outcome, refusedValues: Int) {
         let bindings = DecisionBindings(
@@ -257,7 +257,7 @@ public struct ProfileUpdater: ~Copyable {
 
     /// Merges the values in `scalars` into an attribute; false when nothing came of it.
     private mutating func merge(
-        _ number: Int, _ attribute: Attribute, _ time: Int64, now: Int64, _ scalars: [UInt8]
+        _ number: Int, _ attribute: AttributeShape, _ time: Int64, now: Int64, _ scalars: [UInt8]
     ) -> Bool {
         // What has ended, be it the event's own part or what there was, does not live on in what has not.
         if attribute.hasEnded(time, now: now) { return false }
@@ -315,7 +315,7 @@ public struct ProfileUpdater: ~Copyable {
                 old = entry.end
                 left -= 1
             }
-            let attribute = plan.attributes[known.attribute]
+            let attribute = plan.attributes[known.attribute].shape
             if attribute.scope != .event, let entry = index.entry(known.attribute, in: working.span),
                 !attribute.hasEnded(entry.time, now: now)
             {
@@ -381,7 +381,7 @@ public struct ProfileMerger: ~Copyable {
             let b = right.1 > 0 ? RecordEntry(working.span, at: right.0) : nil
             let tag = min(a?.tag ?? .max, b?.tag ?? .max)
             let number = plan.index(ofTag: tag)
-            let attribute = number.map { plan.attributes[$0] }
+            let attribute = number.map { plan.attributes[$0].shape }
             var start: Int?
             if let a, a.tag == tag {
                 left = (a.end, left.1 - 1)
@@ -402,7 +402,7 @@ public struct ProfileMerger: ~Copyable {
         }
     }
 
-    private func isAlive(_ entry: RecordEntry, _ attribute: Attribute?, _ lastSeen: Int64, _ now: Int64) -> Bool {
+    private func isAlive(_ entry: RecordEntry, _ attribute: AttributeShape?, _ lastSeen: Int64, _ now: Int64) -> Bool {
         guard let attribute else { return RecordWriter.isKept(entry, lastSeen: lastSeen) }
         return attribute.form.rawValue == entry.form && !attribute.hasEnded(entry.time, now: now)
     }
@@ -466,7 +466,7 @@ private enum Contribution {
     /// Appends it as an entry.
     /// - Parameter scalar: the place of the value in `scalars`, for attributes that have one.
     static func append(
-        _ attribute: Attribute, _ time: Int64, _ scalars: Span<UInt8>, _ scalar: Int, to bytes: inout [UInt8]
+        _ attribute: AttributeShape, _ time: Int64, _ scalars: Span<UInt8>, _ scalar: Int, to bytes: inout [UInt8]
     ) {
         let builder = EntryBuilder(&bytes, tag: attribute.tag, form: attribute.form, time: time)
         let hasValue = scalar < scalars.count
@@ -523,10 +523,10 @@ private enum ConditionVerdict {
 private struct ScalarCollector {
     enum Outcome { case matched, unmatched, failed }
 
-    private let attribute: Attribute
+    private let attribute: AttributeShape
     private(set) var refusedValues = 0
 
-    init(_ attribute: Attribute) { self.attribute = attribute }
+    init(_ attribute: AttributeShape) { self.attribute = attribute }
 
     /// - Parameter isOpen: whether the condition is to be evaluated, too.
     mutating func collect(

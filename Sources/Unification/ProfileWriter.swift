@@ -23,9 +23,9 @@ public enum ProfileWriter {
             switch attribute.form {
             case .counter, .windowedCounter:
                 writer.key(attribute.name)
-                writer.int(entry.map { reader.count($0, attribute) } ?? 0)
+                writer.int(entry.map { reader.count($0, attribute.shape) } ?? 0)
             case .sum, .mean, .minimum, .maximum, .windowedSum, .windowedMean, .windowedMinimum, .windowedMaximum:
-                let number = entry.flatMap { reader.number($0, attribute) }
+                let number = entry.flatMap { reader.number($0, attribute.shape) }
                 if number == nil, attribute.type != .sum { continue }
                 writer.key(attribute.name)
                 writer.double(number ?? 0)
@@ -40,7 +40,7 @@ public enum ProfileWriter {
                 writer.key(attribute.name)
                 writer.beginArray()
                 if let entry {
-                    reader.forEachElement(entry, attribute) { time, scalar in
+                    reader.forEachElement(entry, attribute.shape) { time, scalar in
                         if attribute.type == .set {
                             Scalar.write(record, scalar, to: &writer, &scratch)
                         } else if attribute.value == nil {
