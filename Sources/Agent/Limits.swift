@@ -47,9 +47,11 @@ public enum Limits {
     /// How long after a switch decisions that fail bring the bundle before back, milliseconds; and how often is looked.
     static let probationMilliseconds: Int64 = 300_000
     static let probationLookMilliseconds: Int64 = 1000
-    /// After how long without work the writer gives back what memory it has taken, milliseconds.
+    /// After how long without a large commit the writer gives back what memory those have taken, milliseconds.
     static let restMilliseconds: Int64 = 1000
-    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2.5 MiB of the
+    /// Pages of 4 KiB that a commit may change and not be large: LMDB's memory for as many stays (Tools/lib/lmdb.sed).
+    static let restingPages = 64
+    /// Pages of 4 KiB that the events of one transaction may change: LMDB holds them in memory until the commit. 2.9 MiB of the
     /// 8 that promise P10 allows under load, and some 400 events with all their tables in use.
     public static let pagesPerCommit = 640
     /// Events that one transaction takes at most: those that change nothing shall be answered, too.

@@ -26,6 +26,7 @@ struct MemoryBound {
         defer { health.isMemoryShort.set(pace.isHopeless ? 1 : 0) }
         if !isTooMuch { return pace.waitMilliseconds }
         do throws(StoreError) { try database.releasePages() } catch { complain(error.message) }
+        Process.trimMemory()
         meters.memoryReleases.add()
         resident = Process.residentMemory() ?? resident
         pace.restart(resident.anonymousBytes + resident.fileBytes, at: clock.monotonicNanoseconds())

@@ -238,8 +238,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
     private var erasures: [Erasure] = []
     /// What the turn under way has taken from the intake.
     private var taken: [Submission] = []
-    /// When something was last written, nanoseconds of the monotonic clock; nil: what memory that took was given back since.
-    private var wroteAt: Int64?
+    /// When a large commit was last made, nanoseconds of the monotonic clock; nil: what memory that took was given back since.
+    private var busyAt: Int64?
 
     init(
         database: Database, intake: Intake, completions: Completions, cursors: CursorBox, signal: LogSignal,
@@ -283,28 +283,27 @@ final class Writer<Time: Clock, Random: RandomSource> {
     /// Waits for work, and does it.
     /// - Returns: false when the intake is closed and empty.
     func turn() -> Bool {
-        var wait = isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())
-        if wroteAt != nil { wait = min(wait, Limits.restMilliseconds) }
+        let wait = isBusy ? 0 : pipeline.idleMilliseconds(at: clock.wallMilliseconds())
         guard intake.take(into: &taken, waitMilliseconds: wait) else { return false }
         health.writerSeen.set(clock.monotonicNanoseconds())
+        rest()
         adoptBundle()
         let requests = cursors.take()
         // What there is no time for stays where it is bounded.
         if decided.isEmpty { records.take(into: &decided) }
         let isIdle = taken.isEmpty && requests.isEmpty && decided.isEmpty && !isBusy && !isSomebodyLate
         if isIdle && !isSweepDue && !isRecomputationDue && !isTimerDue {
-            rest()
+            Process.trimMemory()
             return true
         }
         write(taken, requests)
-        wroteAt = clock.monotonicNanoseconds()
         return true
     }
 
     /// Gives back the memory that a busy time has left, when it is over.
     private func rest() {
-        guard let at = wroteAt, clock.monotonicNanoseconds() - at >= Limits.restMilliseconds * 1_000_000 else { return }
-        wroteAt = nil
+        guard let at = busyAt, clock.monotonicNanoseconds() - at >= Limits.restMilliseconds * 1_000_000 else { return }
+        busyAt = nil
         database.rest()
         Process.trimMemory()
     }
@@ -471,6 +470,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 try floor.keep(&keptTime, &transaction)
                 if pipeline.ledger != committed { try pipeline.ledger.write(to: &transaction) }
                 let begin = clock.monotonicNanoseconds()
+                if transaction.changedPages > Limits.restingPages { busyAt = begin }
                 try transaction.commit()
                 meters.commit.record(nanoseconds: clock.monotonicNanoseconds() - begin)
                 meters.commits.add()

@@ -26,18 +26,19 @@ const char *cp_argument(int index) { return index < argument_count ? arguments[i
 
 #ifndef __GLIBC__
 // musl gives each larger piece back to the kernel when it is freed, and the next batch of events gets it anew, page by page,
-// while other cores are told of each change: a quarter of what a batch costs. So blocks of pages that are theirs alone are kept
-// for who wants one next, 768 KiB at most, until there is a rest.
-enum { kept_blocks = 64, block_bytes = 4096, kept_bytes_at_most = 3 << 18 };
-static struct { void *place; size_t bytes; } kept[kept_blocks];
+// while other cores are told of each change: a quarter of what a batch costs. So large pieces are kept for who wants one next,
+// the latest 768 KiB, as long as there is something to do.
+enum { kept_at_most = 64, least_kept_bytes = 16 << 10, kept_bytes_at_most = 3 << 18 };
+static struct { void *place; size_t bytes; } kept[kept_at_most];
 static unsigned kept_count;
 static size_t kept_bytes;
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
 
+// The oldest are first. Under the lock.
 static void *take_kept(unsigned index) {
     void *place = kept[index].place;
     kept_bytes -= kept[index].bytes;
-    kept[index] = kept[--kept_count];
+    memmove(kept + index, kept + index + 1, (--kept_count - index) * sizeof *kept);
     return place;
 }
 
@@ -47,17 +48,22 @@ int posix_memalign(void **place, size_t alignment, size_t bytes) {
     static const char words[] = "level=error msg=\"there is no memory left\"\n";
     *place = NULL;
     if (alignment > 16) cp_trapped();
-    if (bytes >= block_bytes) {
-        unsigned best = kept_blocks;
+    if (bytes >= least_kept_bytes) {
+        // With what musl puts before and behind it whole pages: such a piece begins where `free` looks for it.
+        size_t whole = ((bytes + 20 + 4095) & ~(size_t)4095) - 20;
+        if (whole > bytes) bytes = whole;
+        unsigned best = kept_at_most;
         pthread_mutex_lock(&kept_lock);
         for (unsigned index = 0; index < kept_count; index++) {
-            if (kept[index].bytes < bytes || kept[index].bytes > 2 * (bytes + block_bytes)) continue;
-            if (best == kept_blocks || kept[index].bytes < kept[best].bytes) best = index;
+            if (kept[index].bytes < bytes || kept[index].bytes / 2 > bytes) continue;
+            if (best == kept_at_most || kept[index].bytes < kept[best].bytes) best = index;
         }
-        if (best < kept_blocks) *place = take_kept(best);
+        if (best < kept_at_most) *place = take_kept(best);
         pthread_mutex_unlock(&kept_lock);
     }
     if (*place || (*place = malloc(bytes))) return 0;
+    cp_trim_memory();
+    if ((*place = malloc(bytes))) return 0;
     (void)!write(2, words, sizeof words - 1);
     _exit(3);
 }
@@ -65,22 +71,36 @@ int posix_memalign(void **place, size_t alignment, size_t bytes) {
 // musl's own, which is hidden from others than what is linked with it.
 void __libc_free(void *);
 void free(void *place) {
-    // The first piece in a group of pages, mostly the only one. The cheap half of the question comes first.
-    if (((uintptr_t)place & (block_bytes - 1)) == 16) {
-        size_t bytes = malloc_usable_size(place);
-        if (bytes >= block_bytes) {
-            pthread_mutex_lock(&kept_lock);
-            int has_room = kept_count < kept_blocks && kept_bytes + bytes <= kept_bytes_at_most;
-            if (has_room) {
-                kept[kept_count].place = place;
-                kept[kept_count++].bytes = bytes;
-                kept_bytes += bytes;
-            }
-            pthread_mutex_unlock(&kept_lock);
-            if (has_room) return;
-        }
+    size_t bytes;
+    // At the beginning of a page, behind what musl has there. The cheap half of the question comes first.
+    if (((uintptr_t)place & 4095) != 16 || (bytes = malloc_usable_size(place)) < least_kept_bytes || bytes > kept_bytes_at_most) {
+        __libc_free(place);
+        return;
     }
-    __libc_free(place);
+    void *oldest;
+    do {
+        oldest = NULL;
+        pthread_mutex_lock(&kept_lock);
+        if (kept_count == kept_at_most || kept_bytes + bytes > kept_bytes_at_most) {
+            oldest = take_kept(0);
+        } else {
+            kept[kept_count].place = place;
+            kept[kept_count++].bytes = bytes;
+            kept_bytes += bytes;
+        }
+        pthread_mutex_unlock(&kept_lock);
+        __libc_free(oldest);
+    } while (oldest);
+}
+
+void cp_trim_memory(void) {
+    void *oldest;
+    do {
+        pthread_mutex_lock(&kept_lock);
+        oldest = kept_count > 0 ? take_kept(0) : NULL;
+        pthread_mutex_unlock(&kept_lock);
+        __libc_free(oldest);
+    } while (oldest);
 }
 #endif
 
@@ -254,14 +274,16 @@ void cp_tune_allocator(void) {
     mallopt(M_TRIM_THRESHOLD, 256 * 1024);
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
-void cp_trim_memory(void) { malloc_trim(0); }
+// Looks through all there is: once a second is enough, however often the writer of a test or a simulation has nothing to do.
+void cp_trim_memory(void) {
+    static _Atomic time_t last;
+    time_t now = time(NULL);
+    if (now == last) return;
+    last = now;
+    malloc_trim(0);
+}
 #else
 void cp_tune_allocator(void) {}
-void cp_trim_memory(void) {
-    pthread_mutex_lock(&kept_lock);
-    while (kept_count > 0) __libc_free(take_kept(0));
-    pthread_mutex_unlock(&kept_lock);
-}
 
 // LMDB as it is compiled for musl (Tools/lib/foreign.sh) asks this for mutexes that outlive their holder. Where the
 // kernel, or qemu's user mode, has none it gets ordinary ones: the agent is alone with its store, and LMDB makes them

@@ -27,7 +27,7 @@ import Testing
         Agent sweepPauseMilliseconds sweepRestMilliseconds: its pace
         Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds: how often memory is looked at
         Agent pokeMilliseconds: how often threads are looked at
-        Agent restMilliseconds: when memory is given back
+        Agent restMilliseconds restingPages: when memory is given back
         Agent shedNanoseconds: for how long is told what was
         Agent sampledForEviction evictedAtOnce: how those who go are found
         Agent releasedPerCall: quarantine holds no more

@@ -2,7 +2,7 @@
 # from Debian's musl-dev, compiled for one architecture into a sysroot under .build. From source, because Debian's own
 # static libraries are made for glibc, whose part alone would be a third of the binary. The machine's own package system
 # learns of no other architecture.
-# Sourced by Tools/build and Tools/torture, never run.
+# Sourced by ship.sh and Tools/torture after common.sh, never run.
 
 foreign_sources=(lmdb mbedtls libyaml zlib)
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -64,7 +64,7 @@ fetch_foreign() {
 # change_lmdb : sets lmdb, the folder of its sources, in which mdb-changed.c is what is compiled.
 change_lmdb() {
     lmdb="$top/.build/sources/lmdb/libraries/liblmdb"
-    sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" >"$lmdb/mdb-changed.c"
+    sed -f "$top/Tools/lib/lmdb.sed" "$lmdb/mdb.c" | keep "$lmdb/mdb-changed.c"
     local word
     for word in me_kept=5 mdb_env_rest=1 'FATAL_ERROR) && !(flags & MDB_TXN_RDONLY)=1' page_is_bad=6 node_is_bad=11 C_BAD=4 'return MDB_CORRUPTED'=33; do
         [ "$(grep -c "${word%=*}" "$lmdb/mdb-changed.c")" = "${word##*=}" ] || fail "LMDB is not as Tools/lib/lmdb.sed expects it: $word"

@@ -9,7 +9,8 @@
 # What it puts into one section of its own, since it is rarely called, the linker could not drop where it is never called.
 s/__attribute__ ((section("text_env")))//
 
-# It keeps the memory of a transaction's pages for ever. Here it does so as long as there is something to do.
+# It keeps the memory of a transaction's pages for ever. Here of a large one's as long as there is something to do (some more than
+# Agent's pagesPerCommit), and of a small one's always.
 /^struct MDB_env {/,/^}/ s/^\tMDB_page\t\*me_dpages;.*$/&\n\tunsigned me_kept;/
 /^mdb_page_malloc(/,/^}/ s/^\t\t\tenv->me_dpages = ret->mp_next;$/&\n\t\t\tenv->me_kept--;/
 /^mdb_page_free(/,/^}/ s/^\tmp->mp_next = env->me_dpages;$/\tif (env->me_kept >= 768) { free(mp); return; }\n\tenv->me_kept++;\n&/
