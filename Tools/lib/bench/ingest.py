@@ -280,7 +280,7 @@ def measure_admission(bench):
             first = take("nobody", agent, first, templates="nobody")
             first = take("repeated", agent, first, ids=16 * PEOPLE)
             # Once to everybody, so that their refusals are on record and only looked up after that.
-            first = bench.load(agent, ADMISSION, "events", PEOPLE, first, templates="denied")["next"]
+            first = bench.load(agent, BATCHES, "events", PEOPLE, first, templates="denied")["next"]
             take("denied", agent, first, templates="denied")
         remove(agent)
         for stream, bundle in [("no schema", no_schema), ("bare", without(no_schema, "attributes"))]:
