@@ -58,13 +58,15 @@ def test_p6_memory_pages_of_the_store_are_given_back(bench):
     with open(agent.config, "a") as file:
         file.write("limits: { memory: 16MiB }\n")
     agent.start()
-    most = 0
+    slowest = 0
     for _ in range(3):
         equal(ask_everybody(agent), before, "what is known of a person")
-        time.sleep(0.2)
-        most = max(most, sum(memory(agent)))
-    print(f"      in memory without a limit {unbound / MEBIBYTE:.1f} MiB, with 16MiB at most {most / MEBIBYTE:.1f}", flush=True)
-    check(most <= 16 * MEBIBYTE, f"after all were asked for {most / MEBIBYTE:.1f} MiB are in memory")
+        # In the first 50 ms of a rush there may be more, and for longer where others have the cores.
+        begin = time.monotonic()
+        wait_until(lambda: sum(memory(agent)) <= 16 * MEBIBYTE, 3, "less than the limit in memory after all were asked for")
+        slowest = max(slowest, time.monotonic() - begin)
+    print(f"      in memory without a limit {unbound / MEBIBYTE:.1f} MiB, with 16MiB less than that {slowest * 1000:.0f} ms after the "
+          "last question at the latest", flush=True)
     metrics = agent.metrics()
     check(metrics["gatehouse_memory_releases_total"] >= 1, "nothing was given back")
     anonymous, of_files = memory(agent)
