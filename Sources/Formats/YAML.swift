@@ -434,7 +434,7 @@ private enum YAMLScalar {
         }
         if index < value.count, value[index] | 0x20 == UInt8(ascii: "e") {
             isInteger = false
-            text.append(UInt8(ascii: "e"))
+            text.append(value[index])
             index += 1
             if index < value.count, value[index] == UInt8(ascii: "-") || value[index] == UInt8(ascii: "+") {
                 text.append(value[index])

@@ -33,7 +33,7 @@ enum IdentifierRow {
     static func bytes(_ owner: ProfileID, mark: UInt8, former: Digest256? = nil) -> [UInt8] {
         var row: [UInt8] = []
         row.append(contentsOf: owner.bytes.span)
-        if mark != 0 { row.append(mark) }
+        if mark != 0 || former != nil { row.append(mark) }
         if let former { former.append(to: &row) }
         return row
     }

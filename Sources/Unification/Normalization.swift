@@ -228,12 +228,10 @@ public struct Normalizer {
     }
 
     private func dropTrunkPrefixBehindCallingCode(_ digits: inout [UInt8], _ region: PhoneRegion) {
+        if region.trunkPrefix != 0x30 || !startsWith(digits, region.callingCode) { return }
         let length = decimalLength(region.callingCode)
-        if region.trunkPrefix == 0x30, startsWith(digits, region.callingCode), digits.count > length,
-            digits[length] == UInt8(ascii: "0")
-        {
-            digits.remove(at: length)
-        }
+        // All of them: what is made alike once more must stay as it is.
+        while digits.count > length, digits[length] == UInt8(ascii: "0") { digits.remove(at: length) }
     }
 
     private func startsWith(_ digits: [UInt8], _ code: UInt16) -> Bool {

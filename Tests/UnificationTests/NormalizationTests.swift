@@ -99,6 +99,18 @@ private let vectorsFile = URL(fileURLWithPath: #filePath).deletingLastPathCompon
         #expect(normalized(raw, Normalizer(.e164, region: phoneRegion("DE"))) == nil)
     }
 
+    /// Found by `Tools/fuzz identifiers`: of two zeros behind the code, each time one was dropped.
+    @Test func aNumberMadeAlikeTwiceIsTheSame() {
+        for raw in ["55\u{0C}004990222)2", "+49 00 151 2345678", "+55 000 4990222"] {
+            for region in ["BR", "DE"] {
+                let normalizer = Normalizer(.e164, region: phoneRegion(region))
+                let once = normalized(raw, normalizer)
+                #expect(once != nil)
+                #expect(normalized(once ?? "", normalizer) == once, "\(raw) in \(region)")
+            }
+        }
+    }
+
     @Test func needsARegionForNationalNumbersOnly() {
         #expect(normalized("030 123456", Normalizer(.e164)) == nil)
         #expect(normalized("+49 30 123456", Normalizer(.e164)) == "+4930123456")
