@@ -113,6 +113,35 @@ extension Array where Element == UInt8 {
 }
 
 extension Array where Element == UInt8 {
+    /// Appends a number, little-endian.
+    @inlinable
+    public mutating func append<Number: FixedWidthInteger>(littleEndian number: Number) {
+        append(addingCapacity: MemoryLayout<Number>.size) { room in
+            unsafe room.withUnsafeMutableBufferPointer { target, count in
+                if let to = target.baseAddress {
+                    unsafe UnsafeMutableRawPointer(to + count).storeBytes(of: number.littleEndian, as: Number.self)
+                }
+                count += MemoryLayout<Number>.size
+            }
+        }
+    }
+
+    /// Appends a copy of bytes that lie further front in the same array.
+    public mutating func appendCopy(of range: Range<Int>) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count, "only what is there can be copied")
+        let distance = count - range.lowerBound
+        append(addingCapacity: range.count) { room in
+            unsafe room.withUnsafeMutableBufferPointer { target, count in
+                if let to = target.baseAddress {
+                    // The new room follows what is copied, in the same memory.
+                    let end = unsafe UnsafeMutableRawPointer(to + count)
+                    unsafe end.copyMemory(from: end - distance, byteCount: range.count)
+                }
+                count += range.count
+            }
+        }
+    }
+
     /// A copy of borrowed bytes. Allocates: for cold paths.
     public init(copying bytes: Span<UInt8>) {
         self = []

@@ -208,6 +208,16 @@ public struct JSONDocument: Sendable {
         return slice(start, end + 1 - start)
     }
 
+    /// The source of a string that is written without escapes, quotes and all; empty for one with, and for anything of YAML.
+    @_lifetime(borrow self)
+    func plainSource(_ node: JSONNode) -> Span<UInt8> {
+        let node = nodes[Int(node.index)]
+        guard node.head & Node.escaped == 0, positions.isEmpty else { return slice(0, 0) }
+        return slice(Int(node.offset) - 1, Int(node.length) + 2)
+    }
+
+    func head(_ node: JSONNode) -> UInt32 { nodes[Int(node.index)].head }
+
     /// Appends the source of a value with some of the keys in it replaced.
     /// - Parameters:
     ///   - keys: keys below `node`, in the order of the text.

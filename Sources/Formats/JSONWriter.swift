@@ -56,6 +56,13 @@ public struct JSONWriter: Sendable {
         needsComma = false
     }
 
+    /// The name of the next value, as JSON text already.
+    mutating func key(quoted name: Span<UInt8>) {
+        raw(name)
+        bytes.append(UInt8(ascii: ":"))
+        needsComma = false
+    }
+
     // MARK: Values
 
     /// A string of UTF-8 bytes; who calls has checked that they are.

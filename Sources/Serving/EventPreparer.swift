@@ -47,7 +47,7 @@ public struct EventPreparer: ~Copyable {
     private var finder = IdentifierFinder()
     private var joiner = OuterMembersJoiner()
     private var mender = FieldMender()
-    private var body = JSONWriter(reserving: 4096)
+    private var body = JSONBuilder(reserving: 4096)
     private var text: [UInt8] = []
     /// The body that is being worked on; between two, memory for what is kept of the next.
     private var raw = JSONDocument()
@@ -71,11 +71,7 @@ public struct EventPreparer: ~Copyable {
         finder.wipe()
         // What came is not needed any more.
         if raw.capacityBytes > Limits.preparerBytes { raw = JSONDocument() }
-        do throws(JSONError) {
-            try submission.document.parse(body.bytes.span, maximumDepth: CollectionLimits.eventDepth + 1)
-        } catch {
-            preconditionFailure("the writer has written what the reader refuses")
-        }
+        body.finish(into: &submission.document)
         var node = submission.document.firstChild(submission.document.root)
         for index in submission.events.indices where submission.events[index].refusal == nil {
             guard let root = node else { break }
@@ -83,7 +79,7 @@ public struct EventPreparer: ~Copyable {
             node = submission.document.next(root)
         }
         // One large batch shall not hold memory for ever.
-        if body.bytes.capacity > Limits.preparerBytes { body = JSONWriter(reserving: 4096) }
+        if body.capacityBytes > Limits.preparerBytes { body = JSONBuilder(reserving: 4096) }
     }
 
     private mutating func prepareAll(_ document: JSONDocument, _ plans: Plans, _ submission: Submission) {

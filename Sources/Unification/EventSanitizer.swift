@@ -19,7 +19,7 @@ public enum EventSanitizer {
     /// allocation beyond `writer`.
     public static func write(
         _ document: borrowing JSONDocument, _ node: JSONNode, without finder: borrowing IdentifierFinder,
-        into writer: inout JSONWriter
+        into writer: inout JSONBuilder
     ) {
         switch document.kind(node) {
         case .object:
@@ -36,7 +36,7 @@ public enum EventSanitizer {
             writer.endArray()
         case .string:
             if mayBeKept(document.bytes(node), finder) {
-                writer.value(document, node)
+                writer.scalar(document, node)
             } else {
                 writer.string(replacement)
             }
@@ -44,23 +44,23 @@ public enum EventSanitizer {
             if finder.isSame(as: document.bytes(node)) {
                 writer.string(replacement)
             } else {
-                writer.value(document, node)
+                writer.scalar(document, node)
             }
         case .null, .bool:
-            writer.value(document, node)
+            writer.scalar(document, node)
         }
     }
 
     /// Writes the members of an object into one that is already begun, so that the caller can add its own.
     public static func writeMembers(
         _ document: borrowing JSONDocument, _ node: JSONNode, without finder: borrowing IdentifierFinder,
-        into writer: inout JSONWriter
+        into writer: inout JSONBuilder
     ) {
         var key = document.firstChild(node)
         while let name = key {
             guard let value = document.next(name) else { return }
             if !finder.identityNodes.contains(value), mayBeKept(document.bytes(name), finder) {
-                writer.key(document.bytes(name))
+                writer.key(document, name)
                 write(document, value, without: finder, into: &writer)
             }
             key = document.next(value)

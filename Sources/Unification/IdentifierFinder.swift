@@ -28,8 +28,9 @@ public struct IdentifierFinder: ~Copyable {
     /// The spellings to be sought, in lower case (ASCII), one after the other.
     private var needles: [UInt8] = []
     private var needleEnds: [Int] = []
-    /// One bit for each first byte of a needle.
-    private var firstBytes: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    /// One bit for the first byte of each needle, in both cases, by the byte's low six bits: most bytes of a text are told by
+    /// it to be no beginning of one.
+    private var firstBytes: UInt64 = 0
     /// Whether needles are wanted: not for a look-up.
     private var isSeeking = true
     private var normalized = NormalizedIdentifier()
@@ -88,10 +89,13 @@ public struct IdentifierFinder: ~Copyable {
             }
         }
         if !isSeeking { return }
-        for path in WellKnownIdentity.paths {
-            guard let node = path.find(document, event), !identityNodes.contains(node) else { continue }
-            identityNodes.append(node)
-            try seekEverything(document, node)
+        for place in WellKnownIdentity.places {
+            guard let holder = place.path.find(document, event) else { continue }
+            for name in place.names {
+                guard let node = document.member(holder, name), !identityNodes.contains(node) else { continue }
+                identityNodes.append(node)
+                try seekEverything(document, node)
+            }
         }
     }
 
@@ -117,7 +121,7 @@ public struct IdentifierFinder: ~Copyable {
         wipeBytes(&needles)
         wipeBytes(&lowered)
         normalized.wipe()
-        firstBytes = (0, 0, 0, 0)
+        firstBytes = 0
         blockedCount = 0
         invalidCount = 0
     }
@@ -265,13 +269,8 @@ public struct IdentifierFinder: ~Copyable {
         }
         needleEnds.append(needles.count)
         let first = needles[start]
-        let bit = UInt64(1) << UInt64(first & 63)
-        switch first >> 6 {
-        case 0: firstBytes.0 |= bit
-        case 1: firstBytes.1 |= bit
-        case 2: firstBytes.2 |= bit
-        default: firstBytes.3 |= bit
-        }
+        let upper = first >= UInt8(ascii: "a") && first <= UInt8(ascii: "z") ? first & ~0x20 : first
+        firstBytes |= 1 << UInt64(first & 63) | 1 << UInt64(upper & 63)
     }
 
     // MARK: Searching
@@ -282,7 +281,7 @@ public struct IdentifierFinder: ~Copyable {
         let sought = needles.span
         var offset = 0
         while offset + Limits.needleMinimumBytes <= text.count {
-            if isFirstByte(loweredASCII(text[offset])) {
+            if firstBytes >> UInt64(text[offset] & 63) & 1 == 1 {
                 var begin = 0
                 for end in needleEnds {
                     if matches(text, offset, sought, begin, end) { return true }
@@ -314,17 +313,6 @@ public struct IdentifierFinder: ~Copyable {
         return true
     }
 
-    private func isFirstByte(_ byte: UInt8) -> Bool {
-        let word: UInt64
-        switch byte >> 6 {
-        case 0: word = firstBytes.0
-        case 1: word = firstBytes.1
-        case 2: word = firstBytes.2
-        default: word = firstBytes.3
-        }
-        return word >> UInt64(byte & 63) & 1 == 1
-    }
-
     /// RFC 3986 section 2.3.
     private func isUnreserved(_ byte: UInt8) -> Bool {
         let lowered = loweredASCII(byte)
@@ -338,16 +326,25 @@ public struct IdentifierFinder: ~Copyable {
 /// their devices. They are stripped from what is written even if the bundle does not declare them. Names, addresses
 /// and birthdays are no identifiers: a destination's `deny` keeps those back.
 enum WellKnownIdentity {
-    static let paths: [IdentifierPath] = [
-        IdentifierPath("userId"), IdentifierPath("anonymousId"), IdentifierPath("previousId"),
-        IdentifierPath("traits.email"), IdentifierPath("traits.phone"), IdentifierPath("traits.id"),
-        IdentifierPath("traits.username"),
-        IdentifierPath("properties.email"), IdentifierPath("properties.phone"), IdentifierPath("properties.userId"),
-        IdentifierPath("properties.user_id"), IdentifierPath("properties.anonymousId"), IdentifierPath("properties.username"),
-        IdentifierPath("context.targetingKey"), IdentifierPath("context.ip"), IdentifierPath("context.externalIds"),
-        IdentifierPath("context.traits.email"), IdentifierPath("context.traits.phone"),
-        IdentifierPath("context.traits.id"), IdentifierPath("context.traits.username"),
-        IdentifierPath("context.device.id"), IdentifierPath("context.device.advertisingId"),
-        IdentifierPath("context.device.token"), IdentifierPath("context.cloudevents.subject"),
+    /// Names below one object, which is sought once.
+    struct Place {
+        let path: IdentifierPath
+        let names: [[UInt8]]
+
+        /// - Parameter names: divided by dots.
+        init(_ path: [StaticString], _ names: StaticString) {
+            self.path = IdentifierPath(path.map { [UInt8](copying: $0.bytes) })
+            self.names = IdentifierPath.split(names.bytes)
+        }
+    }
+
+    static let places: [Place] = [
+        Place([], "userId.anonymousId.previousId"),
+        Place(["traits"], "email.phone.id.username"),
+        Place(["properties"], "email.phone.userId.user_id.anonymousId.username"),
+        Place(["context"], "targetingKey.ip.externalIds"),
+        Place(["context", "traits"], "email.phone.id.username"),
+        Place(["context", "device"], "id.advertisingId.token"),
+        Place(["context", "cloudevents"], "subject"),
     ]
 }

@@ -139,7 +139,9 @@ public struct IdentifierPlan {
             whole.append(contentsOf: prefix.bytes)
             let place = IdentifierPath.split((whole + path).span)
             for kind in kinds where kind.paths.contains(where: { $0.touches(place) }) { return true }
-            for path in WellKnownIdentity.paths where path.touches(place) { return true }
+            for known in WellKnownIdentity.places {
+                for name in known.names where IdentifierPath(known.path.segments + [name]).touches(place) { return true }
+            }
         }
         return false
     }

@@ -259,20 +259,9 @@ func load48(_ bytes: Span<UInt8>, _ offset: Int) -> Int64 {
 func loadDouble(_ bytes: Span<UInt8>, _ offset: Int) -> Double { Double(bitPattern: load64(bytes, offset)) }
 
 extension Array where Element == UInt8 {
-    mutating func append16(_ value: UInt16) {
-        append(UInt8(truncatingIfNeeded: value))
-        append(UInt8(truncatingIfNeeded: value >> 8))
-    }
-
-    mutating func append32(_ value: UInt32) {
-        append16(UInt16(truncatingIfNeeded: value))
-        append16(UInt16(truncatingIfNeeded: value >> 16))
-    }
-
-    mutating func append64(_ value: UInt64) {
-        append32(UInt32(truncatingIfNeeded: value))
-        append32(UInt32(truncatingIfNeeded: value >> 32))
-    }
+    mutating func append16(_ value: UInt16) { append(littleEndian: value) }
+    mutating func append32(_ value: UInt32) { append(littleEndian: value) }
+    mutating func append64(_ value: UInt64) { append(littleEndian: value) }
 
     mutating func append48(_ time: Int64) {
         let value = UInt64(Swift.min(Swift.max(time, 0), 1 << 48 - 1))
@@ -292,23 +281,8 @@ extension Array where Element == UInt8 {
         store16(UInt16(truncatingIfNeeded: value >> 16), at: offset + 2)
     }
 
-    /// Appends a copy of bytes that lie further front in the same array.
-    mutating func appendCopy(of range: Range<Int>) {
-        var index = range.lowerBound
-        while index < range.upperBound {
-            append(self[index])
-            index += 1
-        }
-    }
-
     /// Moves the end of the array, from `start` on, down to `target`, and drops what stood between.
     mutating func moveDown(from start: Int, to target: Int) {
-        if start == target { return }
-        var index = start
-        while index < count {
-            self[target + index - start] = self[index]
-            index += 1
-        }
-        removeLast(start - target)
+        if start != target { removeSubrange(target..<start) }
     }
 }

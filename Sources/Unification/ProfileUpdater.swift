@@ -295,9 +295,7 @@ public struct ProfileUpdater: ~Copyable {
     }
 
     private func areSame(_ a: RecordEntry, _ b: RecordEntry) -> Bool {
-        if a.length != b.length { return false }
-        for offset in 0..<a.end - a.start where working[a.start + offset] != working[b.start + offset] { return false }
-        return true
+        equal(working.span.extracting(a.start..<a.end), working.span.extracting(b.start..<b.end))
     }
 
     /// The new record's entries by ascending tag: those of the plan as they now are, and those that it does not know.

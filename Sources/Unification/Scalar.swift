@@ -107,6 +107,8 @@ enum Scalar {
     }
 
     static func areEqual(_ bytes: Span<UInt8>, _ first: Int, _ second: Int) -> Bool {
-        load16(bytes, first) == load16(bytes, second) && compare(bytes, first, second) == 0
+        let length = size(bytes, first)
+        return load16(bytes, first) == load16(bytes, second)
+            && equal(bytes.extracting(first..<first + length), bytes.extracting(second..<second + length))
     }
 }

@@ -5,7 +5,7 @@ import Testing
 @testable import Formats
 
 /// Damages a text in one to four places.
-private struct Mutator {
+struct Mutator {
     var state: UInt64
     static let spice =
         Array("{}[]\",:\\u0d8n-+.eE1 \n\t'&*!|>%@`#?~<\u{0}\u{1F}\u{FEFF}é😀".utf8) + [0xFF, 0xC0, 0x80, 0xED]

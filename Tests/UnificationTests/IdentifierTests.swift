@@ -19,10 +19,10 @@ private func process(_ event: String, plan: IdentifierPlan = shopPlan) throws ->
     var finder = IdentifierFinder()
     let document = json(event)
     try finder.find(plan, document, document.root, pepper: pepper)
-    var writer = JSONWriter()
-    EventSanitizer.write(document, document.root, without: finder, into: &writer)
+    var builder = JSONBuilder()
+    EventSanitizer.write(document, document.root, without: finder, into: &builder)
     return (
-        finder.found.map { text(plan.kinds[$0.kindIndex].name) + ":" + $0.digest.hexadecimal }, text(writer.bytes)
+        finder.found.map { text(plan.kinds[$0.kindIndex].name) + ":" + $0.digest.hexadecimal }, text(builder.text)
     )
 }
 
@@ -76,10 +76,10 @@ private func hmac(_ kind: String, _ value: String) -> String {
         var finder = IdentifierFinder()
         try finder.find(shopPlan, document, document.root, of: .group, pepper: pepper)
         let found = finder.found.map { text(shopPlan.kinds[$0.kindIndex].name) }
-        var writer = JSONWriter()
-        EventSanitizer.write(document, document.root, without: finder, into: &writer)
+        var builder = JSONBuilder()
+        EventSanitizer.write(document, document.root, without: finder, into: &builder)
         #expect(found == ["user_id"])
-        #expect(text(writer.bytes) == #"{"traits":{"size":7},"x":"[redacted]"}"#)
+        #expect(text(builder.text) == #"{"traits":{"size":7},"x":"[redacted]"}"#)
     }
 
     @Test func findsNormalisesAndHashesEachOnce() throws {
@@ -294,10 +294,10 @@ private func hmac(_ kind: String, _ value: String) -> String {
         try finder.find(shopPlan, first, first.root, pepper: pepper)
         let second = json(#"{"properties": {"a": "customer-1"}}"#)
         try finder.find(shopPlan, second, second.root, pepper: pepper)
-        var writer = JSONWriter()
-        EventSanitizer.write(second, second.root, without: finder, into: &writer)
+        var builder = JSONBuilder()
+        EventSanitizer.write(second, second.root, without: finder, into: &builder)
         #expect(finder.found.isEmpty)
-        #expect(text(writer.bytes) == #"{"properties":{"a":"customer-1"}}"#)
+        #expect(text(builder.text) == #"{"properties":{"a":"customer-1"}}"#)
     }
 
     /// `GET /v1/profiles/email:…` and an event that names the same person come to the same hash.
