@@ -24,6 +24,12 @@ public struct JSONBuilder: Sendable {
         writer.bytes.capacity + nodes.capacity * MemoryLayout<JSONDocument.Node>.stride + unescaped.capacity
     }
 
+    /// Makes room for what another document holds, and a little more, so that a copy of it does not have to move as it grows.
+    public mutating func reserve(for document: borrowing JSONDocument) {
+        writer.bytes.reserveCapacity(document.text.count + 256)
+        nodes.reserveCapacity(document.nodeCount + 16)
+    }
+
     /// Begins another document.
     public mutating func clear() {
         writer.clear()

@@ -65,6 +65,7 @@ public struct EventPreparer: ~Copyable {
         submission.plans = plans
         swap(&raw, &submission.document)
         body.clear()
+        body.reserve(for: raw)
         body.beginArray()
         prepareAll(raw, plans, submission)
         body.endArray()

@@ -331,20 +331,25 @@ enum WellKnownIdentity {
         let path: IdentifierPath
         let names: [[UInt8]]
 
-        /// - Parameter names: divided by dots.
-        init(_ path: [StaticString], _ names: StaticString) {
-            self.path = IdentifierPath(path.map { [UInt8](copying: $0.bytes) })
-            self.names = IdentifierPath.split(names.bytes)
+        /// - Parameter text: the path of the object, a colon, and the names, all divided by dots.
+        init(_ text: StaticString) {
+            let bytes = text.bytes
+            var colon = 0
+            while bytes[colon] != UInt8(ascii: ":") { colon += 1 }
+            path = IdentifierPath(colon == 0 ? [] : IdentifierPath.split(bytes.extracting(0..<colon)))
+            names = IdentifierPath.split(bytes.extracting(colon + 1..<bytes.count))
         }
     }
 
-    static let places: [Place] = [
-        Place([], "userId.anonymousId.previousId"),
-        Place(["traits"], "email.phone.id.username"),
-        Place(["properties"], "email.phone.userId.user_id.anonymousId.username"),
-        Place(["context"], "targetingKey.ip.externalIds"),
-        Place(["context", "traits"], "email.phone.id.username"),
-        Place(["context", "device"], "id.advertisingId.token"),
-        Place(["context", "cloudevents"], "subject"),
+    private static let texts: [StaticString] = [
+        ":userId.anonymousId.previousId",
+        "traits:email.phone.id.username",
+        "properties:email.phone.userId.user_id.anonymousId.username",
+        "context:targetingKey.ip.externalIds",
+        "context.traits:email.phone.id.username",
+        "context.device:id.advertisingId.token",
+        "context.cloudevents:subject",
     ]
+
+    static let places = texts.map { Place($0) }
 }

@@ -1,11 +1,14 @@
 // What libFuzzer calls with each input; see Tools/fuzz. Any answer to a text is right. A crash, a hang or too much memory is
-// not, nor is a document that reads differently after it has been written, or a number that Swift reads differently.
+// not, nor is a document that reads differently after it has been written, one that is put together otherwise than it would be
+// parsed, or a number that Swift reads differently.
 //
 // The first byte chooses how the rest, the text, is parsed.
 
-import Formats
+@testable import Formats
 
 nonisolated(unsafe) private var document = JSONDocument()
+nonisolated(unsafe) private var builder = JSONBuilder()
+nonisolated(unsafe) private var built = JSONDocument()
 nonisolated(unsafe) private var other = JSONDocument()
 
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -28,6 +31,12 @@ public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     if write(fresh) != written { stop(text, "is another document the second time") }
     if parse(written, into: &other, depth, Limits.jsonValues, .refused) != nil { stop(text, "is written as no JSON") }
     if write(other) != written { stop(text, "is another document when written and read") }
+    copy(document.root)
+    if builder.text != written { stop(text, "is put together as another text") }
+    builder.finish(into: &built)
+    if built.text != other.text || !built.nodes.elementsEqual(other.nodes, by: areSame) {
+        stop(text, "is put together otherwise than it is parsed")
+    }
     if duplicates == .refused {
         if parse(text, into: &other, depth, values, .lastWins) != nil || write(other) != written {
             stop(text, "has keys twice after all")
@@ -45,6 +54,28 @@ private func parse(
         try document.parse(span, maximumDepth: depth, maximumValues: values, duplicateKeys: duplicates)
         return nil
     } catch { return error }
+}
+
+/// Puts a value of the document together once more.
+private func copy(_ node: JSONNode) {
+    let kind = document.kind(node)
+    guard kind == .object || kind == .array else { return builder.scalar(document, node) }
+    if kind == .object { builder.beginObject() } else { builder.beginArray() }
+    var child = document.firstChild(node)
+    while let next = child {
+        if kind == .object {
+            builder.key(document, next)
+            child = document.next(next)
+        }
+        guard let value = child else { break }
+        copy(value)
+        child = document.next(value)
+    }
+    if kind == .object { builder.endObject() } else { builder.endArray() }
+}
+
+private func areSame(_ left: JSONDocument.Node, _ right: JSONDocument.Node) -> Bool {
+    left.head == right.head && left.offset == right.offset && left.length == right.length && left.next == right.next
 }
 
 private func write(_ document: JSONDocument) -> [UInt8] {
