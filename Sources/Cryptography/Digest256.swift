@@ -62,8 +62,16 @@ public struct Digest256: Equatable, Hashable, Sendable {
 
     /// Appends the 32 bytes.
     public func append(to bytes: inout [UInt8]) {
-        withSpan { source in
-            for index in 0..<Digest256.byteCount { bytes.append(source[index]) }
+        let words = words
+        bytes.append(addingCapacity: Digest256.byteCount) { room in
+            // As raw memory, at any alignment; each byte is written before it counts.
+            unsafe room.withUnsafeMutableBufferPointer { target, count in
+                if let to = target.baseAddress {
+                    unsafe UnsafeMutableRawPointer(to + count).storeBytes(
+                        of: words, as: (UInt64, UInt64, UInt64, UInt64).self)
+                }
+                count += Digest256.byteCount
+            }
         }
     }
 

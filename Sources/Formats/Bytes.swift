@@ -115,7 +115,8 @@ extension Array where Element == UInt8 {
 extension Array where Element == UInt8 {
     /// Appends a number, little-endian.
     @inlinable
-    public mutating func append<Number: FixedWidthInteger>(littleEndian number: Number) {
+    public mutating func append<Number: FixedWidthInteger & BitwiseCopyable>(littleEndian number: Number) {
+        // As raw memory, at any alignment; each byte is written before it counts.
         append(addingCapacity: MemoryLayout<Number>.size) { room in
             unsafe room.withUnsafeMutableBufferPointer { target, count in
                 if let to = target.baseAddress {

@@ -22,6 +22,7 @@ public struct JSONBuilder: Sendable {
     /// The memory held, in bytes: for a budget.
     public var capacityBytes: Int {
         writer.bytes.capacity + nodes.capacity * MemoryLayout<JSONDocument.Node>.stride + unescaped.capacity
+            + escaped.capacity * 4
     }
 
     /// Makes room for what another document holds, and a little more, so that a copy of it does not have to move as it grows.
@@ -43,7 +44,7 @@ public struct JSONBuilder: Sendable {
     /// Gives what was put together, one value, to a document, as if that had parsed the text; what memory that had is for the
     /// next.
     public mutating func finish(into document: inout JSONDocument) {
-        precondition(container < 0 && !nodes.isEmpty, "a document is one value that has ended")
+        precondition(container < 0 && last == 0 && !nodes.isEmpty, "a document is one value that has ended")
         let sourceBytes = UInt32(writer.bytes.count)
         for node in escaped { nodes[Int(node)].offset += sourceBytes }
         writer.bytes += unescaped
@@ -135,7 +136,8 @@ public struct JSONBuilder: Sendable {
     public mutating func scalar(_ document: borrowing JSONDocument, _ node: JSONNode) {
         let isString = document.kind(node) == .string
         let source = isString ? document.plainSource(node) : document.bytes(node)
-        if source.isEmpty { return string(document.bytes(node)) }
+        if isString, source.isEmpty { return string(document.bytes(node)) }
+        precondition(!source.isEmpty, "only values that were read from JSON have a source")
         count()
         writer.raw(source)
         let quote = isString ? 1 : 0

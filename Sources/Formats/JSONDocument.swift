@@ -76,6 +76,12 @@ public struct JSONDocument: Sendable {
     /// How many values and keys there are.
     public var nodeCount: Int { nodes.count }
 
+    /// How many values and keys there are in the value of a member of the outermost object, itself included.
+    public func nodeCount(ofMember value: JSONNode) -> Int {
+        let next = nodes[Int(value.index)].next
+        return (next == 0 ? nodes.count : Int(next)) - Int(value.index)
+    }
+
     // MARK: Reading
 
     /// The outermost value, or the one that `narrow(to:)` chose.

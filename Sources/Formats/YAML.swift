@@ -328,12 +328,13 @@ private struct YAMLBuilder {
         var current: JSONNode? = document.root
         while true {
             if let node = current {
+                let kind = document.kind(node)
+                if path.count == maximumDepth, kind == .object || kind == .array {
+                    throw YAMLError(.tooDeep, document.position(node), "the values are nested too deep")
+                }
                 guard let child = document.firstChild(node) else {
                     current = document.next(node)
                     continue
-                }
-                if path.count == maximumDepth {
-                    throw YAMLError(.tooDeep, document.position(node), "the values are nested too deep")
                 }
                 path.append(node)
                 current = child

@@ -49,7 +49,7 @@ public struct EventPreparer: ~Copyable {
     private var mender = FieldMender()
     private var body = JSONBuilder(reserving: 4096)
     private var text: [UInt8] = []
-    /// The body that is being worked on; between two, memory for what is kept of the next.
+    /// The body that is being worked on; between two, memory that goes round with the builder's.
     private var raw = JSONDocument()
 
     public init(_ plans: PlanHolder, pepper: Peppers) {

@@ -124,6 +124,30 @@ public final class Submission {
         return list
     }
 
+    /// Adds to its weight what the batch's own members will take, which are written into each of its events.
+    /// - Returns: false where that is too much, which is then its answer.
+    func weighJoined() -> Bool {
+        guard let list = batch(in: document) else { return false }
+        let outer = OuterMembers(document, batch: document.root)
+        var each = 0
+        for member in [outer.context, outer.integrations] {
+            guard let member else { continue }
+            each += document.source(member).count + Limits.preparedNodeBytes * document.nodeCount(ofMember: member)
+        }
+        let joined = each * document.count(list)
+        if joined > Limits.joinedBytes {
+            fail(
+                413, "too_large",
+                """
+                context and integrations of a batch are written into each of its events, which would come to more than 1 MiB \
+                here: send fewer events at once, or less of them
+                """)
+            return false
+        }
+        weight += joined
+        return true
+    }
+
     /// Gives the request as a whole its answer, in the form of the Segment API.
     public func fail(_ status: UInt16, _ code: StaticString, _ message: StaticString) {
         self.status = status

@@ -71,6 +71,9 @@ public enum Limits {
     public static let pooledSubmissions = 64
     /// What a parsed value weighs with its share of what is prepared of its event.
     static let preparedNodeBytes = 24
+    /// What a batch's own `context` and `integrations` may take in all of its events together, with their values: a batch of
+    /// 160 KB shall not become 200 MB. Segment's SDKs send 100 events at once, which may bring 10 KiB each.
+    public static let joinedBytes = 1 << 20
     /// Events whose memory a pooled submission keeps: 200 bytes each.
     public static let pooledEvents = 64
     /// Bytes that a thread's memory for preparing events may keep.

@@ -130,8 +130,8 @@ public enum LogEntry {
                 (identifier.plainDigest == nil ? 0 : EntryLayout.hasPlainDigest)
                     | (identifier.isHidden ? EntryLayout.isHidden : 0)
                     | (identifier.isFormer ? EntryLayout.isFormer : 0), to: &bytes)
-            identifier.digest.withSpan { bytes.append(contentsOf: $0) }
-            (identifier.plainDigest ?? .zero).withSpan { bytes.append(contentsOf: $0) }
+            identifier.digest.append(to: &bytes)
+            (identifier.plainDigest ?? .zero).append(to: &bytes)
         }
         bytes.append(contentsOf: messageID.extracting(0..<min(messageID.count, 65_535)))
         bytes.append(contentsOf: body)
@@ -140,7 +140,7 @@ public enum LogEntry {
     }
 
     /// Appends a number, little-endian.
-    public static func append<Number: FixedWidthInteger>(_ number: Number, to bytes: inout [UInt8]) {
+    public static func append<Number: FixedWidthInteger & BitwiseCopyable>(_ number: Number, to bytes: inout [UInt8]) {
         bytes.append(littleEndian: number)
     }
 }

@@ -12,7 +12,7 @@ public enum IdentifierForm: UInt8 {
     case sha256
 }
 
-/// A place in an event: member names from the root, such as `traits`, `email`.
+/// A place in an event: member names from the root, such as `traits`, `email`; none is the root.
 public struct IdentifierPath: Equatable {
     let segments: [[UInt8]]
 
@@ -34,7 +34,7 @@ public struct IdentifierPath: Equatable {
 
     /// Whether it is a place in an event's `traits`.
     var isInTraits: Bool {
-        let first = segments[0]
+        guard let first = segments.first else { return false }
         return equal(first.span, ("traits" as StaticString).bytes)
     }
 

@@ -114,6 +114,9 @@ import Testing
         #expect(failure("a: [[1]]", depth: 3) == nil)
         #expect(failure("a: [[1]]", depth: 2)?.kind == .tooDeep)
         #expect(failure("d: &d [[[1]]]\ne: [[*d]]", depth: 5)?.kind == .tooDeep)
+        // Found by `Tools/fuzz yaml`: an empty container is as deep as any.
+        #expect(failure("d: &d [[[]]]\ne: [[*d]]", depth: 5)?.kind == .tooDeep)
+        #expect(failure("d: &d [[[]]]\ne: [[*d]]", depth: 6) == nil)
         #expect(failure("a: 1\nb: 2\na: 3")?.kind == .duplicateKey)
         #expect(failure("a: 1\nb: 2\na: 3")?.position.description == "3:1")
         #expect(failure("a: {x: 1, 'x': 2}")?.kind == .duplicateKey)

@@ -65,10 +65,33 @@ def test_p6_limit_of_an_event_and_of_a_batch(bench):
     refused("/v1/batch", json.dumps({"batch": [small] * 2501}), 413, "too_many", "2500 events")
     # 40 values an event: so many short ones have no place in an event of 32 KiB, but in a batch.
     refused("/v1/batch", '{"batch":[' + "1," * 100_000 + "1]}", 413, "too_many_values", "98304", "smaller batches")
+    check_joined(agent, refused)
     events, _ = agent.check_accounts()
     equal(events["refused"], 1, f"only what was an event is counted as one: {events}")
-    equal(agent.metrics()["gatehouse_requests_refused_total"], 5, "requests refused before they held an event")
+    equal(agent.metrics()["gatehouse_requests_refused_total"], 8, "requests refused before they held an event")
     check_unhurt(agent, "events of every size")
+
+
+# limit: Serving.joinedBytes
+def check_joined(agent, refused):
+    """What a batch says for all of its events weighs as often as there are events."""
+    message = {"type": "page", "userId": "ada", "context": CONSENT}
+
+    def batch(member, values, count):
+        # An object, its key and its list are three values more; each weighs 24 bytes.
+        text = json.dumps({"a": [1] * values}, separators=(",", ":"))
+        fitting = (1 << 20) // (len(text) + 24 * (3 + values))
+        body = json.dumps({"batch": [message] * (count or fitting)})
+        return f'{body[:-1]},"{member}":{text}}}', fitting
+
+    for member in ("context", "integrations"):
+        body, fitting = batch(member, 100, None)
+        equal(fitting, 391, "events with a hundred values each")
+        equal(agent.call("POST", "/v1/batch", body).status, 200, f"{fitting} events with {member}")
+        refused("/v1/batch", batch(member, 100, fitting + 1)[0], 413, "too_large", "1 MiB", "fewer events")
+    # 160 KB that would have become 200 MB.
+    refused("/v1/batch", batch("context", 4000, 2500)[0], 413, "too_large", "1 MiB", "fewer events")
+    check(agent.rss_anon_kib() < 8192, f"{agent.rss_anon_kib()} KiB of memory")
 
 
 # limit: Serving.bodyBytes, limits.body
