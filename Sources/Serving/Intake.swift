@@ -126,7 +126,7 @@ public final class Submission {
 
     /// Adds to its weight what the batch's own members will take, which are written into each of its events.
     /// - Returns: false where that is too much, which is then its answer.
-    func weighJoined() -> Bool {
+    func weighJoined(in document: borrowing JSONDocument) -> Bool {
         guard let list = batch(in: document) else { return false }
         let outer = OuterMembers(document, batch: document.root)
         var each = 0

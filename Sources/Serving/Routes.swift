@@ -224,7 +224,10 @@ public struct Routes<Time: Clock>: RequestHandler, ~Copyable {
             return .answered
         }
         // What is no batch, or too long a one, need not go to the writer to be told so. A hub joins nothing.
-        if type == nil, submission.batch(in: submission.document) == nil || !table.isHub && !submission.weighJoined() {
+        if type == nil,
+            submission.batch(in: submission.document) == nil
+                || !table.isHub && !submission.weighJoined(in: submission.document)
+        {
             response.send(submission.status, "application/json", submission.answer)
             table.intake.recycle(submission)
             table.meters.requestsRefused.add()
