@@ -1,15 +1,16 @@
 // What libFuzzer calls with each input; see Tools/fuzz. Any answer to a body of the tracking API is right. A crash, a hang
-// or too much memory is not, nor is an identifier in what is kept (promise P3), an event that fares otherwise in a batch
-// than by itself, or one that the accounts do not tell of (promise P7).
+// or too much memory is not, nor is an identifier in what is kept (promise P3), nodes of it that are others than its text
+// would be parsed into, an event that fares otherwise in a batch than by itself, or one that the accounts do not tell of
+// (promise P7).
 //
 // The first byte chooses the route, and whether the event goes through the whole pipeline.
 
 import Collection
-import Formats
 import Serving
 import Store
 
 @testable import Agent
+@testable import Formats
 @testable import Unification
 
 private let pepper = Peppers(key: [UInt8](repeating: 7, count: 32))
@@ -28,6 +29,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let type = routes[Int(input[0] & 7)]
     guard let submission = prepare(text, type: type, isBatch: type == nil) else { return 0 }
     check(submission, text)
+    checkNodes(submission.document, text)
     if type == nil { checkAlone(submission, text) } else if input[0] & 0x38 == 0 { play(text) }
     return 0
 }
@@ -60,6 +62,14 @@ private func kept(_ submission: Submission, _ event: PreparedEvent) -> [UInt8] {
     var writer = JSONWriter()
     writer.value(submission.document, event.root)
     return writer.bytes
+}
+
+private func checkNodes(_ document: borrowing JSONDocument, _ text: [UInt8]) {
+    let again = parsed(Array(copying: document.source(document.root)))
+    let areSame = document.nodes.elementsEqual(again.nodes) { left, right in
+        left.head == right.head && left.offset == right.offset && left.length == right.length && left.next == right.next
+    }
+    if !areSame || document.text != again.text { stop(text, "is kept as other nodes than its text has") }
 }
 
 // MARK: Identifiers
