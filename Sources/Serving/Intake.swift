@@ -134,8 +134,9 @@ public final class Submission {
             guard let member else { continue }
             each += document.source(member).count + Limits.preparedNodeBytes * document.nodeCount(ofMember: member)
         }
-        let joined = each * document.count(list)
-        if joined > Limits.joinedBytes {
+        let count = document.count(list)
+        // Divided, since the product may be beyond 32 bits.
+        if count > 0, each > Limits.joinedBytes / count {
             fail(
                 413, "too_large",
                 """
@@ -144,7 +145,7 @@ public final class Submission {
                 """)
             return false
         }
-        weight += joined
+        weight += each * count
         return true
     }
 
