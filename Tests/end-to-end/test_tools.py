@@ -1,8 +1,10 @@
 """The tools that prove and measure, in their shortest form, so that they never rot."""
 
+import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 
 from harness import TOP, Skip, binary, check, equal
@@ -54,3 +56,39 @@ def test_bench_table_has_its_rows_and_plots(bench):
     check(all(f"| {what}" in run.stdout for what in rows), f"the table: {run.stdout}")
     with open(os.path.join(bench.folder, "rules.svg")) as file:
         check(file.read().count("<circle") == 2, "the points of a curve")
+
+
+def spelled_out(pattern, at=0):
+    """What a pattern of literals, groups, `|` and `?` behind groups may begin with, each spelled out; and where it ends."""
+    done, begun = [], [""]
+    while at < len(pattern) and pattern[at] != ")":
+        if pattern[at] == "(":
+            inner, at = spelled_out(pattern, at + 1)
+            if pattern[at + 1:at + 2] == "?":
+                inner, at = [*inner, ""], at + 1
+            begun = [start + end for start in begun for end in inner]
+        elif pattern[at] == "|":
+            done, begun = done + begun, [""]
+        else:
+            begun = [start + pattern[at] for start in begun]
+        at += 1
+    return done + begun, at
+
+
+def test_hot_functions_are_there(bench):
+    """A function that is renamed would lose its speed without a word: ship.sh knows it by its symbol."""
+    with open(os.path.join(TOP, "Tools", "lib", "ship.sh")) as file:
+        pattern = re.search(r"^hot_functions='(.*?)'\n\n", file.read(), re.M | re.S)[1].replace("'\\\n'", "")
+    names, end = spelled_out(pattern)
+    equal(end, len(pattern), "where the pattern ends")
+    check(len(names) > 100 and not set("()|?") & set("".join(names)), f"names: {names}")
+    objects = glob.glob(os.path.join(TOP, ".build", "x86_64", "assembled", "*.o"))
+    compiler = shutil.which("swiftc")
+    if not objects or not compiler:
+        raise Skip("what Tools/build compiles is not in .build, or swiftc not in PATH")
+    nm = os.path.join(os.path.dirname(os.path.realpath(compiler)), "llvm-nm")
+    listing = subprocess.run([nm, "--defined-only", "--format=just-symbols", *objects], capture_output=True, text=True)
+    symbols = [line[2:] for line in listing.stdout.splitlines() if line.startswith("$e")]
+    check(len(symbols) > 5000, f"{len(symbols)} symbols: {listing.stderr[-1000:]}")
+    gone = [name for name in names if not any(symbol.startswith(name) for symbol in symbols)]
+    equal(gone, [], "hot functions in Tools/lib/ship.sh that no object has any more")

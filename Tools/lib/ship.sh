@@ -11,7 +11,7 @@ from_the_top="Agent Delivery Collection Governance Monitoring Serving Activation
 # What decisions and events spend their time in, by the names of symbols: optimised for speed. All other functions are for
 # size, and instructions that several of them have in a row become one function. Found by `perf` under `Tools/bench http` and
 # `ingest`; a tenth of the code.
-hot_functions='(10Activation(7DeciderV(18writeCircumstances|4read|5match|6decide|8evaluate|6choose|4draw|4keep)'\
+hot_functions='(10Activation(7DeciderV(18writeCircumstances|4read|5match|6decide|8evaluate|4keep)'\
 '|12DecisionPlanV5index)|10Collection(10MessageKeyV|16SchemaEvaluationV|9EventRuleVWO)'\
 '|10Governance13ConsentRecordO8applying|10Monitoring9HistogramC6record|11Unification(10NormalizerV|11ProfileViewV'\
 '|12ProfileIndexV|12RecordWriter|13IdentifierKeyV|13IdentityGraphO6person|13NobodysValuesO|13appendLowered'\
@@ -19,14 +19,14 @@ hot_functions='(10Activation(7DeciderV(18writeCircumstances|4read|5match|6decide
 '|14ProfileUpdaterV|14RecordChecksumO|15AttributeReaderV|16DecisionBindingsV|16IdentifierFinderV'\
 '|20appendTrimmedLowered|6ScalarO|7trimmed|8ExactSumV|9AttributeVWO|9wipeBytes)|12Cryptography(10HMACSHA256V'\
 '|9Digest256V)|3CEL(4HeapV|4KindO|5ValueV|7MachineV(4look|6number|6resume|7compare|8listBits|6forget|5equal'\
-'|12listContains|6lookup|9nextEntry|9beginLoop|5index|6binary|4call|10arithmetic|4size|7matches|5value|4real'\
-'|9addTexts)|7ProgramV|9DocumentsV|9EvaluatorV|10HashTable|7MatcherV)|4HTTP|5Store(12ChangedPages'\
-'|16WriteTransactionV3put|6ReaderV3get|8ChecksumO|8LogEntryO|9ProfileIDV)|7Formats(10JSONWriterV|11JSONBuilderV'\
-'|12JSONDocumentV|7NameTagO|9CivilTimeV|9TimestampO)|7Serving(12ServerThreadC(AARi_zrlE)?(10beginGroup|11requestEnds'\
-'|11takeRequest|12processInput|3run|4read|4take|5flush|5token|6handle|6settle|7account|7process|8dispatch|8endGroup'\
-'|8takeBody|9parseHead)|13EventPreparerV|19ConnectionTransportV|6RoutesV(6handle|7mayGoOn)|8ResponseV)'\
-'|8Platform7receive|5Agent8PipelineV(4take|6encode|7compute)|Sa(034_make|11Unification|15replaceSubrange|36_reserve'\
-'|6append|7Formats)|Sp14moveInitialize4from5countySpyxG_SitFs5UInt8V|s4SpanV4HTTP)'
+'|12listContains|6lookup|9nextEntry|9beginLoop|5index|6binary|4call|10arithmetic|4size|7matches|5value|4real)'\
+'|7ProgramV|9DocumentsV|9EvaluatorV|7MatcherV)|4HTTP|5Store(12ChangedPages|16WriteTransactionV3put|6ReaderV3get'\
+'|8ChecksumO|8LogEntryO|9ProfileIDV)|7Formats(10JSONWriterV|11JSONBuilderV|12JSONDocumentV|9CivilTimeV|9TimestampO)'\
+'|7Serving(12ServerThreadCAARi_zrlE(10beginGroup|11requestEnds|11takeRequest|12processInput|3run|4read|4take|5flush'\
+'|5token|6handle|6settle|7account|7process|8dispatch|8endGroup|8takeBody|9parseHead)|13EventPreparerV'\
+'|19ConnectionTransportV|6RoutesV(6handle|7mayGoOn)|8ResponseV)|8Platform7receive|5Agent8PipelineV(4take|6encode'\
+'|7compute)|Sa(034_make|11Unification|15replaceSubrange|36_reserve|6append|7Formats)'\
+'|Sp14moveInitialize4from5countySpyxG_SitFs5UInt8V|s4SpanV4HTTP)'
 
 # current_objects FOLDER PRODUCT : the objects of an executable and of the rooms in `rooms` (all, if that is not set), but
 # only of sources that exist. An earlier build may have left others, and rooms that this executable does not use may be
