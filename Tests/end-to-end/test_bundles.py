@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -11,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from harness import Failure, Node, TLSFiles, binary, check, equal, free_port, track, wait_until
+from harness import SHOP_BUNDLE, Failure, Node, TLSFiles, binary, check, equal, free_port, track, wait_until
 
 BUNDLE = """version: {version}
 purposes: [analytics]
@@ -618,3 +619,53 @@ def test_bundle_commands_sign_verify_and_tell_apart(bench):
     write(after, b"version: 1\nnonsense: 1\n")
     check(f"{after}:" in run("diff", before, after, expect=1), "a bundle that is wrong")
     run("diff", before, after + ".none", expect=3)
+
+
+# On both sides of what fits into 32 and 64 bits, and into 32 once days are milliseconds or MiB are bytes.
+NUMBERS = ["-1", "0", "2047", "2048", "24856", "2147483647", "2147483648", "4294967296", "8796093022208", "106751991168",
+           "9223372036854775807", "9223372036854775808", "1e300"]
+SETTINGS = """data: data
+limits: { disk: 1GiB, memory: 64MiB, body: 512KiB, connections: 64 }
+bundle: { url: "https://files.example/shop.yaml", key: owner.pem, poll: 5m }
+"""
+
+
+def with_other_numbers(text):
+    """A text as often as it has numbers, times NUMBERS: each has another one, of the same unit."""
+    for found in re.finditer(r"(?<![\w.])\d+(\.\d+)?(?=[a-zA-Z]{0,3}\b)", text):
+        for number in NUMBERS:
+            yield text[:found.start()] + number + text[found.end():]
+
+
+def test_numbers_are_the_same_on_32_bits(bench):
+    """What x86-64 says of bundles and configurations with numbers of every size, both ARMs say too; and decide by them."""
+    with open(SHOP_BUNDLE) as file:
+        texts = [*with_other_numbers(file.read()), *with_other_numbers(SETTINGS)]
+    names = [f"{number}.yaml" for number in range(len(texts))]
+    for name, text in zip(names, texts):
+        with open(os.path.join(bench.folder, name), "w") as file:
+            file.write(text)
+    events = os.path.join(bench.folder, "events.ndjson")
+    with open(events, "w") as file:
+        for number in range(30):
+            properties = {"order_id": str(number), "revenue": 150, "product_id": f"p-{number}", "category": "hats"}
+            event = track("ada", "Order Completed" if number % 2 else "Product Viewed", properties,
+                          timestamp=f"2026-11-{number + 1:02}T08:00:00Z")
+            file.write(json.dumps(event) + "\n")
+
+    def said(arch, *arguments):
+        done = subprocess.run([*binary(arch), *arguments], cwd=bench.folder, capture_output=True, text=True, timeout=300)
+        check(done.returncode in (0, 1), f"{arch} ended with {done.returncode} at {arguments[:4]}: {done.stderr[-500:]}")
+        return (done.stdout + done.stderr).splitlines()
+
+    said_by_x86 = said("x86_64", "check", *names)
+    wrong = {line.split(":")[0] for line in said_by_x86}
+    fitting = [name for name in names if name not in wrong and "decisions:" in texts[names.index(name)]]
+    check(len(wrong) > 100 and len(fitting) > 20, f"{len(wrong)} are wrong, {len(fitting)} bundles are not")
+    for arch in ("aarch64", "armv7"):
+        equal(said(arch, "check", *names), said_by_x86, f"what {arch} says")
+    for name in fitting[::len(fitting) // 6]:
+        play = ["simulate", "--bundle", name, "--events", events]
+        expected = said("x86_64", *play)
+        check(len(expected) > 30, f"{name}: {expected}")
+        equal(said("armv7", *play), expected, f"what armv7 decides by {name}")
