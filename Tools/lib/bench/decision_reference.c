@@ -574,7 +574,7 @@ static void write_people(const char *folder, int people, const char *form) {
     size_t bytes = write_record(record);
     mkdir(folder, 0700);
     require("mdb_env_create", mdb_env_create(&environment));
-    mdb_env_set_mapsize(environment, (size_t)1 << 30);
+    mdb_env_set_mapsize(environment, ((size_t)1 << 30) + (size_t)people * 2048);
     require("mdb_env_open", mdb_env_open(environment, folder, MDB_NOTLS, 0600));
     require("mdb_txn_begin", mdb_txn_begin(environment, NULL, 0, &writing));
     require("mdb_dbi_open", mdb_dbi_open(writing, NULL, 0, &profiles));

@@ -116,12 +116,15 @@ class Reference:
             [program, str(self.port), str(folder), str(PEOPLE), "customer-" + FORM, str(answer_bytes)])
 
     def __enter__(self):
-        for _ in range(500):
+        # Ten million people are written first.
+        end = time.monotonic() + 5 + PEOPLE / 50_000
+        while time.monotonic() < end and self.process.poll() is None:
             try:
                 Connection(self.url).open()
                 return self
             except OSError:
                 time.sleep(0.01)
+        self.process.kill()
         sys.exit("bench: the reference does not listen")
 
     def __exit__(self, *_):
