@@ -157,7 +157,7 @@ extension Pipeline {
                 return false
             }
             seen += 1
-            guard let entry = LogEntryView(value) else { return true }
+            guard let entry = LogEntryView(value), !isAwaited(number, entry, transaction) else { return true }
             // A hub does not know who is who: what carries an identifier of theirs is theirs.
             if learning.concerns(entry, isSomebodys: { plan.isSomebodys($0, in: transaction) })
                 || entry.header.isArrival && entry.mentions(learning.identifiers)
@@ -172,6 +172,20 @@ extension Pipeline {
         mentions = mentioning
         erasure = learning
         return (found, next)
+    }
+
+    /// Whether an entry is the notice of an earlier erasure of which not everybody has heard yet: it may name more of the person
+    /// than is known now, and goes when that erasure ends.
+    private static func isAwaited(
+        _ number: UInt64, _ entry: borrowing LogEntryView, _ transaction: borrowing WriteTransaction
+    ) -> Bool {
+        guard entry.header.isErasureNotice, let receipt = Hex.decode(entry.messageID) else { return false }
+        do throws(StoreError) {
+            guard let record = try transaction.get(transaction.tables.erasures, receipt.span),
+                let erasure = Erasure(receipt: receipt.span, record)
+            else { return false }
+            return erasure.notice == number && erasure.state != .done
+        } catch { return false }
     }
 
     /// Takes the person's identifiers out of an event of somebody else that carried one.

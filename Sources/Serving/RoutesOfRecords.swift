@@ -327,23 +327,21 @@ extension Routes {
         _ profile: ProfileID, _ policy: Policy, _ writer: inout JSONWriter
     ) throws(StoreError) {
         writer.beginArray()
-        var list: [(UInt32, [UInt8])] = []
-        try IdentityGraph.forEachIdentifier(of: profile, in: reader) { tag, digest in
-            list.append((tag, Hex.encode(digest)))
-        }
-        for (tag, digest) in list { write(tag, digest, policy, &writer) }
+        for key in try IdentityGraph.identifiers(of: profile, in: reader) { write(key, policy, &writer) }
         writer.endArray()
     }
 
-    private func write(_ tag: UInt32, _ digest: [UInt8], _ policy: Policy, _ writer: inout JSONWriter) {
+    private func write(_ key: IdentifierKey, _ policy: Policy, _ writer: inout JSONWriter) {
         writer.beginObject()
         writer.key("kind")
-        if let index = policy.identifiers.kindIndex(tag: tag) {
+        if let index = policy.identifiers.kindIndex(tag: key.tag) {
             writer.string(policy.identifiers.kinds[index].name)
         } else {
             writer.null()
         }
         writer.key("hmac")
+        var digest: [UInt8] = []
+        key.digest.appendHexadecimal(to: &digest)
         writer.string(digest)
         writer.endObject()
     }
@@ -357,9 +355,7 @@ extension Routes {
             writer.key("between")
             writer.beginArray()
             for end in [link.first, link.second] {
-                var digest: [UInt8] = []
-                end.digest.appendHexadecimal(to: &digest)
-                write(end.tag, digest, policy, &writer)
+                write(end, policy, &writer)
             }
             writer.endArray()
             writer.key("at")

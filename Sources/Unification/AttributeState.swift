@@ -201,7 +201,7 @@ enum AttributeState {
         }
     }
 
-    private static func isNewer(_ bytes: Span<UInt8>, _ a: Int, _ b: Int) -> Bool {
+    static func isNewer(_ bytes: Span<UInt8>, _ a: Int, _ b: Int) -> Bool {
         let first = load48(bytes, a)
         let second = load48(bytes, b)
         return first != second
@@ -317,7 +317,7 @@ enum AttributeState {
         rotate(&bytes, place, added)
     }
 
-    private static func isLarger(_ bytes: Span<UInt8>, _ a: Int, _ b: Int) -> Bool {
+    static func isLarger(_ bytes: Span<UInt8>, _ a: Int, _ b: Int) -> Bool {
         let counts = (load32(bytes, a), load32(bytes, b))
         if counts.0 != counts.1 { return counts.0 > counts.1 }
         let times = (load48(bytes, a + 4), load48(bytes, b + 4))

@@ -41,35 +41,56 @@ extension AttributeState {
         case .counter: return entry.length == 8 && isCount(bytes, start)
         case .sum: return entry.length == ExactSum.byteCount
         case .mean: return entry.length == ExactSum.byteCount + 8 && isCount(bytes, end - 8) && load64(bytes, end - 8) > 0
-        case .minimum, .maximum: return entry.length == 8 && loadDouble(bytes, start).isFinite
+        case .minimum, .maximum: return entry.length == 8 && isExtreme(bytes, start)
         case .badge: return entry.length == 0
         case .first, .last: return Scalar.end(bytes, start, before: end) == end
         case .visitFirst: return Scalar.end(bytes, start, before: end - 8) == end - 8
-        case .set, .timeline, .tally: return hasReadableElements(bytes, entry, isTally: form == .tally)
+        case .set, .timeline, .tally: return hasReadableElements(bytes, entry, form)
         case .windowedCounter, .windowedMinimum, .windowedMaximum, .windowedSum, .windowedMean:
             return hasReadableBuckets(bytes, entry, form)
         }
     }
 
+    /// -0.0, which no device writes, equals 0.0: which of the two came of both would depend on their order.
+    private static func isExtreme(_ bytes: Span<UInt8>, _ place: Int) -> Bool {
+        let value = loadDouble(bytes, place)
+        return value.isFinite && value.bitPattern != (-0.0).bitPattern
+    }
+
     private static func isCount(_ bytes: Span<UInt8>, _ place: Int) -> Bool { load64(bytes, place) < 1 << 62 }
 
-    private static func hasReadableElements(_ bytes: Span<UInt8>, _ entry: RecordEntry, isTally: Bool) -> Bool {
+    private static func hasReadableElements(_ bytes: Span<UInt8>, _ entry: RecordEntry, _ form: StateForm) -> Bool {
+        if entry.length > Limits.attributeBytes { return false }
+        let isTally = form == .tally
         let head = isTally ? tallyHeadBytes : tallyHeadBytes - 4
-        var latest = max(0, entry.time)
+        let latest = max(0, entry.time)
         var place = entry.payload
+        var former = -1
         var count = 0
         while place < entry.end {
             guard count < Limits.maximumElements, place + head < entry.end,
                 let end = Scalar.end(bytes, place + head, before: entry.end)
             else { return false }
-            let time = load48(bytes, place + head - 6)
-            if time > latest { return false }
-            // Newest first, where they are not ordered by how often they were counted.
-            if !isTally { latest = time }
+            if load48(bytes, place + head - 6) > latest { return false }
+            // Each in its order, and none twice: else what two records are together would depend on which is the first.
+            if former >= 0, isTally ? !isLarger(bytes, former, place) : isNewer(bytes, place, former) { return false }
+            // In a timeline the same at another time is another moment.
+            if form != .timeline, isThere(before: place, bytes, entry, head) { return false }
+            former = place
             place = end
             count += 1
         }
-        return entry.length <= Limits.attributeBytes
+        return true
+    }
+
+    /// Whether the element at `place` stands before it already.
+    private static func isThere(before place: Int, _ bytes: Span<UInt8>, _ entry: RecordEntry, _ head: Int) -> Bool {
+        var other = entry.payload
+        while other < place {
+            if Scalar.areEqual(bytes, other + head, place + head) { return true }
+            other += head + Scalar.size(bytes, other + head)
+        }
+        return false
     }
 
     private static func hasReadableBuckets(_ bytes: Span<UInt8>, _ entry: RecordEntry, _ form: StateForm) -> Bool {
@@ -80,8 +101,8 @@ extension AttributeState {
         var age: Int64 = -1
         var place = entry.payload + windowHeadBytes
         while place < entry.end {
-            let isExtreme = form == .windowedMinimum || form == .windowedMaximum
-            if Int64(bytes[place]) <= age || isExtreme && !loadDouble(bytes, place + 1).isFinite { return false }
+            let ofExtremes = form == .windowedMinimum || form == .windowedMaximum
+            if Int64(bytes[place]) <= age || ofExtremes && !isExtreme(bytes, place + 1) { return false }
             age = Int64(bytes[place])
             place += size
         }

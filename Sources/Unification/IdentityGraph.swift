@@ -116,12 +116,23 @@ public enum IdentityGraph {
         }
     }
 
-    /// The links that events have shown between a profile's identifiers, and from them to others.
-    public static func links(of profile: ProfileID, in reader: borrowing Reader) throws(StoreError) -> [IdentityLink] {
+    /// The identifiers of a profile, for people to look at. A key has no checksum: what does not lead back to the profile was
+    /// damaged, and is left out.
+    public static func identifiers(
+        of profile: ProfileID, in reader: borrowing Reader
+    ) throws(StoreError) -> [IdentifierKey] {
         var own: [IdentifierKey] = []
         try forEachIdentifier(of: profile, in: reader) { tag, digest in
             if let digest = Digest256(digest) { own.append(IdentifierKey(tag: tag, digest: digest)) }
         }
+        var shown: [IdentifierKey] = []
+        for key in own where try IdentityGraph.profile(of: key, in: reader) == profile { shown.append(key) }
+        return shown
+    }
+
+    /// The links that events have shown between a profile's identifiers, and from them to others.
+    public static func links(of profile: ProfileID, in reader: borrowing Reader) throws(StoreError) -> [IdentityLink] {
+        let own = try identifiers(of: profile, in: reader)
         var links: [IdentityLink] = []
         for key in own {
             let prefix = key.bytes
@@ -132,6 +143,7 @@ public enum IdentityGraph {
                 else { return false }
                 guard let other = IdentifierKey(edge, at: 36), let origin = LinkOrigin(value) else { return true }
                 let isOwn = own.contains { $0 == other }
+                if !isLink(to: other, from: key, isOwn ? nil : profile, reader) { return true }
                 // Between two of one's own a link is seen from both ends.
                 if !isOwn || !other.isBefore(key) {
                     found.append(
@@ -144,6 +156,20 @@ public enum IdentityGraph {
             links += found
         }
         return links
+    }
+
+    /// Whether a link is what it says: it is there from the other end too, and what is not `profile`'s is somebody else's. Else
+    /// a key was damaged.
+    private static func isLink(
+        to other: IdentifierKey, from key: IdentifierKey, _ profile: ProfileID?, _ reader: borrowing Reader
+    ) -> Bool {
+        do throws(StoreError) {
+            let mirrored = EdgeKey(other, key)
+            if try reader.get(reader.tables.edges, mirrored.bytes.span) == nil { return false }
+            guard let profile else { return true }
+            let owner = try IdentityGraph.profile(of: other, in: reader)
+            return owner != nil && owner != profile
+        } catch { return false }
     }
 
     /// The identifiers of a profile; their plain hashes are not known here.

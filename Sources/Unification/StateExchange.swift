@@ -18,6 +18,8 @@ public struct IdentifierState {
     private var choices: [UInt8] = []
     /// Parts and links, as they are on the wire.
     private var pieces: [UInt8] = []
+    /// Each part can be read.
+    private var isChecked = false
 
     private static let isChoices: UInt8 = 1
     private static let isPart: UInt8 = 2
@@ -113,6 +115,7 @@ public struct IdentifierState {
             place = piece.end
         }
         if place != bytes.count { return nil }
+        isChecked = true
     }
 
     private static func link(_ content: Span<UInt8>) -> LinkOrigin? {
@@ -182,7 +185,7 @@ public struct IdentifierState {
             if piece.kind == IdentifierState.isPart {
                 let epoch = IdentifierState.writer(pieces.span, piece)
                 let record = content.extracting(8..<content.count)
-                if epoch == own || !ProfileRecord.isReadable(record) { continue }
+                if epoch == own || !isChecked && !ProfileRecord.isReadable(record) { continue }
                 let name = ProfileParts.Key(key, epoch).bytes
                 var isLater = true
                 if let known = try transaction.get(transaction.tables.parts, name.span) {

@@ -197,6 +197,12 @@ extension Device {
         // By another way.
         #expect(hub.arrive(message(6, of: "aa", event: "User Erased", more: receipt)) == "repeated")
         #expect(hub.arrive(message(1, device: "region", of: "bb", event: "User Erased", more: receipt)) == "taken")
+        // It tells of no erasure that anybody waits for, and goes with the person.
+        let bb = Digest256(hexadecimal: Array(String(repeating: "bb", count: 32).utf8).span)!
+        #expect(hub.holds(bb))
+        let another = "\"receipt\": \"ffeeddccbbaa99887766554433221100\""
+        hub.arrive(message(3, device: "till-2", of: "bb", event: "User Erased", more: another))
+        #expect(!hub.holds(bb))
     }
 
     /// What is urgent and what can be shed at a hub is found as at an agent.

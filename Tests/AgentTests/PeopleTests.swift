@@ -595,4 +595,83 @@ private func evening(
         #expect(device.count { $0.consentParts } == 1)
         #expect(count(device, "user_id", "ben") == 1)
     }
+
+    /// A destination may not have heard of the first erasure when somebody who came back is erased again.
+    @Test func whatTellsOfAnErasureStaysWhenTheSameIsErasedAgain() {
+        let device = evening()
+        let (ada, address) = (("user_id", "ada"), ("email", "ada@example.com"))
+        device.take(event([ada, address], at: 0, id: "1"))
+        let (person, key, now) = (device.person("user_id", "ada")!, device.key("user_id", "ada"), device.now)
+        let mail = device.key("email", "ada@example.com").digest
+        device.write { transaction throws(StoreError) in
+            var first = try device.pipeline.erase(person, nil, actor: [], now: now, &transaction)
+            try device.pipeline.eraseMore(&first, atMost: 1000, now: now, &transaction)
+            // All that is known of them now is what the call names.
+            let other = ProfileID(high: 7, low: 7)
+            var second = try device.pipeline.erase(other, key.logged, actor: [], now: now, &transaction)
+            try device.pipeline.eraseMore(&second, atMost: 1000, now: now, &transaction)
+            #expect(second.removedEvents == 0)
+            #expect(first.notice < second.notice)
+            var named: [[Digest256]] = []
+            try transaction.scan(transaction.tables.log, from: Span<UInt8>()) { _, value in
+                guard let entry = LogEntryView(value), entry.header.isErasureNotice else { return true }
+                named.append((0..<entry.identifierCount).map { entry.identifier($0).digest })
+                return true
+            }
+            #expect(named.count == 2)
+            #expect(named.first?.contains(mail) == true && named.first?.contains(key.digest) == true)
+            #expect(named.last == [key.digest])
+            // Once all have heard both, nothing is left of either.
+            try device.pipeline.finishErasure(&first, lowest: 9, told: 9, now: now, &transaction)
+            try device.pipeline.finishErasure(&second, lowest: 9, told: 9, now: now, &transaction)
+            var left = 0
+            try transaction.scan(transaction.tables.log, from: Span<UInt8>()) { _, value in
+                if let entry = LogEntryView(value), entry.mentions([key.logged]) { left += 1 }
+                return true
+            }
+            #expect(left == 0)
+        }
+    }
+
+    // MARK: Damage
+
+    /// LMDB does not notice a flipped bit, and a key has no checksum.
+    @Test func anIdentifierOrALinkWhoseKeyWasDamagedIsNotShown() throws {
+        let device = evening()
+        device.take(event([("user_id", "ada"), ("card", "4711"), ("email", "ada@example.com")], at: 0, id: "1"))
+        let person = try #require(device.person("user_id", "ada"))
+        let keys = [("user_id", "ada"), ("card", "4711"), ("email", "ada@example.com")].map { device.key($0, $1) }
+
+        func shown() throws -> (identifiers: [Digest256], links: [IdentityLink]) {
+            var reader = try device.database.makeReader()
+            try reader.begin()
+            var digests: [Digest256] = []
+            for key in try IdentityGraph.identifiers(of: person, in: reader) { digests.append(key.digest) }
+            return (digests, try IdentityGraph.links(of: person, in: reader))
+        }
+        func flip(_ table: KeyPath<Tables, Table>, _ key: [UInt8], at place: Int) {
+            device.write { transaction throws(StoreError) in
+                let table = transaction.tables[keyPath: table]
+                let value = [UInt8](copying: try transaction.get(table, key.span)!)
+                try transaction.delete(table, key.span)
+                var other = key
+                other[place] ^= 4
+                try transaction.put(table, other.span, value.span)
+            }
+        }
+
+        let before = try shown()
+        #expect(Set(before.identifiers) == Set(keys.map(\.digest)))
+        try #require(before.links.count == 2)
+        // One end of a link, by the far identifier, then by its kind.
+        let broken = try #require(before.links.first)
+        flip(\.edges, [UInt8](copying: EdgeKey(broken.first, broken.second).bytes.span), at: 60)
+        let whole = try shown().links
+        #expect(whole.count == 1 && whole[0].joins && whole[0].first == before.links[1].first)
+        flip(\.links, [UInt8](copying: LinkKey(person, before.links[1].second).bytes.span), at: 40)
+        let after = try shown()
+        #expect(Set(after.identifiers) == Set(keys.map(\.digest)).subtracting([before.links[1].second.digest]))
+        // What is left of the whole link would seem to be to somebody else.
+        #expect(after.links.isEmpty)
+    }
 }

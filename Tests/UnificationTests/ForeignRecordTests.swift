@@ -71,14 +71,16 @@ private func isReadable(_ bytes: [UInt8], until latest: Int64 = now + 1000) -> B
 
 @Suite struct ForeignRecordTests {
     private let text = scalar(.string, Array("abc".utf8))
+    private let other = scalar(.string, Array("abd".utf8))
 
     @Test func whatADeviceWritesIsTaken() {
         let sum = [UInt8](repeating: 0, count: 16)
         let right: [(StateForm, [UInt8])] = [
             (.counter, number(3)), (.sum, sum), (.mean, sum + number(1)), (.minimum, double(-1.5)), (.maximum, double(2)),
             (.badge, []), (.first, text), (.last, scalar(.timestamp, number(now))), (.visitFirst, text + number(now)),
-            (.set, element(now, text) + element(now - 1, text)), (.timeline, element(now, [0, 0])),
-            (.tally, element(now - 5, text, count: 3) + element(now, text, count: 1)),
+            (.set, element(now, other) + element(now - 1, text)), (.timeline, element(now, [0, 0])),
+            (.set, element(now, text) + element(now, other)), (.timeline, element(now, text) + element(now - 1, text)),
+            (.tally, element(now - 5, text, count: 3) + element(now, other, count: 1)),
             (.windowedCounter, number(5) + [0, 1, 0, 0, 0, 60, 1, 0, 0, 0]), (.windowedMinimum, number(5) + [3] + double(1)),
             (.windowedSum, number(-5) + [0] + sum), (.windowedMean, number(5) + [0] + sum + [1, 0, 0, 0]),
         ]
@@ -97,17 +99,26 @@ private func isReadable(_ bytes: [UInt8], until latest: Int64 = now + 1000) -> B
             (.last, scalar(.int, [1]), "length"), (.last, scalar(.double, double(.nan)), "no number"), (.last, [1, 0xF0, 0], "kind"),
             (.last, scalar(.timestamp, number(315_576_000_000_001)), "time"), (.last, scalar(.duration, number(.min)), "span"),
             (.visitFirst, text, "no time"), (.set, element(now + 1, text), "later than its entry"),
-            (.set, element(now - 1, text) + element(now, text), "order"), (.set, [1, 2], "rest"),
+            (.set, element(now - 1, text) + element(now, other), "order"), (.set, [1, 2], "rest"),
+            (.set, element(now, other) + element(now, text), "order"), (.set, element(now, text) + element(now - 1, text), "twice"),
+            (.timeline, element(now, other) + element(now, text), "order"),
+            // Found by `Tools/fuzz records`: with another such record it was another in each order.
+            (.timeline, element(now, [0, 0]) + element(now, [0, 0]), "twice"),
+            (.tally, element(now, text, count: 1) + element(now, other, count: 2), "order"),
+            (.tally, element(now, text, count: 2) + element(now, text, count: 1), "twice"),
             (.tally, element(now, text), "no count"), (.windowedCounter, [1], "no head"),
             (.windowedCounter, number(.max) + [0, 1, 0, 0, 0], "bucket"), (.windowedCounter, number(.min) + [0, 1, 0, 0, 0], "bucket"),
             (.windowedCounter, number(315_576_000_000_001) + [0, 1, 0, 0, 0], "bucket"),
             (.windowedCounter, number(5) + [61, 1, 0, 0, 0], "age"), (.windowedCounter, number(5) + [1, 1, 0, 0, 0, 1, 1, 0, 0, 0], "twice"),
-            (.windowedMaximum, number(5) + [0] + double(.nan), "no number"), (.windowedSum, number(5) + [0, 1], "length"),
+            (.windowedMaximum, number(5) + [0] + double(.nan), "no number"),
+            (.minimum, double(-0.0), "the other zero"), (.windowedMaximum, number(5) + [0] + double(-0.0), "the other zero"),
+            (.windowedSum, number(5) + [0, 1], "length"),
             (.last, scalar(.string, [UInt8](repeating: 97, count: 1025)), "long"),
         ]
         for (form, payload, why) in wrong { #expect(!isReadable(record([entry(form.rawValue, payload)])), "\(form) \(why)") }
-        let many = [[UInt8]](repeating: element(now, [0, 0]), count: 1001).flatMap { $0 }
-        #expect(!isReadable(record([entry(StateForm.timeline.rawValue, many)])))
+        let many = (0..<1001).map { element(now - $0, [0, 0]) }
+        #expect(isReadable(record([entry(StateForm.timeline.rawValue, many.dropLast().flatMap { $0 })])))
+        #expect(!isReadable(record([entry(StateForm.timeline.rawValue, many.flatMap { $0 })])))
         let badge = entry(StateForm.badge.rawValue, [])
         #expect(isReadable(record([badge])))
         for time in [Int64.min, .max, now + 1001, -315_576_000_000_001] {

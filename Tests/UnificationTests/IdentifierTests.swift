@@ -31,7 +31,7 @@ private func hmac(_ kind: String, _ value: String) -> String {
 }
 
 @Suite struct IdentifierTests {
-    /// The quick look at a value's first byte must not let one of them through.
+    /// The quick look at a value's first byte and its length must not let one of them through.
     @Test func everyWordThatIsNobodysIsFound() {
         for word in NobodysValues.words {
             let isFound = NobodysValues.contain(word.bytes)
