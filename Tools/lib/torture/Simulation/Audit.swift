@@ -114,10 +114,12 @@ struct Audit {
     }
 
     /// The log of each steady person: a trigger that waits fires once, unless an order comes before.
-    func triggers(areAllDue: Bool) throws(StoreError) {
+    /// - Returns: how often each person's has fired.
+    func triggers(areAllDue: Bool) throws(StoreError) -> [Int: Int] {
         var reader = try device.database.makeReader()
         try reader.begin()
         var waits: [Int: Bool] = [:]
+        var fired: [Int: Int] = [:]
         var document = JSONDocument()
         try reader.scan(reader.tables.log, from: Span<UInt8>()) { key, value in
             guard let entry = LogEntryView(value), (try? document.parse(entry.body)) != nil,
@@ -135,6 +137,7 @@ struct Audit {
                     world.fail("P1", "entry \(number): a trigger fired for person \(person) that did not wait")
                 }
                 waits[person] = false
+                fired[person, default: 0] += 1
             default: break
             }
             return true
@@ -142,5 +145,6 @@ struct Audit {
         for (person, isWaiting) in waits where isWaiting && areAllDue {
             world.fail("P1", "a trigger of person \(person) has never fired")
         }
+        return fired
     }
 }

@@ -108,6 +108,12 @@ enum Operation: Equatable {
     }
 }
 
+/// A line of a history that is none.
+struct UnknownLine: Error {
+    let number: Int
+    let text: String
+}
+
 /// The life of one device.
 struct History {
     /// Of whatever the device draws itself.
@@ -124,14 +130,18 @@ struct History {
         (self.seed, self.diskBytes, self.operations) = (seed, diskBytes, operations)
     }
 
-    /// Reads what `text` has written; lines that begin with `#` and lines that are nothing are left out.
-    init(text: String) {
+    /// Reads what `text` has written; lines that begin with `#` are left out.
+    /// - Throws: the first line that says nothing, with its number.
+    init(text: String) throws(UnknownLine) {
         self.init(seed: 1, diskBytes: History.plenty, operations: [])
-        for line in text.split(separator: "\n") {
+        for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
             let words = line.split(separator: " ")
-            if words.count == 2, words[0] == "seed" { seed = UInt64(words[1]) ?? 1 }
-            if words.count == 2, words[0] == "disk" { diskBytes = Int64(words[1]) ?? History.plenty }
-            if let operation = Operation(line) { operations.append(operation) }
+            if words.isEmpty || words[0].utf8.first == UInt8(ascii: "#") { continue }
+            if words.count == 2, words[0] == "seed", let value = UInt64(words[1]) { seed = value } else if
+                words.count == 2, words[0] == "disk", let value = Int64(words[1]) { diskBytes = value } else if
+                let operation = Operation(line) { operations.append(operation) } else {
+                throw UnknownLine(number: number + 1, text: String(line))
+            }
         }
     }
 

@@ -29,6 +29,8 @@ struct Place: Hashable {
 final class Hub {
     let name: String
     var weather = Weather.up
+    /// It has refused some events for good.
+    var wasPicky = false
     var random = SeededRandom(seed: 1)
     private var inflater = Inflater()
     private var text: [UInt8] = []

@@ -8,14 +8,16 @@ struct Settings {
     var weeks = 100
     var seed: UInt64 = 1
     var jobs = 1
-    var file: String?
+    var files: [String] = []
     var output: String?
     var isShowing = false
+    var isStrict = false
     var minimises = true
 }
 
 func usage() -> Never {
-    print("usage: simulate [--weeks N] [--seed N] [--jobs N] [--history FILE] [--keep FILE] [--show] [--whole]")
+    print(
+        "usage: simulate [--weeks N] [--seed N] [--jobs N] [--history FILE]... [--keep FILE] [--show] [--strict] [--whole]")
     sim_exit(2)
 }
 
@@ -28,13 +30,18 @@ func readSettings() -> Settings {
             if words.isEmpty { usage() }
             return words.removeFirst()
         }
+        func number(from least: Int) -> Int {
+            guard let number = Int(value()), number >= least else { usage() }
+            return number
+        }
         switch word {
-        case "--weeks": settings.weeks = Int(value()) ?? 0
-        case "--seed": settings.seed = UInt64(value()) ?? 1
-        case "--jobs": settings.jobs = max(1, Int(value()) ?? 1)
-        case "--history": settings.file = value()
+        case "--weeks": settings.weeks = number(from: 1)
+        case "--seed": settings.seed = UInt64(number(from: 0))
+        case "--jobs": settings.jobs = number(from: 1)
+        case "--history": settings.files.append(value())
         case "--keep": settings.output = value()
         case "--show": settings.isShowing = true
+        case "--strict": settings.isStrict = true
         case "--whole": settings.minimises = false
         default: usage()
         }
@@ -72,6 +79,7 @@ func live(_ history: History, isShowing: Bool = false) -> Outcome {
     clean(folder)
     let world = World(history, in: folder)
     world.isShowing = isShowing
+    world.isStrict = settings.isStrict
     let violation = world.run()
     clean(folder)
     return Outcome(failure: violation?.text, counts: world.counts, lived: world.lived)
@@ -155,18 +163,26 @@ func report(_ history: History, _ failure: String, _ settings: Settings) {
     if let output = settings.output { try? Files.replace(output, with: Array(shortest.text.utf8), mode: 0o644) }
 }
 
-func run() -> Int32 {
-    let settings = readSettings()
-    if let file = settings.file {
-        guard let text = try? Files.read(file, limitBytes: 16 << 20) else {
-            print("\(file): it cannot be read")
-            return 1
-        }
-        let history = History(text: String(decoding: text, as: UTF8.self))
-        let outcome = settings.isShowing ? live(history, isShowing: true) : liveApart(history)
-        print(outcome.failure ?? "every promise was kept")
-        return outcome.failure == nil ? 0 : 1
+/// Plays a history that was kept.
+func play(_ file: String) -> Int32 {
+    guard let text = try? Files.read(file, limitBytes: 16 << 20) else {
+        print("\(file): it cannot be read")
+        return 2
     }
+    let history: History
+    do { history = try History(text: String(decoding: text, as: UTF8.self)) } catch {
+        print("\(file):\(error.number): this is no operation: \(error.text)")
+        return 2
+    }
+    let outcome = settings.isShowing ? live(history, isShowing: true) : liveApart(history)
+    print("\(file): \(outcome.failure ?? "every promise was kept")")
+    return outcome.failure == nil ? 0 : 1
+}
+
+func run() -> Int32 {
+    var worst: Int32 = 0
+    for file in settings.files { worst = max(worst, play(file)) }
+    if !settings.files.isEmpty { return worst }
     return settings.jobs == 1 ? work(settings, job: 0) : share(settings)
 }
 
@@ -208,4 +224,5 @@ func work(_ settings: Settings, job: Int) -> Int32 {
     return 0
 }
 
+let settings = readSettings()
 sim_exit(run())
