@@ -1,6 +1,8 @@
 """A fixed workload in which one system call fails, or the process is killed at it: each write and each sync in turn.
 
-strace counts the calls of each thread for itself: `when=N` meets the N-th of every thread that comes so far.
+strace counts the calls of each thread for itself: `when=N` meets the N-th of every thread that comes so far. So there are
+three passes, that none stands before another: the first thread's calls while it starts, those to the file of the bundle
+(which another thread keeps), and what all threads do once it runs, when strace takes hold of it.
 """
 
 import collections
@@ -9,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 from agent import DEFAULT_BINARY
 from device import Broken, Device, check, event
@@ -18,21 +21,39 @@ HOW = {"KILL": "signal=KILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
 # Whatever a run may write or make in its data folder; strace looks at no other file, and at no socket.
 NAMES = ("", "data.mdb", "lock.mdb", "pepper", "pepper.new", "bundle.yaml", "bundle.yaml.new", "gatehouse.lock", "aside.mdb",
          "snapshot-0.mdb.new", "snapshot-0.mdb.new/data.mdb", "snapshot-0.mdb", "snapshot-1.mdb", "compact",
-         "compact/data.mdb", "stand-in", "stand-in/data.mdb", "crashed", "crashed.new")
+         "compact/data.mdb", "stand-in", "stand-in/data.mdb", "crashed", "crashed.new", "damaged", "mostly-free", "spare",
+         "former.mdb")
+BUNDLE = tuple(name for name in NAMES if "bundle" in name)
+PASSES = {"start": tuple(name for name in NAMES if "bundle" not in name), "bundle": BUNDLE, "work": NAMES}
 
 
-def traced(data, log, what, calls=CALLS, more=()):
-    """The words before a command that let strace do `what` to its calls on the files of a data folder."""
-    paths = [word for name in NAMES for word in ("-P", os.path.join(data, name).rstrip("/"))]
+def traced(data, log, what, names=NAMES, more=(), pid=None):
+    """The words before a command that let strace do `what` to its calls on these files of a data folder; or the command that
+    does it to a process."""
+    paths = [word for name in names for word in ("-P", os.path.join(data, name).rstrip("/"))]
     paths += [word for path in more for word in ("-P", str(path))]
-    return ["strace", "-D", "-f", "-qq", "-o", str(log), *paths, "-e", "trace=" + ",".join(calls), *what]
+    whose = ["-p", str(pid)] if pid else ["-D"]
+    return ["strace", *whose, "-f", "-qq", "-o", str(log), *paths, "-e", "trace=" + ",".join(CALLS), *what]
 
 
-def counted(log):
-    """How many calls of each kind a thread has made at most, from strace's log."""
+def take_hold(command, pid):
+    """Starts strace on a process, and waits until it has all of its threads."""
+    tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and tracer.poll() is None:
+        tasks = [f"/proc/{pid}/task/{task}/status" for task in os.listdir(f"/proc/{pid}/task")]
+        if all("\nTracerPid:\t0\n" not in open(task).read() for task in tasks):
+            return tracer
+        time.sleep(0.01)
+    tracer.kill()
+    raise Broken("strace does not take hold of it")
+
+
+def counted(log, thread=None):
+    """How many calls of each kind a thread has made at most, from strace's log; or this one."""
     calls = collections.Counter()
     for line in open(log, errors="replace"):
-        if found := re.match(r"(\d+) +(\w+)\(", line):
+        if (found := re.match(r"(\d+) +(\w+)\(", line)) and thread in (None, int(found[1])):
             calls[found.groups()] += 1
     most = collections.Counter()
     for (_, call), count in calls.items():
@@ -128,13 +149,16 @@ class Workload:
         check(self.device.agent.stop() == 0, f"it did not end well: {self.device.log_tail()}")
 
 
-def one_run(call, number, how):
-    """The workload with one failure. Returns what was seen; `call` None: none, and how many calls there are of each."""
+def one_run(when, call, number, how):
+    """The workload with one failure in one of PASSES. Returns what was seen; `call` None: none, and how many calls there are
+    of each."""
     folder = tempfile.mkdtemp(prefix="gatehouse-calls-")
     log = os.path.join(folder, "strace.log")
     data = os.path.join(folder, "data")
     what = ["-e", f"inject={call}:{HOW[how]}:when={number}"] if call else []
-    device = Device(folder, data=data, prefix=traced(data, log, what))
+    prefix = [] if when == "work" else traced(data, log, what, PASSES[when])
+    device = Device(folder, data=data, prefix=prefix)
+    tracer = None
     seen = collections.Counter(runs=1)
     try:
         work = Workload(device)
@@ -144,11 +168,17 @@ def one_run(call, number, how):
             check(device.agent.process.poll() is not None, f"it neither answers nor ends: {device.log_tail()}")
             seen["ended at the start"] += 1
         else:
+            if when == "work":
+                pid = device.agent.process.pid
+                tracer = take_hold(traced(data, log, what, PASSES[when], pid=pid), pid)
             work.run()
         status = device.agent.stop()
+        if tracer:
+            tracer.wait(10)
         if call is None:
             check(status == 0 and len(work.taken) == 43, f"the undisturbed run: {status}, {work.statuses}")
-            return counted(log)
+            # strace takes the agent's place by forking: the process that was started is the agent.
+            return counted(log, device.agent.process.pid if when == "start" else None)
         check(status >= 0 or (how == "KILL" and status == -9), f"it crashed with signal {-status}")
         check(how == "KILL" or status in (0, 1, 3), f"it ended with {status}")
         seen["ended with 3"] += status == 3
@@ -156,23 +186,44 @@ def one_run(call, number, how):
         seen["acknowledged"] += len(work.taken)
         seen["refused"] += sum(count for code, count in work.statuses.items() if code >= 300)
         seen["decisions meanwhile"] += work.decided
-        device.agent.command = device.agent.command[len(traced(data, log, what)):]
+        device.agent.command = device.agent.command[len(prefix):]
         work.check_afterwards()
         return seen
     except (Broken, RuntimeError) as problem:
-        raise Broken(f"{how} at {call} number {number}: {problem}; its log ends:\n{device.log_tail()}") from problem
+        raise Broken(
+            f"{how} at {call} number {number} of {when}: {problem}; its log ends:\n{device.log_tail()}") from problem
     finally:
+        if tracer:
+            tracer.kill()
+            tracer.wait()
         device.agent.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def all_runs(stride=1):
     """What `one_run` is to be called with: every call of the workload, each way; with `stride` every so many."""
-    most = one_run(None, 0, None)
-    check(sum(most.values()) > 30 and most["fdatasync"] > 5, f"strace sees hardly anything: {most}")
-    runs = [(call, number, how) for call, count in sorted(most.items()) for number in range(1, count + 1) for how in HOW]
-    # Where the trees begin is written by the one call after which LMDB writes nothing more.
-    return runs[::stride] + [run for run in runs if stride > 1 and run[0] == "pwrite64" and run[2] == "EIO"]
+    runs = []
+    for when in PASSES:
+        most = one_run(when, None, 0, None)
+        check(sum(most.values()) >= {"start": 12, "bundle": 3, "work": 30}[when], f"strace sees hardly anything of {when}: {most}")
+        runs += [(when, call, number, how)
+                 for call, count in sorted(most.items()) for number in range(1, count + 1) for how in HOW]
+    return thinned(runs, stride)
+
+
+def thinned(runs, stride):
+    """Every so many of the runs, but each call each way at least once."""
+    chosen = runs[::stride]
+    for run in runs:
+        if not any(run[:-2] == other[:-2] and run[-1] == other[-1] for other in chosen):
+            chosen.append(run)
+    return chosen
+
+
+def check_reached(total):
+    """Nothing is shown by what has not happened. A commit may take another's events along, and then makes fewer calls."""
+    check(total["reached"] >= 0.9 * total["runs"], f"of {total['runs']} failures only {total['reached']} have happened")
+    return total
 
 
 COMMANDS = ("backup", "restore", "compact")
@@ -237,4 +288,4 @@ def all_commands(stride=1):
         check(sum(most.values()) > 1, f"strace sees nothing of store {command}: {most}")
         runs += [(command, call, number, how)
                  for call, count in sorted(most.items()) for number in range(1, count + 1) for how in HOW]
-    return runs[::stride]
+    return thinned(runs, stride)

@@ -11,6 +11,12 @@ import time
 from device import Broken, Device, Load, check, event
 
 
+# What is in Sources/Serving/Limits.swift: connections by default, and seconds until a request's head or body must have come.
+CONNECTIONS, REQUEST_SECONDS = 1024, 10
+# Anonymous memory at most, KiB (P10), and milliseconds of a decision beside all this, on a machine that does other things.
+MEMORY_AT_MOST, WAITS_AT_MOST = 8 * 1024, 2000
+
+
 class Bystander:
     """Somebody who asks for a decision again and again while something else goes on, on one connection."""
 
@@ -53,6 +59,7 @@ class Bystander:
         check(not self.problems, failed)
         check(len(self.milliseconds) > 20, f"only {len(self.milliseconds)} decisions were asked for")
         times = sorted(self.milliseconds)
+        check(times[-1] < WAITS_AT_MOST, f"a decision beside it took {times[-1]:.0f} ms")
         return (f"{len(times):,} decisions beside it, all right, half within {times[len(times) // 2]:.1f} ms, "
                 f"the last after {times[-1]:.0f} ms")
 
@@ -128,12 +135,14 @@ def flood(folder, count):
                 except OSError:
                     pass
             time.sleep(0.5)
-            shut = closed(made)
+            shut, kib = closed(made), anonymous_kib(device)
             for plain in made:
                 plain.close()
         words = bystander.words()
+        check(len(made) - shut < CONNECTIONS, f"of {len(made)} connections only {shut} were turned away")
+        check(kib < MEMORY_AT_MOST, f"they take {kib} KiB of memory")
         finish(device, "a flood")
-        return f"{len(made):,} connections made, {shut:,} of them turned away, {refused} not taken; {words}"
+        return f"{len(made):,} connections made, {shut:,} of them turned away, {refused} not taken, {kib:,} KiB of memory; {words}"
     finally:
         device.agent.kill()
 
@@ -162,13 +171,16 @@ def slow(folder, count, seconds):
                         alive.remove(plain)
                 place += 1
                 time.sleep(0.2)
-            shut = closed(made)
+            shut, kib = closed(made), anonymous_kib(device)
             for plain in made:
                 plain.close()
         words = bystander.words()
+        if seconds >= REQUEST_SECONDS + 2:
+            check(shut == len(made), f"of {len(made)} slow clients only {shut} were turned away")
+        check(kib < MEMORY_AT_MOST, f"they take {kib} KiB of memory")
         check(device.orders("slow") is None, "half an event was taken")
         finish(device, "slow clients")
-        return f"{len(made)} clients with a byte in 0.2 s for {seconds} s, {shut} turned away; {words}"
+        return f"{len(made)} clients with a byte in 0.2 s for {seconds} s, {shut} turned away, {kib:,} KiB of memory; {words}"
     finally:
         device.agent.kill()
 
@@ -196,7 +208,7 @@ def deaf(folder, count, requests):
             for plain in made:
                 plain.close()
         words = bystander.words()
-        check(kib < 8 * 1024, f"they take {kib} KiB of memory")
+        check(kib < MEMORY_AT_MOST, f"they take {kib} KiB of memory")
         finish(device, "clients that do not read")
         return f"{count} clients, {sent // len(one):,} requests unread, {kib} KiB of memory; {words}"
     finally:

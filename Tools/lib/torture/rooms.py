@@ -220,6 +220,8 @@ def memory(folder, rounds):
         ended = 0
         with open(f"/proc/{pid}/status") as file:
             data = next(int(line.split()[1]) for line in file if line.startswith("VmData:"))
+        under_load(device, load, 0.5)
+        check(load.acknowledged, "nothing was acknowledged that could be lost")
         for turn in range(rounds):
             spare = (64, 512, 2048, 4096)[turn % 4]
             resource.prlimit(pid, resource.RLIMIT_DATA, ((data + spare) << 10, resource.RLIM_INFINITY))

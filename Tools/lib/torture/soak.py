@@ -180,6 +180,7 @@ class Soak:
     # MARK: All of it
 
     def run(self, seconds):
+        self.seconds = seconds
         self.hub.start()
         self.agent.start()
         self.chance = chance_of(self.options.seed, "soak")
@@ -249,13 +250,18 @@ class Soak:
             self.terms(self.agent)
         version = self.metrics["gatehouse_bundle_version"]
         sent = self.acknowledged + self.erased
-        yield ("each acknowledged event is in the accounts", events["received"] == sent,
+        # Everybody has granted what their events need, and no id comes twice.
+        yield ("each acknowledged event is admitted", events["received"] == events["admitted"] == sent,
                f"{sent:,} acknowledged, {events['received']:,} received; {events}")
+        nominal = self.seconds / self.pace.batch * self.pace.batch_events
+        yield ("the pace was kept", self.acknowledged > nominal * (0.5 if self.options.smoke else 0.9),
+               f"{self.acknowledged:,} of {nominal:,.0f} events")
         arrived, _ = self.terms(self.hub)
         # What the hub took and could not say, and was revoked or erased before it was sent again, is there besides.
         more = hub["filtered"] + hub["erased"]
         yield ("each delivered event is at the hub, once",
-               hub["delivered"] <= arrived["admitted"] <= hub["delivered"] + more and not arrived["refused"],
+               hub["delivered"] <= arrived["admitted"] <= hub["delivered"] + more and not arrived["refused"]
+               and not hub["evicted"] and not hub["expired"],
                f"{hub['delivered']:,} delivered, {arrived['admitted']:,} admitted there, {arrived['duplicate']:,} came again; "
                f"{more:,} were revoked or erased before they left")
         wrong = []
