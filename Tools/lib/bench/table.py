@@ -375,7 +375,15 @@ def grown_profiles(table, options, folder):
     for people in options.profiles:
         latency.PEOPLE = people
         place = folder / f"profiles-{people}"
-        with written_agent(place, options, people) if people >= WRITTEN else agent_of(place, options) as agent:
+        agent = written_agent(place, options, people) if people >= WRITTEN else agent_of(place, options)
+        if people >= WRITTEN:
+            starts = []
+            for _ in range(10):
+                starts.append(start_once(agent, lambda: latency.ask(agent.url, KEY, 1))[0] * 1000)
+                agent.stop()
+            table.row("As it grows", f"exec to the first decision, {people:,} profiles, median", "ms",
+                      statistics.median(starts), "the promise", 50, fewer=True)
+        with agent:
             if people < WRITTEN:
                 seed(agent, people, latency.FORM)
             figures = [turn(agent, options) for _ in range(options.rounds)]
