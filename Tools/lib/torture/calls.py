@@ -6,6 +6,7 @@ three passes, that none stands before another: the first thread's calls while it
 """
 
 import collections
+import contextlib
 import os
 import re
 import shutil
@@ -41,9 +42,10 @@ def take_hold(command, pid):
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 10
     while time.monotonic() < end and tracer.poll() is None:
-        tasks = [f"/proc/{pid}/task/{task}/status" for task in os.listdir(f"/proc/{pid}/task")]
-        if all("\nTracerPid:\t0\n" not in open(task).read() for task in tasks):
-            return tracer
+        with contextlib.suppress(OSError):  # a thread that ends meanwhile
+            tasks = [f"/proc/{pid}/task/{task}/status" for task in os.listdir(f"/proc/{pid}/task")]
+            if all("\nTracerPid:\t0\n" not in open(task).read() for task in tasks):
+                return tracer
         time.sleep(0.01)
     tracer.kill()
     raise Broken("strace does not take hold of it")
@@ -208,7 +210,9 @@ def all_runs(stride=1):
         check(sum(most.values()) >= {"start": 12, "bundle": 3, "work": 30}[when], f"strace sees hardly anything of {when}: {most}")
         runs += [(when, call, number, how)
                  for call, count in sorted(most.items()) for number in range(1, count + 1) for how in HOW]
-    return thinned(runs, stride)
+    # Where the trees begin is written by the one call after which LMDB writes nothing more.
+    roots = [run for run in runs if run[0] == "work" and run[1] == "pwrite64" and run[3] == "EIO"]
+    return list(dict.fromkeys(thinned(runs, stride) + roots))
 
 
 def thinned(runs, stride):

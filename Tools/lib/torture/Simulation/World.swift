@@ -693,7 +693,8 @@ final class World {
                 let fired = try Audit(device: device, pepper: pepper, world: self).triggers(areAllDue: areAllDue)
                 for person in History.steady where !hubs[1].wasPicky {
                     let (made, came) = (fired[person] ?? 0, hubs[1].firedTriggers[person] ?? 0)
-                    if made != came { fail("P2", "a trigger of person \(person) fired \(made) times, and crm had it \(came) times") }
+                    if made == came { continue }
+                    fail("P2", "a trigger of person \(person) fired \(made) times, and crm had it \(came) times")
                 }
             } catch {
                 fail("P1", "the store cannot be read: \(error.message)")
