@@ -402,7 +402,7 @@ def grown_profiles(table, options, folder):
     latency.PEOPLE = before
 
 
-# From so many profiles on they are not sent, but written by what `Tools/bench profiles` has built.
+# From so many profiles on they are not sent, but written by ProfileBench.
 WRITTEN = 1_000_000
 
 
