@@ -251,13 +251,19 @@ int cp_connect_unix(const char *path) {
 
 void cp_ignore_broken_pipes(void) { signal(SIGPIPE, SIG_IGN); }
 
-// SIGINT, SIGTERM and SIGHUP are blocked in this thread and those it makes later, and read from a descriptor instead.
-int cp_signal_descriptor(void) {
+// SIGINT, SIGTERM and SIGHUP.
+static sigset_t asking_signals(void) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
+    return set;
+}
+
+// They are blocked in this thread, and read from a descriptor instead.
+int cp_signal_descriptor(void) {
+    sigset_t set = asking_signals();
     if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return -1;
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
@@ -384,12 +390,17 @@ void cp_note_crashes(const char *path) {
     for (size_t index = 0; index < sizeof numbers / sizeof *numbers; index++) sigaction(numbers[index], &action, NULL);
 }
 
+// The first thread alone hears the signals that ask the process to end, also before it reads them: one that another thread
+// heard would end the process at once.
 int cp_spawn_thread(void *(*body)(void *), void *argument, size_t stack_bytes, uintptr_t *thread) {
     pthread_attr_t attributes;
     pthread_t made;
+    sigset_t set = asking_signals(), before;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stack_bytes);
+    pthread_sigmask(SIG_BLOCK, &set, &before);
     int code = pthread_create(&made, &attributes, body, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (code == 0) *thread = (uintptr_t)made;
     return code;

@@ -98,7 +98,7 @@ public func joined(_ first: String, _ second: String, _ third: String = "", _ fo
     return String(decoding: bytes, as: UTF8.self)
 }
 
-/// SIGINT, SIGTERM and SIGHUP as readable events. Made before any thread, so that all threads leave them alone.
+/// SIGINT, SIGTERM and SIGHUP as readable events, for the process's first thread; others leave them alone (`Thread.spawn`).
 public struct SignalWatcher: ~Copyable {
     public enum Signal: Equatable, Sendable {
         case interrupt, terminate, hangup

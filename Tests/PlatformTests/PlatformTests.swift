@@ -78,8 +78,11 @@ import Testing
                 seen.policy = sched_getscheduler(0)
                 seen.niceness = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
                 seen.slice = slice()
+                seen.hearsSignals = [SIGINT, SIGTERM, SIGHUP].filter { !isBlocked($0) }
             }
             thread.join()
+            // Those that ask the process to end are for its first thread, whenever it begins to read them.
+            #expect(seen.hearsSignals == [])
             // SCHED_BATCH of linux/sched.h, which Glibc's module does not have.
             #expect(seen.policy == (turn == .givesWay ? 3 : SCHED_OTHER))
             if turn == .givesWay { #expect(seen.niceness >= 5) }
@@ -129,7 +132,13 @@ import Testing
 
 private final class Counter: @unchecked Sendable { var value = 0 }
 private final class SchedulingSeen: @unchecked Sendable {
-    var policy: Int32 = -1, niceness: Int32 = 0, slice: Int?
+    var policy: Int32 = -1, niceness: Int32 = 0, slice: Int?, hearsSignals: [Int32]?
+}
+
+/// Whether the asking thread leaves a signal to others.
+private func isBlocked(_ signal: Int32) -> Bool {
+    var set = sigset_t()
+    return pthread_sigmask(SIG_BLOCK, nil, &set) == 0 && sigismember(&set, signal) == 1
 }
 
 /// For how long, in nanoseconds, the kernel gives the asking thread a core at once; nil where it does not say.
