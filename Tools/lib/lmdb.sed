@@ -3,8 +3,10 @@
 #define C_BAD 0x100 /* mdb_node_search has met a node that does not lie in its page */\
 #define page_is_bad(mc, mp) ((mp)->mp_lower < PAGEHDRSZ || (mp)->mp_lower > (mp)->mp_upper || \\\
 	(mp)->mp_upper > (mc)->mc_txn->mt_env->me_psize)\
+/* A value that says it is several, in a table that has none of these, would be looked into. */\
 #define node_is_bad(mc, mp, i) ((mp)->mp_ptrs[i] + NODESIZE > (mc)->mc_txn->mt_env->me_psize || \\\
-	(mp)->mp_ptrs[i] + NODESIZE + NODEPTR(mp, i)->mn_ksize > (mc)->mc_txn->mt_env->me_psize)
+	(mp)->mp_ptrs[i] + NODESIZE + NODEPTR(mp, i)->mn_ksize > (mc)->mc_txn->mt_env->me_psize || \\\
+	(IS_LEAF(mp) && !(mc)->mc_xcursor && (NODEPTR(mp, i)->mn_flags & F_DUPDATA)))
 
 # What it puts into one section of its own, since it is rarely called, the linker could not drop where it is never called.
 s/__attribute__ ((section("text_env")))//
