@@ -399,7 +399,12 @@ final class Healing {
                     try transaction.commit()
                     transaction = try database.beginWrite()
                 }
-                let (key, value) = (aside.key, aside.value)
+                let key = aside.key
+                var value = aside.value
+                if !aside.isRowWhole {
+                    isKnown = false
+                    if isOfErasures { value = [] }
+                }
                 if isOfErasures {
                     // What is no name of one LMDB might not take.
                     if key.count == 16 { try SuppressionList.learn(key, value, in: &transaction) } else { isKnown = false }

@@ -160,10 +160,16 @@ struct MetricsPage {
             ("gatehouse_store_losses_unknown_total", "Times that how many cannot be told.", meters.storeLossesUnknown),
         ]
         for (name, help, gauge) in counts { page.counter(name, help, UInt64(gauge.current)) }
-        let takenAt = meters.snapshotAt.current
-        if takenAt > 0 {
-            page.gauge("gatehouse_snapshot_age_seconds", "Age of the store's newest snapshot.", max(0, now - takenAt) / 1000)
-        }
+        writeAge("gatehouse_snapshot_age_seconds", "Age of the store's newest snapshot.", meters.snapshotAt, &page)
+        writeAge(
+            "gatehouse_store_checked_age_seconds", "Since every row was held against its checksum.", meters.storeCheckedAt, &page)
+    }
+
+    /// How long ago something was; nothing for what never was.
+    @inline(never)
+    private func writeAge(_ name: StaticString, _ help: StaticString, _ at: Gauge, _ page: inout MetricsWriter) {
+        let time = at.current
+        if time > 0 { page.gauge(name, help, max(0, now - time) / 1000) }
     }
 
     private func writeBundle(_ page: inout MetricsWriter) {

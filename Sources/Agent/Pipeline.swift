@@ -63,6 +63,7 @@ struct Pipeline<Random: RandomSource>: ~Copyable {
     /// The number of this device's life: another after its store was replaced by a copy of it.
     let lastEpoch: UInt64
     var retention = Retention()
+    var rows = RowsLook()
     var recomputation = Recomputation()
     var rotation: Rotation
     /// The plans by which the event under way was prepared, or those in force.

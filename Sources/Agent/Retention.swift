@@ -1,6 +1,7 @@
 // Keeping things no longer than the bundle says. What delivery and rules no longer see is also taken away: the sweep goes
-// through profiles, their parts, log and quarantine in small steps, each part of a transaction of the writer's, rests, and begins again.
-// Time comes in from outside.
+// through profiles, their parts, log and quarantine in small steps, each part of a transaction of the writer's, rests, and
+// begins again. Beside that it holds each row of the store against its checksum once a day: what a disk has changed is else
+// found by whoever reads it, and under a key that has changed by nobody. Time comes in from outside.
 
 import Collection
 import Formats
@@ -102,16 +103,27 @@ struct Retention {
     }
 }
 
+/// Where the look at all rows is. It changes nothing, and goes on where it was when a transaction did not happen.
+struct RowsLook {
+    fileprivate var place = RowCheck()
+    /// When the next step may be taken, nanoseconds of the monotonic clock.
+    fileprivate var dueAt = Int64.min
+}
+
 extension Pipeline {
     /// Whether a step of the sweep may be taken, or other plans are in force than it goes by.
     /// - Parameter monotonic: nanoseconds.
     func isSweepDue(_ plans: Plans, _ monotonic: Int64) -> Bool {
-        retention.plans !== plans || monotonic >= retention.dueAt && (retention.stage != .resting || retention.hasEnds)
+        retention.plans !== plans || isPassDue(monotonic) || monotonic >= rows.dueAt
+    }
+
+    private func isPassDue(_ monotonic: Int64) -> Bool {
+        monotonic >= retention.dueAt && (retention.stage != .resting || retention.hasEnds)
     }
 
     /// How long the idle writer waits, milliseconds: no longer than until the next timer is due.
     func idleMilliseconds(at now: Int64) -> Int64 {
-        let isResting = retention.stage == .resting && !isRecomputing && !rotation.isUnderWay
+        let isResting = retention.stage == .resting && rows.place.isAtStart && !isRecomputing && !rotation.isUnderWay
         let pause = isResting ? Limits.writerIdleMilliseconds : Limits.sweepPauseMilliseconds
         if isTimerHeld || nextTimer == .max { return pause }
         return max(0, min(pause, nextTimer - now))
@@ -126,7 +138,8 @@ extension Pipeline {
         _ plans: Plans, now: Int64, monotonic: Int64, _ room: DiskRoom, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         if retention.plans !== plans { retention.use(plans) }
-        guard isSweepDue(plans, monotonic) else { return }
+        if monotonic >= rows.dueAt { try checkRows(now, monotonic, &transaction) }
+        guard isPassDue(monotonic) else { return }
         publish()
         retention.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
         switch retention.stage {
@@ -396,5 +409,26 @@ extension Pipeline {
         count(isAside ? Purged(quarantined: UInt64(over.count)) : Purged(events: UInt64(over.count)))
         retention.next = rest
         if rest.isEmpty { retention.move(to: isAside ? .ending : .quarantine) }
+    }
+
+    // MARK: Rows
+
+    /// Holds some rows of the store against their checksums.
+    private mutating func checkRows(
+        _ now: Int64, _ monotonic: Int64, _ transaction: inout WriteTransaction
+    ) throws(StoreError) {
+        rows.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
+        let damaged = try transaction.check(&rows.place, bytes: Limits.checkedBytesPerStep)
+        if damaged > 0 {
+            meters.badRecords.add(damaged)
+            Log.error("rows of the store are damaged; restore a backup, or what they say is lost") {
+                $0.field("rows", Int64(clamping: damaged))
+            }
+        }
+        if !rows.place.isAtStart { return }
+        rows.dueAt = monotonic + Limits.rowsRestNanoseconds
+        meters.storeCheckedAt.set(now)
+        // All of them were looked at, and most are of no use for long.
+        transaction.releasePages()
     }
 }

@@ -113,16 +113,17 @@ public enum Upkeep {
         }
     }
 
-    /// Holds every page of the store against the others, or a backup against its seal as well. The agent may run.
+    /// Holds every page of the store against the others, and every row against its checksum, or a backup against its seal as
+    /// well. The agent may run.
     /// - Returns: the entries of all tables.
     @inline(never)
-    public static func check(folder: String, backup: String?) throws(UpkeepError) -> UInt64 {
+    public static func check(folder: String, backup: String?, withRows: Bool = true) throws(UpkeepError) -> UInt64 {
         let path = backup ?? StoreFiles(folder).store
         if !Files.exists(path) { throw UpkeepError(joined(path, ": there is no such file"), exitCode: 1) }
         do throws(StoreError) {
             _ = try StoreFile(path)
             if backup != nil, Snapshot.time(of: path, isWhole: true) == nil { throw .damaged("its seal does not fit") }
-            return try countEntries(path, besideAgent: backup == nil && Database.isInUse(folder) ? folder : nil)
+            return try countEntries(path, besideAgent: backup == nil && Database.isInUse(folder) ? folder : nil, withRows)
         } catch {
             if case .damaged(let words) = error { throw UpkeepError(joined(path, ": it is damaged: ", words.text), exitCode: 1) }
             throw UpkeepError(error, path)
@@ -130,14 +131,16 @@ public enum Upkeep {
     }
 
     /// Looks at all pages of a store, which an agent may be writing in that folder.
-    private static func countEntries(_ path: String, besideAgent folder: String?) throws(StoreError) -> UInt64 {
+    private static func countEntries(
+        _ path: String, besideAgent folder: String?, _ withRows: Bool
+    ) throws(StoreError) -> UInt64 {
         try StoreFile(path).check(isDeep: false)
-        guard let folder else { return try StoreFile(path).check(isDeep: true) }
+        guard let folder else { return try StoreFile(path).check(isDeep: true, withRows: withRows) }
         // No page that the snapshot can see is used again meanwhile, and what is read here is no older.
         let database = try Database(reading: folder)
         var reader = try database.makeReader()
         try reader.begin()
-        return try StoreFile(path).check(isDeep: true)
+        return try StoreFile(path).check(isDeep: true, withRows: withRows)
     }
 
     /// Copies the store as it is at one moment into a file that is not there yet; the agent may run and write.
@@ -163,7 +166,8 @@ public enum Upkeep {
     @inline(never)
     public static func restore(folder: String, from path: String) throws(UpkeepError) {
         let files = StoreFiles(folder)
-        _ = try check(folder: folder, backup: path)
+        // One damaged row is no reason to keep all others from coming back.
+        _ = try check(folder: folder, backup: path, withRows: false)
         do throws(StoreError) {
             let lock = try StoreLock(folder)
             defer { withExtendedLifetime(lock) {} }

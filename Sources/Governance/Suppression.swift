@@ -117,9 +117,9 @@ public struct SuppressionList {
     ) throws(StoreError) {
         if count == 0 { return }
         let name = name(kindTag, digest)
-        var value: [UInt8] = []
-        if let known = try transaction.get(transaction.tables.suppressed, name.span) { value = [UInt8](copying: known) }
-        if value.isEmpty { return }
+        var found: [UInt8]?
+        if let known = try transaction.get(transaction.tables.suppressed, name.span) { found = [UInt8](copying: known) }
+        guard var value = found else { return }
         while value.count < 8 { value.append(0) }
         value[0] |= SuppressionList.lifted
         try transaction.put(transaction.tables.suppressed, name.span, value.span)

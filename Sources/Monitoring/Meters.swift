@@ -36,7 +36,7 @@ public final class Meters: Sendable {
     public let requestsShed = Counter()
     /// Events that did not fit their schema, whatever was done with them.
     public let eventsInvalid = Counter()
-    /// Profile records that failed their checksum.
+    /// Records that failed their checksum, and rows of the store that did.
     public let badRecords = Counter()
     /// Profiles that became part of others; links that join nobody: two values of a `unique` kind, too many identifiers of one
     /// person, an identifier with too many links.
@@ -103,6 +103,8 @@ public final class Meters: Sendable {
     public let storeLossesUnknown = Gauge()
     /// When the newest snapshot of the store was taken, milliseconds since the epoch; 0: there is none.
     public let snapshotAt = Gauge()
+    /// When all rows of the store had been held against their checksums, milliseconds since the epoch; 0: not yet.
+    public let storeCheckedAt = Gauge()
 
     public init() {}
 }

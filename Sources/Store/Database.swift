@@ -11,6 +11,17 @@ import Synchronization
 public struct Table: Sendable {
     let handle: MDB_dbi
     let name: StaticString
+    /// What counts of a row that is not as it was written.
+    var ofDamage = OfDamage.value
+
+    enum OfDamage {
+        /// Its value, which has a checksum of its own; or it is left to whoever looks at all rows.
+        case value
+        /// For readers, nothing: it is not there.
+        case nothing
+        /// Its key: the value is empty.
+        case key
+    }
 }
 
 /// Holds a data folder for this process, as long as it lives: what it finds there nobody else changes, and no other opens the
@@ -134,12 +145,26 @@ public final class Database: @unchecked Sendable {
             if result != 0 { code = result }
             return Table(handle: handle, name: name)
         }
+        if code == 0, let transaction { code = form(of: tables.meta, transaction) }
         if code != 0 {
             mdb_txn_abort(transaction)
             return .failure(StoreError("mdb_dbi_open", code))
         }
         code = mdb_txn_commit(transaction)
         return code == 0 ? .success(tables) : .failure(StoreError("mdb_txn_commit", code))
+    }
+
+    /// Whether rows have checksums here: in a store of an earlier version none fits.
+    private static func form(of meta: Table, _ transaction: OpaquePointer) -> Int32 {
+        var (rows, whole) = (0, 0)
+        do throws(StoreError) {
+            try walk(transaction, meta, Span(), .rows) { key, row in
+                rows += 1
+                if Row.isWhole(key, row) { whole += 1 }
+                return true
+            }
+        } catch { return MDB_CORRUPTED }
+        return whole == 0 && rows > 1 ? MDB_VERSION_MISMATCH : 0
     }
 
     /// A reader for one thread, reused for every look at the store.
@@ -313,13 +338,16 @@ public final class Database: @unchecked Sendable {
         var next: [UInt8]?
         var transaction = try target.beginWrite()
         var failure: StoreError?
-        try reader.scan(from, from: start.span) { key, value in
+        try reader.scan(from, from: start.span, .rows) { key, row in
             if transaction.changedPages >= Limits.copiedPagesPerCommit {
                 next = [UInt8](copying: key)
                 return false
             }
-            do throws(StoreError) { try transaction.put(to, key, value, appending: true) } catch { failure = error }
-            return failure == nil
+            let end = row.count - Row.sumBytes
+            let sum = UInt32(littleEndianAt: end, of: row)
+            let code = transaction.set(to, key, row.extracting(0..<end), MDB_APPEND, sum: sum)
+            if code != 0 { failure = StoreError("mdb_put", code) }
+            return code == 0
         }
         if let failure { throw failure }
         try transaction.commit()
@@ -538,11 +566,25 @@ public final class Database: @unchecked Sendable {
 ///
 /// LMDB hands out pointers into the memory map; they hold until the transaction ends or, in a writing one, until the
 /// next change. Spans made from them borrow the transaction, so the compiler holds that rule.
+@inline(never)
 private func lookUp(_ transaction: OpaquePointer, _ table: Table, _ key: Span<UInt8>, _ value: inout MDB_val) -> Int32 {
-    key.withUnsafeBytes { bytes in
+    let code = key.withUnsafeBytes { bytes in
         var name = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
         return mdb_get(transaction, table.handle, &name, &value)
     }
+    if code != 0 { return code }
+    if value.mv_size < Row.sumBytes { return MDB_CORRUPTED }
+    value.mv_size -= Row.sumBytes
+    if case .key = table.ofDamage, !isWhole(key, value) { value.mv_size = 0 }
+    return 0
+}
+
+/// Whether a row whose value was looked up is as it was written.
+@inline(never)
+private func isWhole(_ key: Span<UInt8>, _ value: MDB_val) -> Bool {
+    let row = Span<UInt8>(
+        _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size + Row.sumBytes)
+    return Row.isWhole(key, row)
 }
 
 private func tableBytes(_ transaction: OpaquePointer, _ table: Table) -> Int64 {
@@ -602,6 +644,7 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         let code = lookUp(transaction, table, key, &value)
         if code == MDB_NOTFOUND { return nil }
         if code != 0 { throw database.noting(StoreError("mdb_get", code)) }
+        if case .nothing = table.ofDamage, !isWhole(key, value) { return nil }
         let span = Span<UInt8>(
             _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
         return _overrideLifetime(span, borrowing: self)
@@ -627,12 +670,20 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         return tableBytes(transaction, table)
     }
 
-    /// Walks a table in key order from the first key that is not below `start`; `body` returns false to stop.
+    /// Walks a table in key order from the first key that is not below `start`; `body` returns false to stop. Of tables whose
+    /// values have no checksum of their own, rows that are not as they were written are left out.
     public borrowing func scan(
         _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
     ) throws(StoreError) {
+        try scan(table, from: start, .whole, body)
+    }
+
+    @inline(never)
+    fileprivate borrowing func scan(
+        _ table: Table, from start: Span<UInt8>, _ which: Walk, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
+    ) throws(StoreError) {
         precondition(isActive)
-        do throws(StoreError) { try walk(transaction, table, start, body) } catch { throw database.noting(error) }
+        do throws(StoreError) { try walk(transaction, table, start, which, body) } catch { throw database.noting(error) }
     }
 }
 
@@ -689,38 +740,46 @@ public struct WriteTransaction: ~Copyable {
 
     /// Sets a key's value.
     /// - Parameter appending: the key is above every other of the table (log order): cheaper, and pages fill up.
+    @inline(never)
     public mutating func put(
         _ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>, appending: Bool = false
     ) throws(StoreError) {
-        let transaction = self.transaction!
-        changes.note(transaction, table, bytes: key.count + value.count, appending: appending)
-        let code = key.withUnsafeBytes { keyBytes in
-            value.withUnsafeBytes { valueBytes in
-                var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
-                var data = MDB_val(
-                    mv_size: valueBytes.count, mv_data: UnsafeMutableRawPointer(mutating: valueBytes.baseAddress))
-                return mdb_put(transaction, table.handle, &name, &data, appending ? UInt32(MDB_APPEND) : 0)
-            }
-        }
+        let code = set(table, key, value, appending ? MDB_APPEND : 0)
         if code != 0 { throw StoreError("mdb_put", code) }
     }
 
     /// Sets a key's value unless the key is there already.
     /// - Returns: whether it was new.
+    @inline(never)
     public mutating func insert(_ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>) throws(StoreError) -> Bool {
-        let transaction = self.transaction!
-        changes.note(transaction, table, bytes: key.count + value.count, appending: false)
-        let code = key.withUnsafeBytes { keyBytes in
-            value.withUnsafeBytes { valueBytes in
-                var name = MDB_val(mv_size: keyBytes.count, mv_data: UnsafeMutableRawPointer(mutating: keyBytes.baseAddress))
-                var data = MDB_val(
-                    mv_size: valueBytes.count, mv_data: UnsafeMutableRawPointer(mutating: valueBytes.baseAddress))
-                return mdb_put(transaction, table.handle, &name, &data, UInt32(MDB_NOOVERWRITE))
-            }
-        }
+        let code = set(table, key, value, MDB_NOOVERWRITE)
         if code == MDB_KEYEXIST { return false }
         if code != 0 { throw StoreError("mdb_put", code) }
         return true
+    }
+
+    /// Writes a row.
+    /// - Parameter sum: what it was written with elsewhere; damage would get a checksum that fits, if it were made anew.
+    @inline(never)
+    fileprivate mutating func set(
+        _ table: Table, _ key: Span<UInt8>, _ value: Span<UInt8>, _ flags: Int32, sum: UInt32? = nil
+    ) -> Int32 {
+        let transaction = self.transaction!
+        let bytes = value.count + Row.sumBytes
+        changes.note(transaction, table, bytes: key.count + bytes, appending: flags == MDB_APPEND)
+        var row = MDB_val(mv_size: bytes, mv_data: nil)
+        let code = key.withUnsafeBytes { key in
+            var name = MDB_val(mv_size: key.count, mv_data: UnsafeMutableRawPointer(mutating: key.baseAddress))
+            return mdb_put(transaction, table.handle, &name, &row, UInt32(flags | MDB_RESERVE))
+        }
+        // LMDB has made room for it in a page of this transaction.
+        if code != 0 { return code }
+        value.withUnsafeBytes { value in
+            if let from = value.baseAddress { row.mv_data.copyMemory(from: from, byteCount: value.count) }
+        }
+        let sum = sum ?? Row.sum(key, value)
+        row.mv_data.storeBytes(of: sum.littleEndian, toByteOffset: value.count, as: UInt32.self)
+        return 0
     }
 
     /// - Returns: whether there was such a key.
@@ -749,12 +808,66 @@ public struct WriteTransaction: ~Copyable {
     /// Bytes of the pages that a table takes.
     public borrowing func bytes(of table: Table) -> Int64 { tableBytes(transaction!, table) }
 
-    /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile.
+    /// Walks a table in key order; see `Reader.scan`. The table must not be changed meanwhile. Rows that are damaged are met as
+    /// well: whoever takes away all that there is wants those, too.
     public borrowing func scan(
         _ table: Table, from start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
     ) throws(StoreError) {
-        try walk(transaction!, table, start, body)
+        try walk(transaction!, table, start, .all, body)
     }
+
+    /// Looks at some rows of the store: whether each is as it was written, and is found under its key.
+    /// - Parameters:
+    ///   - look: where to go on, and then where that was left.
+    ///   - bytes: of how many bytes of rows, about.
+    /// - Returns: how many are damaged.
+    /// - Throws: `.damaged` when a table's rows are not in order, or not as many as it says.
+    public borrowing func check(_ look: inout RowCheck, bytes: Int) throws(StoreError) -> UInt64 {
+        let table = tables.all[look.table]
+        let start = look.next
+        if start.isEmpty {
+            look.rows = 0
+            look.began = number
+        }
+        var (next, last, rows, damaged, looked): ([UInt8], [UInt8], Int64, UInt64, Int) = ([], start, 0, 0, 0)
+        var isInOrder = true
+        try walk(transaction!, table, start.span, .rows) { key, row in
+            var found = MDB_val()
+            let isFound = lookUp(transaction!, table, key, &found) == 0
+            // To what is not found nobody comes back, and behind it goes on what lies behind.
+            if isFound, looked >= bytes, compare(key, start.span) > 0 {
+                next = [UInt8](copying: key)
+                return false
+            }
+            if !isFound || !Row.isWhole(key, row) {
+                damaged += 1
+            } else {
+                // Pages that are gone through twice.
+                if rows > 0, compare(key, last.span) <= 0 { isInOrder = false }
+                last.removeAll(keepingCapacity: true)
+                last.append(contentsOf: key)
+            }
+            rows += 1
+            looked += key.count + row.count + 16
+            return isInOrder
+        }
+        look.rows += rows
+        look.next = next
+        // What has changed here may not be committed.
+        if !next.isEmpty, changes.sum > 0 { look.began = 0 }
+        if next.isEmpty {
+            // Pages that end before, as they say. Where something was written between the first row and the last one, how many
+            // there are is not known.
+            let isStill = start.isEmpty || look.began == number && changes.sum == 0
+            if isStill, look.rows != count(table) { isInOrder = false }
+            look.table = look.table + 1 == tables.all.count ? 0 : look.table + 1
+        }
+        if !isInOrder { throw StoreError("mdb_cursor_get", MDB_CORRUPTED) }
+        return damaged
+    }
+
+    /// See `Database.releasePages`: after a look at everything.
+    public borrowing func releasePages() { try? database.releasePages() }
 
     /// The highest key of a table that is a big-endian number; `nil` when the table is empty.
     public borrowing func lastNumber(_ table: Table) throws(StoreError) -> UInt64? { try number(table, MDB_LAST) }
@@ -796,10 +909,17 @@ public struct WriteTransaction: ~Copyable {
             guard let number = NumberKey.decode(key), number < bound else { break }
             code = mdb_cursor_del(cursor, 0)
             if code != 0 { throw StoreError("mdb_cursor_del", code) }
+            changes.note(transaction!, table, bytes: 0, appending: true)
             removed += 1
         }
         return removed
     }
+}
+
+/// LMDB's order of keys: below 0, `a` comes first; 0, they are equal.
+private func compare(_ a: Span<UInt8>, _ b: Span<UInt8>) -> Int {
+    for index in 0..<min(a.count, b.count) where a[index] != b[index] { return Int(a[index]) - Int(b[index]) }
+    return a.count - b.count
 }
 
 /// An estimate of the pages that a transaction has changed: LMDB does not tell.
@@ -830,31 +950,93 @@ private struct ChangedPages {
     }
 }
 
+/// What a walk through a table shows.
+private enum Walk {
+    /// Keys and values of all rows.
+    case all
+    /// Where values have no checksum of their own, of those that are as they were written.
+    case whole
+    /// Keys and values with their checksums.
+    case rows
+}
+
+/// Calls `body` with key and value of each row. The compiler makes one of these for each body: what they have in common is
+/// `Walker`'s.
 private func walk(
-    _ transaction: OpaquePointer, _ table: Table, _ start: Span<UInt8>, _ body: (Span<UInt8>, Span<UInt8>) -> Bool
+    _ transaction: OpaquePointer, _ table: Table, _ start: Span<UInt8>, _ which: Walk,
+    _ body: (Span<UInt8>, Span<UInt8>) -> Bool
 ) throws(StoreError) {
-    var cursor: OpaquePointer?
-    var code = mdb_cursor_open(transaction, table.handle, &cursor)
-    if code != 0 { throw StoreError("mdb_cursor_open", code) }
-    defer { mdb_cursor_close(cursor) }
-    var name = MDB_val()
-    var value = MDB_val()
-    if start.isEmpty {
-        code = mdb_cursor_get(cursor, &name, &value, MDB_FIRST)
-    } else {
-        code = start.withUnsafeBytes { bytes in
-            name = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
-            return mdb_cursor_get(cursor, &name, &value, MDB_SET_RANGE)
-        }
-    }
-    while code == 0 {
+    var walker = Walker(transaction, table, start, which)
+    while walker.code == 0 {
         // Both spans point into the map and are used only inside `body`, within the transaction.
         let key = Span<UInt8>(
-            _unsafeStart: UnsafePointer(name.mv_data.assumingMemoryBound(to: UInt8.self)), count: name.mv_size)
-        let data = Span<UInt8>(
-            _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
-        if !body(key, data) { return }
-        code = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)
+            _unsafeStart: UnsafePointer(walker.key.mv_data.assumingMemoryBound(to: UInt8.self)), count: walker.key.mv_size)
+        let value = Span<UInt8>(
+            _unsafeStart: UnsafePointer(walker.value.mv_data.assumingMemoryBound(to: UInt8.self)), count: walker.value.mv_size)
+        if !body(key, value) { break }
+        walker.next()
     }
-    if code != MDB_NOTFOUND { throw StoreError("mdb_cursor_get", code) }
+    if let error = walker.end() { throw error }
+}
+
+/// A cursor, and the row that it is at.
+private struct Walker {
+    private let table: Table
+    private let which: Walk
+    private var cursor: OpaquePointer?
+    /// What LMDB said last; 0: there is a row.
+    private(set) var code: Int32
+    private(set) var key = MDB_val()
+    private(set) var value = MDB_val()
+
+    /// Begins with the first row whose key is not below `start`.
+    @inline(never)
+    init(_ transaction: OpaquePointer, _ table: Table, _ start: Span<UInt8>, _ which: Walk) {
+        self.table = table
+        self.which = which
+        code = mdb_cursor_open(transaction, table.handle, &cursor)
+        if code != 0 { return }
+        if start.isEmpty {
+            code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+        } else {
+            let cursor = cursor
+            var (name, found) = (MDB_val(), MDB_val())
+            code = start.withUnsafeBytes { bytes in
+                name = MDB_val(mv_size: bytes.count, mv_data: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+                return mdb_cursor_get(cursor, &name, &found, MDB_SET_RANGE)
+            }
+            (key, value) = (name, found)
+        }
+        settle()
+    }
+
+    @inline(never)
+    mutating func next() {
+        code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+        settle()
+    }
+
+    /// Goes on to a row that is to be shown, and leaves of it what is.
+    private mutating func settle() {
+        while code == 0 {
+            if value.mv_size < Row.sumBytes {
+                code = MDB_CORRUPTED
+                return
+            }
+            if case .rows = which { return }
+            value.mv_size -= Row.sumBytes
+            guard case .whole = which, case .nothing = table.ofDamage else { return }
+            let name = Span<UInt8>(
+                _unsafeStart: UnsafePointer(key.mv_data.assumingMemoryBound(to: UInt8.self)), count: key.mv_size)
+            if isWhole(name, value) { return }
+            code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+        }
+    }
+
+    /// - Returns: why there were no more rows, if it was not because those were all.
+    @inline(never)
+    mutating func end() -> StoreError? {
+        if let cursor { mdb_cursor_close(cursor) } else { return StoreError("mdb_cursor_open", code) }
+        return code == 0 || code == MDB_NOTFOUND ? nil : StoreError("mdb_cursor_get", code)
+    }
 }

@@ -23,7 +23,7 @@ public enum StoreError: Error, Equatable {
         // MDB_PANIC is none: see `endsWriting`.
         case MDB_INVALID: self = .damaged("it is no store")
         case MDB_VERSION_MISMATCH:
-            self = .failed("another kind of device has written the store: move the folder away", code: code)
+            self = .failed("another kind of device, or an earlier version, has written the store: move the folder away", code: code)
         // MDB_KEYEXIST: what is appended finds a later key, since a disk that lied has lost what counts them. MDB_BAD_TXN is no
         // damage: it is what comes after another failure in the same transaction, as after a full disk.
         case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INCOMPATIBLE, MDB_KEYEXIST: self = .damaged("its pages do not fit together")

@@ -185,12 +185,15 @@ public final class StoreFile {
     }
 
     /// Holds the pages against each other.
-    /// - Parameter isDeep: all of them. Else the names of the tables and the first page of each: what is cheap at every start.
+    /// - Parameters:
+    ///   - isDeep: all of them. Else the names of the tables and the first page of each: what is cheap at every start.
+    ///   - withRows: each row is held against its checksum, too.
     /// - Returns: entries of all tables.
     /// - Throws: `.damaged` for the first page that is not as it must be.
     @discardableResult
-    public func check(isDeep: Bool) throws(StoreError) -> UInt64 {
+    public func check(isDeep: Bool, withRows: Bool = false) throws(StoreError) -> UInt64 {
         var all: UInt64 = 0
+        var damaged: UInt64 = 0
         if pageCount - there > UInt64(Limits.mostUnwrittenBytes) / UInt64(pageBytes) { noteDamage() }
         if isDeep { seen = [UInt8](repeating: 0, count: Int(there / 8) + 1) }
         for tree in trees(nil) {
@@ -201,7 +204,9 @@ public final class StoreFile {
             } else {
                 levels = 1
             }
-            while next() {}
+            while next() {
+                if withRows, !isRowWhole { damaged += 1 }
+            }
             all &+= entries
         }
         if isDeep {
@@ -213,6 +218,7 @@ public final class StoreFile {
         }
         seen = []
         if let fault { throw fault }
+        if damaged > 0 { throw .damaged("a row fails its checksum") }
         return all
     }
 
@@ -222,8 +228,8 @@ public final class StoreFile {
         while next() {
             let key = key
             if !equal(key.span, name.span) { continue }
-            let value = value
-            if mayGoOn, value.count == valueBytes { return value }
+            let row = row
+            if mayGoOn, row.count == valueBytes { return [UInt8](row.dropLast(Row.sumBytes)) }
         }
         if let fault, !goesOn { throw fault }
         return nil
@@ -255,7 +261,7 @@ public final class StoreFile {
                 continue
             }
             if let table, !equal(key.span, table.bytes) { continue }
-            trees.append(value)
+            trees.append(row)
             if StoreFile.isKnown([0x20] + key + [0x20]) { known += key.count + 1 } else { isStrange = true }
         }
         // A name that has changed would be made anew, with nothing in it. Another version may know fewer or more.
@@ -410,8 +416,19 @@ public final class StoreFile {
         return true
     }
 
-    /// The value of the entry that `next` came to; empty, with the reason in `fault`, where it cannot be read.
-    public var value: [UInt8] {
+    /// Whether the row that `next` came to is as it was written.
+    public var isRowWhole: Bool {
+        @inline(never) get {
+            let (key, row) = (key, row)
+            return Row.isWhole(key.span, row.span)
+        }
+    }
+
+    /// Its value; empty, with the reason in `fault`, where it cannot be read.
+    public var value: [UInt8] { [UInt8](row.dropLast(Row.sumBytes)) }
+
+    /// The same with its checksum; of the table of tables, which is LMDB's own, all that there is.
+    private var row: [UInt8] {
         @inline(never) get {
             let end = valueStart + valueBytes
             if end <= valuePage.count { return Array(valuePage[valueStart..<end]) }

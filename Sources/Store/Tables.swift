@@ -67,13 +67,13 @@ public struct Tables: Sendable {
 
     init(_ open: (StaticString) -> Table) {
         meta = open("meta")
-        identifiers = open("identifiers")
+        identifiers = open("identifiers").bare
         profiles = open("profiles")
         damaged = open("damaged")
-        links = open("links")
-        edges = open("edges")
+        links = open("links").bare
+        edges = open("edges").bare
         parts = open("parts")
-        visits = open("visits")
+        visits = open("visits").bare
         consent = open("consent")
         consentParts = open("consent_parts")
         log = open("log")
@@ -88,11 +88,19 @@ public struct Tables: Sendable {
         devices = open("devices")
         changes = open("changes")
         audit = open("audit")
-        suppressed = open("suppressed")
+        suppressed = open("suppressed").closed
         erasures = open("erasures")
         timers = open("timers")
         pending = open("pending")
     }
+}
+
+extension Table {
+    /// Its values have no checksum of their own.
+    fileprivate var bare: Table { Table(handle: handle, name: name, ofDamage: .nothing) }
+
+    /// That there is a row says more than what it says.
+    fileprivate var closed: Table { Table(handle: handle, name: name, ofDamage: .key) }
 }
 
 /// A 64-bit number as a key.

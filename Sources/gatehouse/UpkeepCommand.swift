@@ -46,8 +46,8 @@ enum StoreCommand {
         gatehouse store compact [--config F]
         gatehouse store merge FOLDER [--timers] [--config F]
 
-        check looks at every page of the store or of a backup (exit code 1: damaged). backup copies the store as it is at one
-        moment into a new file. The agent may run for both. Back up the pepper as well: without it nobody is recognised.
+        check looks at every page and row of the store or of a backup (exit code 1: damaged). backup copies the store as it is at
+        one moment into a new file. The agent may run for both. Back up the pepper as well: without it nobody is recognised.
 
         Stop the agent for the rest.
 

@@ -32,6 +32,13 @@ private let policy = """
       till_maker: { url: "https://till.example/v1/batch", purpose: analytics, restricted: [properties.drawer] }
     """
 
+private let withoutEnds = """
+    version: 1
+    purposes: [analytics]
+    identifiers: { u: { from: [userId], send: hmac } }
+    events: { "*": { purpose: analytics } }
+    """
+
 @Suite struct RetentionTests {
     @Test func anAttributeLeavesTheStoreAlthoughItsPersonNeverComesAgain() {
         let device = Device(policy)
@@ -89,6 +96,24 @@ private let policy = """
         device.pipeline.retention = mark
         device.sweep()
         #expect(device.meters.purgedAttributes.current == 1)
+    }
+
+    /// Once a day all rows of the store are held against their checksums, and where nothing ever ends as well.
+    @Test(arguments: [policy, withoutEnds])
+    func rowsAreLookedAtOnceADay(_ policy: String) {
+        let device = Device(policy)
+        for number in 0..<300 { device.take("u\(number)", "Visited") }
+        for _ in 0..<60 { device.sweep() }
+        #expect(device.meters.storeCheckedAt.current == device.now && device.meters.badRecords.current == 0)
+        let first = device.now
+        device.now += 3_600_000
+        device.monotonic += 3_600_000_000_000
+        for _ in 0..<60 { device.sweep() }
+        #expect(device.meters.storeCheckedAt.current == first)
+        device.now += day
+        device.monotonic += day * 1_000_000
+        for _ in 0..<60 { device.sweep() }
+        #expect(device.meters.storeCheckedAt.current == device.now && device.meters.badRecords.current == 0)
     }
 
     @Test func aPersonGoesWhoWasNotSeenForTheLongestTimeOfWhatTheyGrant() {
@@ -155,11 +180,16 @@ private let policy = """
         #expect(device.pipeline.ledger == ledger)
     }
 
-    @Test func aBundleWithoutEndsIsNeverSwept() {
-        let device = Device("version: 1\npurposes: [analytics]\nidentifiers: { u: { from: [userId], send: hmac } }\nevents: { \"*\": { purpose: analytics } }")
+    @Test func aBundleWithoutEndsIsNotSweptBeforeRowsAreDue() {
+        let device = Device(withoutEnds)
         device.sweep()
-        let isDue = device.pipeline.isSweepDue(device.bundle.plans, .max)
+        for _ in 0..<60 { device.sweep() }
+        // It was less than a minute ago.
+        let nextDay = device.monotonic + day * 1_000_000
+        let isDue = device.pipeline.isSweepDue(device.bundle.plans, nextDay - 60_000_000_000)
         #expect(!isDue)
+        let isDueThen = device.pipeline.isSweepDue(device.bundle.plans, nextDay)
+        #expect(isDueThen)
     }
 
     @Test func aPassIsInTheAuditLog() {

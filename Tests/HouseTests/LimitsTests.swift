@@ -24,7 +24,7 @@ import Testing
         Agent rotationMilliseconds: what holds where the configuration says nothing
         Agent clockIsSetMilliseconds: what a clock says that nobody has set
         Agent sweptPerStep purgedBytesPerStep sweepStepNanoseconds: steps of the sweep
-        Agent sweepPauseMilliseconds sweepRestMilliseconds: its pace
+        Agent sweepPauseMilliseconds sweepRestMilliseconds checkedBytesPerStep rowsRestNanoseconds: its pace
         Agent memoryLookMilliseconds memoryRushMilliseconds memoryHopelessMilliseconds: how often memory is looked at
         Agent pokeMilliseconds: how often threads are looked at
         Agent restMilliseconds restingPages: when memory is given back
