@@ -85,8 +85,8 @@ public enum Limits {
     public static let sweepPauseMilliseconds: Int64 = 50
     /// Between two passes at most, milliseconds: what is kept in months goes in the hour in which its time is up.
     public static let sweepRestMilliseconds: Int64 = 3_600_000
-    /// Bytes of the store's rows that one step holds against their checksums, some 16 pages: a hundred microseconds, and on a
-    /// slow card some milliseconds. And after how long all of them once more, nanoseconds: once a day.
+    /// Bytes of the store's rows that one step holds against their checksums, some 16 pages: about a millisecond, and on a slow
+    /// card some more. And after how long all of them once more, nanoseconds: once a day.
     static let checkedBytesPerStep = 64 * 1024
     static let rowsRestNanoseconds: Int64 = 86_400_000_000_000
     /// Entries of the log that one step counts once more for attributes that are new, each with a record of its person: some

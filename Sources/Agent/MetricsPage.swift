@@ -160,16 +160,19 @@ struct MetricsPage {
             ("gatehouse_store_losses_unknown_total", "Times that how many cannot be told.", meters.storeLossesUnknown),
         ]
         for (name, help, gauge) in counts { page.counter(name, help, UInt64(gauge.current)) }
-        writeAge("gatehouse_snapshot_age_seconds", "Age of the store's newest snapshot.", meters.snapshotAt, &page)
+        writeAge("gatehouse_snapshot_age_seconds", "Age of the store's newest snapshot.", meters.snapshotAt, now, 1000, &page)
         writeAge(
-            "gatehouse_store_checked_age_seconds", "Since every row was held against its checksum.", meters.storeCheckedAt, &page)
+            "gatehouse_store_checked_age_seconds", "Since every row was held against its checksum.", meters.storeCheckedAt,
+            SystemClock().monotonicNanoseconds(), 1_000_000_000, &page)
     }
 
-    /// How long ago something was; nothing for what never was.
+    /// How long ago something was, in seconds; nothing for what never was.
     @inline(never)
-    private func writeAge(_ name: StaticString, _ help: StaticString, _ at: Gauge, _ page: inout MetricsWriter) {
+    private func writeAge(
+        _ name: StaticString, _ help: StaticString, _ at: Gauge, _ now: Int64, _ second: Int64, _ page: inout MetricsWriter
+    ) {
         let time = at.current
-        if time > 0 { page.gauge(name, help, max(0, now - time) / 1000) }
+        if time > 0 { page.gauge(name, help, max(0, now - time) / second) }
     }
 
     private func writeBundle(_ page: inout MetricsWriter) {

@@ -138,7 +138,7 @@ extension Pipeline {
         _ plans: Plans, now: Int64, monotonic: Int64, _ room: DiskRoom, _ transaction: inout WriteTransaction
     ) throws(StoreError) {
         if retention.plans !== plans { retention.use(plans) }
-        if monotonic >= rows.dueAt { try checkRows(now, monotonic, &transaction) }
+        if monotonic >= rows.dueAt { try checkRows(monotonic, &transaction) }
         guard isPassDue(monotonic) else { return }
         publish()
         retention.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
@@ -414,10 +414,9 @@ extension Pipeline {
     // MARK: Rows
 
     /// Holds some rows of the store against their checksums.
-    private mutating func checkRows(
-        _ now: Int64, _ monotonic: Int64, _ transaction: inout WriteTransaction
-    ) throws(StoreError) {
-        rows.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
+    private mutating func checkRows(_ monotonic: Int64, _ transaction: inout WriteTransaction) throws(StoreError) {
+        // What it throws ends the agent; where that cannot be, it is not thrown all the time.
+        rows.dueAt = monotonic + Limits.rowsRestNanoseconds
         let damaged = try transaction.check(&rows.place, bytes: Limits.checkedBytesPerStep)
         if damaged > 0 {
             meters.badRecords.add(damaged)
@@ -425,9 +424,11 @@ extension Pipeline {
                 $0.field("rows", Int64(clamping: damaged))
             }
         }
-        if !rows.place.isAtStart { return }
-        rows.dueAt = monotonic + Limits.rowsRestNanoseconds
-        meters.storeCheckedAt.set(now)
+        if !rows.place.isAtStart {
+            rows.dueAt = monotonic + Limits.sweepPauseMilliseconds * 1_000_000
+            return
+        }
+        meters.storeCheckedAt.set(monotonic)
         // All of them were looked at, and most are of no use for long.
         transaction.releasePages()
     }

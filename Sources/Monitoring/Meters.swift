@@ -103,7 +103,7 @@ public final class Meters: Sendable {
     public let storeLossesUnknown = Gauge()
     /// When the newest snapshot of the store was taken, milliseconds since the epoch; 0: there is none.
     public let snapshotAt = Gauge()
-    /// When all rows of the store had been held against their checksums, milliseconds since the epoch; 0: not yet.
+    /// When all rows of the store had been held against their checksums, nanoseconds of the monotonic clock; 0: not yet.
     public let storeCheckedAt = Gauge()
 
     public init() {}

@@ -19,6 +19,8 @@ public struct Table: Sendable {
         case value
         /// For readers, nothing: it is not there.
         case nothing
+        /// For readers who look it up, nothing; whoever goes through keys has it.
+        case keyForWalks
         /// Its key: the value is empty.
         case key
     }
@@ -161,7 +163,7 @@ public final class Database: @unchecked Sendable {
             try walk(transaction, meta, Span(), .rows) { key, row in
                 rows += 1
                 if Row.isWhole(key, row) { whole += 1 }
-                return true
+                return whole == 0
             }
         } catch { return MDB_CORRUPTED }
         return whole == 0 && rows > 1 ? MDB_VERSION_MISMATCH : 0
@@ -644,7 +646,10 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         let code = lookUp(transaction, table, key, &value)
         if code == MDB_NOTFOUND { return nil }
         if code != 0 { throw database.noting(StoreError("mdb_get", code)) }
-        if case .nothing = table.ofDamage, !isWhole(key, value) { return nil }
+        switch table.ofDamage {
+        case .nothing, .keyForWalks: if !isWhole(key, value) { return nil }
+        case .value, .key: break
+        }
         let span = Span<UInt8>(
             _unsafeStart: UnsafePointer(value.mv_data.assumingMemoryBound(to: UInt8.self)), count: value.mv_size)
         return _overrideLifetime(span, borrowing: self)
@@ -834,8 +839,8 @@ public struct WriteTransaction: ~Copyable {
         try walk(transaction!, table, start.span, .rows) { key, row in
             var found = MDB_val()
             let isFound = lookUp(transaction!, table, key, &found) == 0
-            // To what is not found nobody comes back, and behind it goes on what lies behind.
-            if isFound, looked >= bytes, compare(key, start.span) > 0 {
+            // To what is not found nobody comes back for certain: it ends a step only where all is like that.
+            if looked >= (isFound ? bytes : 16 * bytes), compare(key, start.span) > 0 {
                 next = [UInt8](copying: key)
                 return false
             }
@@ -1025,10 +1030,19 @@ private struct Walker {
             }
             if case .rows = which { return }
             value.mv_size -= Row.sumBytes
-            guard case .whole = which, case .nothing = table.ofDamage else { return }
+            var isEmptied = false
+            switch table.ofDamage {
+            case .value, .keyForWalks: return
+            case .key: isEmptied = true
+            case .nothing: if case .all = which { return }
+            }
             let name = Span<UInt8>(
                 _unsafeStart: UnsafePointer(key.mv_data.assumingMemoryBound(to: UInt8.self)), count: key.mv_size)
             if isWhole(name, value) { return }
+            if isEmptied {
+                value.mv_size = 0
+                return
+            }
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
     }

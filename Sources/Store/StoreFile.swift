@@ -195,7 +195,10 @@ public final class StoreFile {
         var all: UInt64 = 0
         var damaged: UInt64 = 0
         if pageCount - there > UInt64(Limits.mostUnwrittenBytes) / UInt64(pageBytes) { noteDamage() }
-        if isDeep { seen = [UInt8](repeating: 0, count: Int(there / 8) + 1) }
+        if isDeep {
+            try checkForm()
+            seen = [UInt8](repeating: 0, count: Int(there / 8) + 1)
+        }
         for tree in trees(nil) {
             begin(tree, at: 0)
             if isDeep {
@@ -220,6 +223,18 @@ public final class StoreFile {
         if let fault { throw fault }
         if damaged > 0 { throw .damaged("a row fails its checksum") }
         return all
+    }
+
+    /// Rows of an earlier version have no checksums: none of `meta` fits.
+    @inline(never)
+    private func checkForm() throws(StoreError) {
+        var (rows, whole) = (0, 0)
+        begin("meta")
+        while next(), whole == 0 {
+            rows += 1
+            if isRowWhole { whole += 1 }
+        }
+        if whole == 0, rows > 1, fault == nil { throw StoreError("open", MDB_VERSION_MISMATCH) }
     }
 
     /// The value of a key in a table; nil: there is none.

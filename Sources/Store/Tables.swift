@@ -67,13 +67,13 @@ public struct Tables: Sendable {
 
     init(_ open: (StaticString) -> Table) {
         meta = open("meta")
-        identifiers = open("identifiers").bare
+        identifiers = open("identifiers").named
         profiles = open("profiles")
         damaged = open("damaged")
         links = open("links").bare
         edges = open("edges").bare
         parts = open("parts")
-        visits = open("visits").bare
+        visits = open("visits").named
         consent = open("consent")
         consentParts = open("consent_parts")
         log = open("log")
@@ -98,6 +98,9 @@ public struct Tables: Sendable {
 extension Table {
     /// Its values have no checksum of their own.
     fileprivate var bare: Table { Table(handle: handle, name: name, ofDamage: .nothing) }
+
+    /// Nor have these, and an identifier is one whatever its row says: who was erased is looked for among them.
+    fileprivate var named: Table { Table(handle: handle, name: name, ofDamage: .keyForWalks) }
 
     /// That there is a row says more than what it says.
     fileprivate var closed: Table { Table(handle: handle, name: name, ofDamage: .key) }
