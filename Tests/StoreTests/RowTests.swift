@@ -251,5 +251,52 @@ import Testing
                 Issue.record("it was taken")
             } catch let error as StoreError { #expect(error.message.contains("earlier version")) }
         }
+        // Nor is a backup of it put in a store's place.
+        do {
+            try StoreFile(path).check(isDeep: true)
+            Issue.record("it was taken for a whole one")
+        } catch let error as StoreError { #expect(error.message.contains("earlier version")) }
+    }
+
+    /// Whom nobody finds any more, names of the erased are still looked for among them; and an erasure holds whose time cannot be
+    /// read.
+    @Test func keysAreMetWhateverTheirRowSays() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try makeStore()
+        let erased = [UInt8](0..<16)
+        let (key, value) = RowTests.row(5)
+        let time = NumberKey(77_777_777)
+        do {
+            let store = try Database(folder: folder, mapBytes: 16 << 20, synchronous: false)
+            var writing = try store.beginWrite()
+            try writing.put(store.tables.suppressed, erased.span, time.bytes.span)
+            try writing.put(store.tables.links, key.span, time.bytes.span)
+            try writing.commit()
+        }
+        var changed = try Data(contentsOf: URL(fileURLWithPath: path))
+        for needle in [value, [UInt8](copying: time.bytes.span)] {
+            var from = changed.startIndex
+            while let place = changed[from...].firstRange(of: Data(needle)) {
+                changed[place.upperBound - 1] ^= 64
+                from = place.upperBound
+            }
+        }
+        try changed.write(to: URL(fileURLWithPath: path))
+        let store = try Database(folder: folder, mapBytes: 16 << 20)
+        var reader = try store.makeReader()
+        try reader.begin()
+        #expect(try get(reader, store.tables.identifiers, key) == nil)
+        #expect(try get(reader, store.tables.suppressed, erased) == [])
+        func met(_ table: Table, _ key: [UInt8]) throws -> Int? {
+            var bytes: Int?
+            try reader.scan(table, from: key.span) { found, value in
+                if [UInt8](copying: found) == key { bytes = value.count }
+                return false
+            }
+            return bytes
+        }
+        #expect(try met(store.tables.identifiers, key) == 16)
+        #expect(try met(store.tables.suppressed, erased) == 0)
+        #expect(try met(store.tables.links, key) == nil)
     }
 }
