@@ -5,8 +5,9 @@ import Formats
 
 /// A row of a table: the value, and 4 bytes, little-endian, that key and value come to.
 ///
-/// A value that is looked up is held against it where it has no checksum of its own (`Table.ofDamage`). Under a key that has
-/// changed nothing is found: that is seen by whoever looks through all rows (`WriteTransaction.check`, `StoreFile.check`).
+/// Where a reader would answer with it, a value without a checksum of its own is held against this one (`Table.ofDamage`). All
+/// else is seen by whoever looks through all rows (`WriteTransaction.check`, `StoreFile.check`): under a key that has changed
+/// nothing is found.
 enum Row {
     static let sumBytes = 4
 
