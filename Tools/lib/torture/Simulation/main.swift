@@ -85,14 +85,20 @@ func live(_ history: History, isShowing: Bool = false) -> Outcome {
     return Outcome(failure: violation?.text, counts: world.counts, lived: world.lived)
 }
 
+#if DEBUG
+let secondsOfAWeek: UInt32 = 300
+#else
+let secondsOfAWeek: UInt32 = 60
+#endif
+
 /// The same in a process of its own, which may crash.
 func liveApart(_ history: History) -> Outcome {
     var ends: [Int32] = [0, 0]
     if sim_pipe(&ends) != 0 { fatalError("no pipe") }
     let child = sim_fork()
     if child == 0 {
-        // A week takes a fraction of a second: what takes longer waits for something that does not come.
-        sim_limit(30)
+        // A week takes a fraction of a second, one of a busy device ten: what takes longer waits for what does not come.
+        sim_limit(secondsOfAWeek)
         let outcome = live(history)
         var text = Array("\(outcome.counts.text) \(outcome.lived) \(outcome.failure ?? "")".utf8)
         text = Array(text.prefix(4000))
