@@ -39,12 +39,13 @@ def test_fuzz_two_targets_in_turn(bench):
 
 
 def test_bench_table_has_its_rows_and_plots(bench):
-    """A part of `Tools/bench table --smoke`: what it takes, beside nginx and Redis, delivery beside rsyslog, and a curve."""
+    """A part of `Tools/bench table --smoke`: what it takes, beside nginx and Redis, durable events beside C that writes the same,
+    delivery beside rsyslog, and a curve."""
     binary()
     figures = os.path.join(bench.folder, "table.json")
     run = subprocess.run(
-        [os.path.join(TOP, "Tools", "bench"), "table", "--smoke", "--only", "size", "--only", "grown-rules", "--only", "delivery",
-         "--json", figures, "--plots", bench.folder], capture_output=True, text=True)
+        [os.path.join(TOP, "Tools", "bench"), "table", "--smoke", "--only", "size", "--only", "grown-rules", "--only", "ingest",
+         "--only", "delivery", "--json", figures, "--plots", bench.folder], capture_output=True, text=True)
     equal(run.returncode, 0, f"Tools/bench table: {run.stdout}{run.stderr[-2000:]}")
     with open(figures) as file:
         table = json.load(file)

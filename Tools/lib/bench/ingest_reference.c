@@ -37,6 +37,7 @@ enum {
     buffer_bytes_first = 4 * 1024,
     request_bytes_most = 520 * 1024,  // The agent's largest batch and its head.
     remembered_messages = 500 * 1000, // The agent's window of message ids.
+    sum_bytes = 4,                    // Of a row, behind its value.
     log_header_bytes = 48 + 72,       // The agent's header of a log entry and its one identifier.
     consent_bytes = 4 + 2 * 16,       // Two purposes.
     ledger_bytes = 4 + 10 * 8,
@@ -112,20 +113,23 @@ static int get(MDB_txn *transaction, enum table table, const void *key, size_t k
     return code == 0;
 }
 
-static int put(MDB_txn *transaction, enum table table, const void *key, size_t key_bytes, const void *value,
-               size_t bytes, unsigned flags) {
-    MDB_val name = {key_bytes, (void *)(uintptr_t)key}, data = {bytes, (void *)(uintptr_t)value};
-    int code = mdb_put(transaction, tables[table], &name, &data, flags);
-    if (code != MDB_KEYEXIST) require("mdb_put", code);
-    return code == 0;
-}
-
-// Makes room for a value and returns it, to be filled before the next change.
+// Makes room for a value and returns it, to be filled before the next change; NULL where there is one that shall stay. Behind
+// it are the bytes of the agent's checksum of a row, which is not reckoned here.
 static void *reserve(MDB_txn *transaction, enum table table, const void *key, size_t key_bytes, size_t bytes,
                      unsigned flags) {
-    MDB_val name = {key_bytes, (void *)(uintptr_t)key}, data = {bytes, NULL};
-    require("mdb_put", mdb_put(transaction, tables[table], &name, &data, flags | MDB_RESERVE));
+    MDB_val name = {key_bytes, (void *)(uintptr_t)key}, data = {bytes + sum_bytes, NULL};
+    int code = mdb_put(transaction, tables[table], &name, &data, flags | MDB_RESERVE);
+    if (code == MDB_KEYEXIST) return NULL;
+    require("mdb_put", code);
+    memset((char *)data.mv_data + bytes, 0, sum_bytes);
     return data.mv_data;
+}
+
+static int put(MDB_txn *transaction, enum table table, const void *key, size_t key_bytes, const void *value,
+               size_t bytes, unsigned flags) {
+    void *data = reserve(transaction, table, key, key_bytes, bytes, flags);
+    if (data) memcpy(data, value, bytes);
+    return data != NULL;
 }
 
 // Numbers in keys are big-endian, as the agent's: LMDB's order of bytes is their order.
@@ -452,7 +456,7 @@ static void print_sizes(const char *folder) {
         while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
             entries++;
             key_bytes += (double)key.mv_size;
-            value_bytes += (double)value.mv_size;
+            value_bytes += (double)value.mv_size - sum_bytes;
         }
         printf("%s\"%s\": {\"entries\": %.0f, \"key_bytes\": %.2f, \"value_bytes\": %.2f}", table ? ", " : "{",
                table_names[table], entries, entries ? key_bytes / entries : 0, entries ? value_bytes / entries : 0);

@@ -27,7 +27,7 @@ import ingest  # noqa: E402
 import latency  # noqa: E402
 import profiles  # noqa: E402
 import references  # noqa: E402
-from agent import DEFAULT_BINARY, TOP, Agent, process_memory_kib  # noqa: E402
+from agent import DEFAULT_BINARY, TOP, Agent, Connection, process_memory_kib  # noqa: E402
 from decisions import cores, cpu_seconds, pinned, seed  # noqa: E402
 from plots import plot  # noqa: E402
 from start import start_once  # noqa: E402
@@ -240,7 +240,7 @@ def durable(table, options, folder):
     bench = ingest.Bench(settings, folder)
     bench.calibrate()
     turns, _, problems = ingest.measure_throughput(bench)
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         table.miss("ingest", f"the stores differ: {problem}")
     event = (folder / "events").read_text().splitlines()[0].encode()
     sqlite = {1: [], 100: []}
@@ -313,6 +313,16 @@ def idle_cpu(processes, seconds):
     return (sum(delivery.microseconds(process) for process in processes) - before) / seconds
 
 
+def wait_for_rows(agent, seconds=120):
+    """Once an agent has started it looks at every row of its store, once; what is measured here is how it is after that."""
+    connection, end = Connection(agent.url), time.monotonic() + seconds
+    while b"\ngatehouse_store_checked_age_seconds " not in connection.ask("GET", "/metrics")[2]:
+        if time.monotonic() > end:
+            sys.exit(f"bench: the agent has not looked at all rows of its store in {seconds} s: {agent.log_tail()}")
+        time.sleep(0.2)
+    connection.close()
+
+
 def taken(table, options, folder):
     """Size, memory, idling and starting, beside nginx with Lua over Redis with the same people."""
     print("what it takes")
@@ -331,6 +341,7 @@ def taken(table, options, folder):
             agent.stop()
         agent.start()
         latency.ask(agent.url, KEY, 1)
+        wait_for_rows(agent)
         time.sleep(1)
         mine = memory(agent.process)
         anonymous = process_memory_kib(agent.process.pid)
