@@ -383,7 +383,6 @@ def grown_profiles(table, options, folder):
                       "ten thousand, the same agent", stores["small"]["p50_ms"], fewer=True)
         else:
             table.miss("ten million profiles", done.stderr.strip()[-200:])
-    before = latency.PEOPLE
     for people in options.profiles:
         latency.PEOPLE = people
         place = folder / f"profiles-{people}"
@@ -410,7 +409,6 @@ def grown_profiles(table, options, folder):
                       "C with LMDB", median(others, "cpu_us"), fewer=True)
         for place in (place, folder / f"lmdb-{people}"):
             shutil.rmtree(place)
-    latency.PEOPLE = before
 
 
 # From so many profiles on they are not sent, but written by ProfileBench.
@@ -477,7 +475,7 @@ def main():
         options.rounds, options.seconds, latency.PEOPLE, options.people, options.idle = 1, 1, 50, 200, 2
         options.connections, options.profiles, options.rules, options.backlogs = [1, 1000], [50, 500], [1, 100], [2000]
 
-    table = Table()
+    table, people = Table(), latency.PEOPLE
     (TOP / ".build").mkdir(exist_ok=True)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-table-", dir=TOP / ".build") as name:
@@ -489,6 +487,7 @@ def main():
             except (Exception, SystemExit) as error:
                 # An hour of figures is not to be lost for one that cannot be had, whatever it is.
                 table.miss(part, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            latency.PEOPLE = people
     print(f"\n{options.rounds} turns of {options.seconds} s each on {len(cores())} cores, {time.strftime('%Y-%m-%d')}, "
           f"in {time.monotonic() - begin:.0f} s; ratios above 1 are the agent's favour\n")
     print(table.markdown())
