@@ -79,6 +79,14 @@ holdout: cap: serves: per: on: after: unless: url: batch: delay: deny: fallback:
 set badge timeline first last string number boolean date email e164 sha256 hmac realtime quarantine strip drop allow
 visitor visit event 10m 24h 90d 400KiB has( profile. audience. event. context. now age.profile duration("30m") && || == >
 true false null - : { } [ ] , " ' & *""".split() + ["\n", "\n  ", "\n    ", ": "],
+    "requests": """GET HEAD POST PUT DELETE /ofrep/v1/evaluate/flags /ofrep/v1/evaluate/flags/offer ?explain=true /v1/profiles/
+user_id:u-12345 email: device: till: /consent /export /unlink ?after= ?limit= ?from= /v1/erasures /v1/quarantine /release all
+/v1/trace/ /v1/audit /v1/experiments /healthz /readyz /metrics /console.css /v1/arrivals /v1/devices /v1/devices/till-1
+/v1/sync /v1/events /v1/decide /v1/batch /v1/track /v1/identify /v1/page /v1/alias HTTP/1.1 HTTP/1.0 Authorization: Bearer
+Basic token1 token2 token4 token8 token16 token31 If-None-Match: "*" Content-Type: application/json
+application/cloudevents+json application/cloudevents-batch+json ce-id: Sec-GPC: {"context":{"targetingKey":"u-12345"}}
+"context": "targetingKey": "flags": "event": "analytics" "personalization" true false null { } [ ] , : %3A %2F %00 ? & = *""".split()
+    + ["\n", "\n\n", " "],
     "records": ["\x01", "\x02", "\x03", "\0\0\0\0\0\0\0\x01", "\x01\0\0\0\0\0\0\0", "\xff\xff\xff\xff\xff\xff\xff\xff",
                 "\x80\0\0\0\0\0\0\0",
                 "\0\0\0\0\0\0\xf0\x7f", "\0\0\0\0\0\0\xf8\x7f", "PG\x02", "\0\x01GH"],
@@ -365,6 +373,38 @@ def events():
         yield b"\x00" + b'{"batch":[' + text.encode() + b"]}"
 
 
+def requests():
+    flags, person = "/ofrep/v1/evaluate/flags", "/v1/profiles/user_id:u-12345"
+    asked = ['{"context":{"targetingKey":"u-12345"}}', '{"context":{"targetingKey":"nobody-1","device":{"id":"k"},"till":{"number":4}}}',
+             '{"context":{"targetingKey":""}}', '{"context":{}}', '{"context":[]}', '{}', '[]', '{"context":{"x":1e400}}', "{", ""]
+    event = '{"type":"track","event":"Order Completed","userId":"u-12345","properties":{"revenue":9}}'
+    calls = [("POST", path, text) for text in asked for path in (f"{flags}/offer", flags, f"{flags}/offer?explain=true", f"{flags}/none")]
+    calls += [("PUT", f"{person}/consent", text) for text in
+              ('{"personalization":false}', '{"analytics":true,"none":true}', '{"analytics":1}', "[]", "", '{"tcf":"CAAA"}')]
+    calls += [("GET", path, "") for path in (
+        person, f"{person}/export?after=1", "/v1/profiles/email:u-12345%40example.org", "/v1/profiles/" + "0" * 32, "/v1/profiles/x",
+        "/v1/profiles/user_id:%ff", "/v1/erasures", "/v1/erasures/x?after=1", "/v1/quarantine?after=0&limit=5",
+        "/v1/trace/user_id:u-12345", "/v1/trace/user_id:u-12345?after=3", "/v1/audit?after=1&limit=2", "/v1/audit?limit=x",
+        "/v1/experiments", "/healthz", "/readyz", "/metrics", "/", "/console.css", "/console.js", "/v1/arrivals?from=0&limit=2",
+        "/v1/devices", "/v1/devices/till-1", "/v1/none", "*", "/v1/audit?after=18446744073709551615")]
+    calls += [("DELETE", person, ""), ("POST", f"{person}/unlink", ""), ("POST", "/v1/quarantine/1/release", ""), ("HEAD", "/readyz", ""),
+              ("DELETE", "/v1/quarantine/all", ""), ("POST", "/v1/devices/till-1", '{"command":"bundle"}'), ("POST", "/v1/sync", "x"),
+              ("POST", "/v1/decide", '{"flags":["offer"],"event":' + event + "}"), ("POST", "/v1/batch", '{"batch":[' + event + "]}"),
+              ("POST", "/v1/track", event), ("POST", "/v1/identify", '{"userId":"u-12345"}'), ("PATCH", "/v1/audit", "")]
+    cloud = '{"id":"1","source":"/till","specversion":"1.0","type":"track","data":{"userId":"u-12345"}}'
+    lines = {"": calls, "\nIf-None-Match: *": calls[:8], "\nContent-Type: application/cloudevents+json": [("POST", "/v1/events", cloud)],
+             "\nContent-Type: application/cloudevents-batch+json": [("POST", "/v1/events", f"[{cloud}]")]}
+    for fields, some in lines.items():
+        for number, (method, path, body) in enumerate(some):
+            text = f"{method} {path} HTTP/1.1{fields}"
+            for who in (0, 1):
+                yield bytes([who]) + f"{text}\n\n{body}".encode()
+                # The tokens' roles are the bits of their numbers.
+                token = 31 if number % 3 else 1 << number % 5
+                yield bytes([who | 2]) + f"{text}\nAuthorization: Bearer token{token}\n\n{body}".encode()
+                yield bytes([who | 4]) + f"{text}\n\n".encode() + gzip.compress(body.encode(), mtime=0)
+
+
 def nothing():
     """Of records and exchanges the fuzzer itself writes seeds, by the code that writes them on a device."""
     return []
@@ -373,7 +413,7 @@ def nothing():
 INPUTS = {
     "http": http, "responses": responses, "cloudevents": cloudevents, "cel": cel, "json": json_texts, "gzip": gzip_inputs,
     "consent": consent, "yaml": yaml, "bundle": bundle, "identifiers": identifiers, "schema": schema, "model": model, "events": events,
-    "records": nothing, "sync": nothing,
+    "requests": requests, "records": nothing, "sync": nothing,
 }
 
 
