@@ -2,9 +2,11 @@
 
 import Cryptography
 import Formats
+import Governance
 import Monitoring
 import Platform
 import Store
+import Unification
 
 public enum Diagnosis {
     /// Looks at a device's files. Nothing is written or made.
@@ -15,8 +17,9 @@ public enum Diagnosis {
         _ configuration: Configuration, isRunning: Bool, _ tell: (StaticString, String) -> Void
     ) {
         let path = configuration.pepperPath
+        var peppers: Peppers?
         if Files.exists(path) {
-            do throws(PepperError) { _ = try Pepper.read(path) } catch { tell("pepper", error.message) }
+            do throws(PepperError) { peppers = try Pepper.read(path) } catch { tell("pepper", error.message) }
         }
         if isRunning { return }
         let folder = configuration.data
@@ -29,7 +32,14 @@ public enum Diagnosis {
             do throws(StoreError) {
                 // What LMDB would trust.
                 try StoreFile(files.store).check(isDeep: false)
-                _ = try Database(reading: folder)
+                let database = try Database(reading: folder)
+                if let peppers {
+                    var reader = try database.makeReader()
+                    try reader.begin()
+                    if try AuditLog.isOfAnother(peppers.root, in: reader) {
+                        tell("pepper", PepperError.notOfStore(path: path, isMissing: false).message)
+                    }
+                }
             } catch {
                 tell("store", joined(folder, ": ", error.message))
             }

@@ -11,6 +11,8 @@ public enum PepperError: Error {
     case wrongLength(path: String)
     case tooOpen(path: String)
     case different(path: String)
+    /// `isMissing`: there is no file.
+    case notOfStore(path: String, isMissing: Bool)
     case rotating(path: String)
 
     public var message: String {
@@ -24,6 +26,14 @@ public enum PepperError: Error {
                     (
                         path,
                         "this is another secret than this device's, so that nobody can be recognised; devices that are to know the same people are given the same pepper"
+                    )
+                case .notOfStore(let path, let isMissing):
+                    (
+                        path,
+                        joined(
+                            isMissing ? "there is no such file, and it had" : "this is not",
+                            " the secret that the store was written with, without which nobody in it is recognised: put it back, or move the data folder away to begin anew"
+                        )
                     )
                 case .rotating(let path): (path, "a rotation of the pepper is under way; this has to wait for its end")
                 }

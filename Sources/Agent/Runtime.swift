@@ -178,18 +178,30 @@ public final class Runtime {
         _ configuration: Configuration, _ database: Database, _ healing: Healing, _ now: Int64,
         _ random: inout SystemRandom
     ) throws(StartError) -> (Peppers, Rotation) {
-        var peppers: Peppers
-        do throws(PepperError) { peppers = try Pepper.load(configuration.pepperPath, &random) } catch {
-            throw StartError(error.message)
-        }
-        var rotation: Rotation
+        let path = configuration.pepperPath
+        let isMissing = !Files.exists(path)
+        let peppers: Peppers
+        do throws(PepperError) { peppers = try Pepper.load(path, &random) } catch { throw StartError(error.message) }
+        var rotation = Rotation()
+        var isOfAnother = false
         do throws(StoreError) {
-            var transaction = try database.beginWrite()
-            rotation = try Rotation(peppers, now: now, in: &transaction)
-            try transaction.commit()
+            var reader = try database.makeReader()
+            try reader.begin()
+            isOfAnother = try AuditLog.isOfAnother(peppers.root, in: reader)
+            reader.end()
+            if !isOfAnother {
+                var transaction = try database.beginWrite()
+                rotation = try Rotation(peppers, now: now, in: &transaction)
+                try transaction.commit()
+            }
         } catch {
             healing.files.note(error)
             throw cannotUse(configuration, error)
+        }
+        if isOfAnother {
+            // No damage of the store's, which goes on once its secret is there again.
+            if isMissing { Files.remove(path) }
+            throw StartError(PepperError.notOfStore(path: path, isMissing: isMissing).message, exitCode: 1)
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }

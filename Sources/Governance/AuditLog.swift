@@ -84,6 +84,14 @@ public struct AuditLog {
         guard take(ends) else { throw .badRecord("audit") }
     }
 
+    /// Whether a store's chain is as it was written, and under another secret than this.
+    public static func isOfAnother(_ root: borrowing HMACSHA256, in reader: borrowing Reader) throws(StoreError) -> Bool {
+        let table = reader.tables.meta
+        guard reader.holds(table, key.span), let ends = try reader.get(table, key.span) else { return false }
+        var chain = AuditLog(root)
+        return !chain.take(ends)
+    }
+
     private init(_ root: borrowing HMACSHA256) {
         let derived = root.authenticate(Array("audit chain".utf8))
         secret = derived.withSpan { HMACSHA256(key: $0) }

@@ -655,6 +655,13 @@ public struct Reader: ~Copyable, @unchecked Sendable {
         return _overrideLifetime(span, borrowing: self)
     }
 
+    /// Whether there is a row under a key, and it is as it was written.
+    public borrowing func holds(_ table: Table, _ key: Span<UInt8>) -> Bool {
+        precondition(isActive)
+        var value = MDB_val()
+        return lookUp(transaction, table, key, &value) == 0 && isWhole(key, value)
+    }
+
     /// Whether a table has something about a profile; in doubt, yes.
     public borrowing func has(_ table: Table, _ profile: ProfileID) -> Bool {
         precondition(isActive)

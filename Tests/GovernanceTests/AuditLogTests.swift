@@ -57,6 +57,21 @@ import Testing
         }
     }
 
+    @Test func aChainUnderAnotherSecretIsToldFromTheDevicesOwn() throws {
+        try Self.withStore { database in
+            let other = HMACSHA256(key: [9, 9, 8])
+            func isOfAnother(_ secret: HMACSHA256) throws -> Bool {
+                var reader = try database.makeReader()
+                try reader.begin()
+                return try AuditLog.isOfAnother(secret, in: reader)
+            }
+            #expect(try !isOfAnother(other), "there is none yet")
+            try Self.write(3, database)
+            #expect(try !isOfAnother(Self.pepper))
+            #expect(try isOfAnother(other))
+        }
+    }
+
     /// The oldest lines are forgotten first, and what is left is a chain all the same.
     // limit: Governance.auditLines
     @Test func onlySoManyLinesAreKept() throws {

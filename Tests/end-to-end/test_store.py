@@ -256,6 +256,36 @@ def test_a_damaged_snapshot_is_passed_over(bench):
     check("a snapshot is damaged as well" in agent.log(), agent.log())
 
 
+def put_secret(path, secret):
+    with open(path, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(secret)
+
+
+def test_another_pepper_is_told_and_the_store_stays_as_it_is(bench):
+    """A secret that is lost, or another one by a flipped bit, is no damage of the store's: it is not set aside for that."""
+    agent = bench.agent()
+    orders(agent, "ada", 3)
+    agent.stop()
+    path = file_of(agent, "pepper")
+    with open(path, "rb") as file:
+        right = file.read()
+    for wrong, words in [(bytes([right[0] ^ 1]) + right[1:], "this is not the secret"), (None, "there is no such file")]:
+        os.remove(path)
+        if wrong:
+            put_secret(path, wrong)
+        for _ in range(2):
+            check(f"{path}: {words}" in gatehouse("run", "--config", agent.config, code=1).stderr, "what the start says")
+        if wrong:
+            check(words in gatehouse("doctor", "--config", agent.config, code=1).stdout, "what the doctor says")
+        equal(os.path.exists(path), wrong is not None, "whether there is a pepper")
+        equal(os.path.exists(file_of(agent, "aside.mdb")), False, "set aside")
+    put_secret(path, right)
+    agent.start()
+    equal(counted(agent, "ada"), 3, "orders")
+    agent.check_accounts()
+
+
 def test_damage_within_a_record_is_told_and_leaves_the_rest_readable(bench):
     agent = bench.agent()
     orders(agent, "ada", 5)

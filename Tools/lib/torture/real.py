@@ -103,6 +103,10 @@ def flips():
     return damaged(damage.flip, options.flips)
 
 
+def snapshots():
+    return damaged(damage.snapshot, options.truncations)
+
+
 def truncations():
     return damaged(damage.truncation, options.truncations)
 
@@ -131,6 +135,7 @@ FAULTS = [
     ("KILL, EIO, ENOSPC at every write and sync", calls),
     ("KILL, EIO, ENOSPC in store backup, restore, compact", commands),
     ("flipped bits in data files", flips),
+    ("flipped bits in the snapshot of a store that is lost", snapshots),
     ("data files cut short", truncations),
     ("a full file system", lambda: in_folder(rooms.full, short(12, 5))),
     ("a file system that becomes read-only", lambda: in_folder(rooms.read_only)),
@@ -164,7 +169,7 @@ parser.add_argument("--jobs", type=int, default=2, help="devices at once")
 parser.add_argument("--kills", type=int, help="1000; 20 with --smoke")
 parser.add_argument("--cuts", type=int, help="500; 10 with --smoke")
 parser.add_argument("--flips", type=int, help="1000; 24 with --smoke")
-parser.add_argument("--truncations", type=int, help="100; 6 with --smoke")
+parser.add_argument("--truncations", type=int, help="and flipped snapshots: 100; 6 with --smoke")
 parser.add_argument("--lying-disk", action="store_true", help="the disk of the power cuts ignores flushes: they must fail")
 parser.add_argument("--keep", metavar="FOLDER", help="where disks are kept on which something was lost")
 options = parser.parse_args()
