@@ -89,10 +89,19 @@ public enum Upkeep {
         do throws(StoreError) {
             let database = try Database(reading: folder)
             var reader = try database.makeReader()
-            try reader.begin()
-            try AuditLog.forEachLine(from: 0, reader) { _, line in
-                print([UInt8](copying: line))
-                return true
+            var next: UInt64? = 0
+            while let first = next {
+                next = nil
+                var lines: [[UInt8]] = []
+                try reader.begin()
+                try AuditLog.forEachLine(from: first, reader) { number, line in
+                    lines.append([UInt8](copying: line))
+                    if lines.count == Limits.sweptPerStep { next = number + 1 }
+                    return next == nil
+                }
+                // Nothing is held while somebody reads page by page: what the agent frees meanwhile it could not take again.
+                reader.end()
+                for line in lines { print(line) }
             }
         } catch {
             throw UpkeepError(error, folder)

@@ -415,6 +415,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var place = Place()
         var pending = requests
         var isFull = false
+        var retries = 0
         repeat {
             let mark = self.mark
             let first = position
@@ -492,11 +493,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 for index in first..<position { answer(batch[index]) }
                 completions.wake()
             } catch {
-                // Without events there may be room enough.
-                if error == .full, !isFull, first < batch.count {
+                // Without events there may be room enough; and for what may not be refused, once others are done with reading.
+                let mayWait = retries < Limits.fullRetries && batch[first...].contains { !$0.work.waitsForRoom }
+                if error == .full, first < batch.count, !isFull || mayWait {
                     goBack(to: mark)
                     // What was answered well was not done.
                     for index in first..<batch.count where batch[index].status == 200 { batch[index].status = 0 }
+                    if isFull {
+                        retries += 1
+                        sleep(milliseconds: Limits.fullRetryMilliseconds)
+                    }
                     isFull = true
                     place = Place()
                     position = first

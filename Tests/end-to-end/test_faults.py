@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import tarfile
 import threading
@@ -466,6 +467,64 @@ def test_p6_privacy_work_goes_on_while_events_are_refused(bench):
     check_unhurt(agent, "a storm at the disk limit")
     done = subprocess.run([*binary(), "audit", "verify", "--config", agent.config], capture_output=True, text=True)
     equal(done.returncode, 0, f"the audit log: {done.stderr}")
+
+
+def stopped_reader(agent):
+    """A `gatehouse store backup` that stands still while it holds a snapshot: pages that are freed then cannot be taken."""
+    for turn in range(300):
+        copy = os.path.join(agent.folder, f"copy-{turn}.mdb")
+        process = subprocess.Popen([*binary(), "store", "backup", copy, "--config", agent.config],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(turn % 30 / 2000)
+        process.send_signal(signal.SIGSTOP)
+        # LMDB's slots of readers, of 64 bytes each: the transaction, the process.
+        with open(os.path.join(agent.data, "lock.mdb"), "rb") as file:
+            slots = file.read()
+        for place in range(0, len(slots) - 63, 64):
+            transaction, pid = struct.unpack_from("=QI", slots, place)
+            if pid == process.pid and 0 < transaction < 1 << 62:
+                return process
+        process.send_signal(signal.SIGCONT)
+        process.wait()
+    raise Skip("no backup could be stopped while it reads")
+
+
+# limit: Agent.fullRetries, Agent.fullRetryMilliseconds
+def test_p6_no_choice_is_refused_because_somebody_reads(bench):
+    hub = bench.hub()
+    hub.stop()
+    agent = bench.agent_of(hub, settings="limits: { disk: 2MiB }")
+    people = 0
+    while True:
+        events = orders(f"filler-{people}", 20)
+        for event in events:
+            event["properties"]["filling"] = "x" * 500
+        if agent.call("POST", "/v1/batch", {"batch": events}).status != 200:
+            break
+        people += 1
+    check(people > 20, f"only {people} batches fit into 2 MiB")
+    reader, statuses = stopped_reader(agent), []
+
+    def refuse():
+        for number in range(people):
+            for choice in (False, True, False):
+                path = f"/v1/profiles/user_id:filler-{number}/consent"
+                statuses.append(agent.call("PUT", path, {"analytics": choice}).status)
+
+    caller = threading.Thread(target=refuse)
+    caller.start()
+    try:
+        # Until a call waits, since the reserve is used up.
+        seen = -1
+        while caller.is_alive() and seen != len(statuses):
+            seen = len(statuses)
+            caller.join(0.1)
+    finally:
+        reader.send_signal(signal.SIGCONT)
+        reader.wait()
+        caller.join()
+    equal((set(statuses), len(statuses)), ({200}, 3 * people), f"answers to choices, of which {seen} came while somebody read")
+    check_unhurt(agent, "a reader at the disk limit")
 
 
 def test_p6_a_full_disk_empties_when_the_hub_is_back(bench):
