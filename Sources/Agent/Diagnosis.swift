@@ -2,11 +2,9 @@
 
 import Cryptography
 import Formats
-import Governance
 import Monitoring
 import Platform
 import Store
-import Unification
 
 public enum Diagnosis {
     /// Looks at a device's files. Nothing is written or made.
@@ -17,8 +15,9 @@ public enum Diagnosis {
         _ configuration: Configuration, isRunning: Bool, _ tell: (StaticString, String) -> Void
     ) {
         let path = configuration.pepperPath
-        var peppers: Peppers?
-        if Files.exists(path) {
+        let isMissing = !Files.exists(path)
+        var peppers = isMissing ? Pepper.none : nil
+        if !isMissing {
             do throws(PepperError) { peppers = try Pepper.read(path) } catch { tell("pepper", error.message) }
         }
         if isRunning { return }
@@ -36,8 +35,8 @@ public enum Diagnosis {
                 if let peppers {
                     var reader = try database.makeReader()
                     try reader.begin()
-                    if try AuditLog.isOfAnother(peppers.root, in: reader) {
-                        tell("pepper", PepperError.notOfStore(path: path, isMissing: false).message)
+                    if try Pepper.isAnother(peppers, than: reader) {
+                        tell("pepper", PepperError.notOfStore(path: path, isMissing: isMissing).message)
                     }
                 }
             } catch {

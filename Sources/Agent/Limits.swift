@@ -74,9 +74,9 @@ public enum Limits {
     public static let pagesInPlenty = 6144
     /// Privacy calls of one transaction when there is room for nothing else.
     public static let callsPerFullCommit = 2
-    /// How often they are tried again where not even the reserve is left, and after how many milliseconds each time: pages that
-    /// were freed while somebody reads cannot be taken before he is done.
-    static let fullRetries = 50
+    /// For how long they are tried again where not even the reserve is left, nanoseconds, and after how many milliseconds each
+    /// time: pages that were freed while somebody reads cannot be taken before he is done.
+    static let fullWaitNanoseconds: Int64 = 500_000_000
     static let fullRetryMilliseconds: Int64 = 10
     /// Profiles or events that one step of the sweep looks at, and how many profiles it changes, with how many bytes: a
     /// millisecond of looking, and some hundred pages of 4 KiB at most.

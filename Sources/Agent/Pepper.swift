@@ -2,7 +2,9 @@
 // them is for others to know.
 
 import Cryptography
+import Governance
 import Platform
+import Store
 import Unification
 
 /// Why the pepper cannot be used.
@@ -55,6 +57,15 @@ enum Pepper {
         }
         return try read(path)
     }
+
+    /// Whether a store was written with another secret, as far as it says.
+    static func isAnother(_ peppers: Peppers, than reader: borrowing Reader) throws(StoreError) -> Bool {
+        if try AuditLog.isOfAnother(peppers.root, in: reader) { return true }
+        return try Rotation.isOfAnother(peppers, in: reader)
+    }
+
+    /// In the place of one that is missing: whatever has been written with a secret was written with another.
+    static var none: Peppers { Peppers(key: [UInt8](repeating: 0, count: Limits.pepperBytes)) }
 
     /// Reads a file that must be there.
     static func read(_ path: String) throws(PepperError) -> Peppers {

@@ -68,6 +68,25 @@ struct Rotation {
         return record[0]
     }
 
+    private static func fingerprint(of secret: borrowing HMACSHA256) -> [UInt8] {
+        let digest = secret.authenticate(Rotation.key)
+        var bytes: [UInt8] = []
+        for index in 0..<16 { bytes.append(digest[index]) }
+        return bytes
+    }
+
+    /// Whether a store has seen a rotation to a pepper that is neither the present nor the former one.
+    static func isOfAnother(_ peppers: Peppers, in reader: borrowing Reader) throws(StoreError) -> Bool {
+        let table = reader.tables.meta
+        guard reader.holds(table, key.span), let record = try reader.get(table, key.span), record.count == byteCount else {
+            return false
+        }
+        let known = [UInt8](copying: record.extracting(10..<26))
+        if known == fingerprint(of: peppers.present) { return false }
+        guard let former = peppers.former else { return true }
+        return known != fingerprint(of: former)
+    }
+
     /// Takes up the rotation that the peppers show, or begins it.
     init(_ peppers: Peppers, now: Int64, in transaction: inout WriteTransaction) throws(StoreError) {
         var known = false
@@ -87,9 +106,7 @@ struct Rotation {
             if known, !isOver { try end(&transaction) }
             return
         }
-        let digest = peppers.present.authenticate(Rotation.key)
-        var present: [UInt8] = []
-        for index in 0..<16 { present.append(digest[index]) }
+        let present = Rotation.fingerprint(of: peppers.present)
         if fingerprint != present {
             fingerprint = present
             mark = mark == .max ? 1 : mark + 1

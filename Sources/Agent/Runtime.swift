@@ -156,7 +156,7 @@ public final class Runtime {
             throw Runtime.cannotUse(configuration, error)
         }
         let now = clock.wallMilliseconds()
-        (pepper, rotation) = try Runtime.loadPepper(configuration, database, healing, now, &random)
+        (pepper, rotation) = try Runtime.loadPepper(configuration, database, healing, isStandIn: isStandIn, now, &random)
         floor.warn(now / 1000)
         meters.startedAt.set(now)
         keeper = try BundleKeeper(
@@ -174,34 +174,39 @@ public final class Runtime {
     }
 
     /// The device's secrets, and the rotation that is under way with them.
+    /// - Parameter isStandIn: none are made.
     private static func loadPepper(
-        _ configuration: Configuration, _ database: Database, _ healing: Healing, _ now: Int64,
+        _ configuration: Configuration, _ database: Database, _ healing: Healing, isStandIn: Bool, _ now: Int64,
         _ random: inout SystemRandom
     ) throws(StartError) -> (Peppers, Rotation) {
         let path = configuration.pepperPath
         let isMissing = !Files.exists(path)
-        let peppers: Peppers
-        do throws(PepperError) { peppers = try Pepper.load(path, &random) } catch { throw StartError(error.message) }
-        var rotation = Rotation()
-        var isOfAnother = false
+        var peppers = Pepper.none
+        var isAnother = false
+        if !isMissing {
+            do throws(PepperError) { peppers = try Pepper.read(path) } catch { throw StartError(error.message) }
+        }
         do throws(StoreError) {
             var reader = try database.makeReader()
             try reader.begin()
-            isOfAnother = try AuditLog.isOfAnother(peppers.root, in: reader)
-            reader.end()
-            if !isOfAnother {
-                var transaction = try database.beginWrite()
-                rotation = try Rotation(peppers, now: now, in: &transaction)
-                try transaction.commit()
-            }
+            isAnother = try Pepper.isAnother(peppers, than: reader)
         } catch {
             healing.files.note(error)
             throw cannotUse(configuration, error)
         }
-        if isOfAnother {
-            // No damage of the store's, which goes on once its secret is there again.
-            if isMissing { Files.remove(path) }
-            throw StartError(PepperError.notOfStore(path: path, isMissing: isMissing).message, exitCode: 1)
+        // No damage of the store's, which goes on once its secret is there again.
+        if isAnother { throw StartError(PepperError.notOfStore(path: path, isMissing: isMissing).message, exitCode: 1) }
+        if isMissing, !isStandIn {
+            do throws(PepperError) { peppers = try Pepper.load(path, &random) } catch { throw StartError(error.message) }
+        }
+        var rotation: Rotation
+        do throws(StoreError) {
+            var transaction = try database.beginWrite()
+            rotation = try Rotation(peppers, now: now, in: &transaction)
+            try transaction.commit()
+        } catch {
+            healing.files.note(error)
+            throw cannotUse(configuration, error)
         }
         rotation.milliseconds = configuration.rotationMilliseconds
         if rotation.isLasting { Log.info("a rotation of the pepper is under way") }

@@ -93,10 +93,14 @@ public enum Upkeep {
             while let first = next {
                 next = nil
                 var lines: [[UInt8]] = []
+                var last: UInt64 = 0
                 try reader.begin()
                 try AuditLog.forEachLine(from: first, reader) { number, line in
                     lines.append([UInt8](copying: line))
-                    if lines.count == Limits.sweptPerStep { next = number + 1 }
+                    // A number that a damaged disk has altered says nothing about where to go on.
+                    let isNext = number == last &+ 1 && number >= first
+                    if lines.count >= Limits.sweptPerStep, isNext { next = number &+ 1 }
+                    last = number
                     return next == nil
                 }
                 // Nothing is held while somebody reads page by page: what the agent frees meanwhile it could not take again.

@@ -415,7 +415,8 @@ final class Writer<Time: Clock, Random: RandomSource> {
         var place = Place()
         var pending = requests
         var isFull = false
-        var retries = 0
+        /// Until when it is tried again where that was not enough, nanoseconds of the monotonic clock; 0: it was not yet so.
+        var waitsUntil: Int64 = 0
         repeat {
             let mark = self.mark
             let first = position
@@ -454,18 +455,7 @@ final class Writer<Time: Clock, Random: RandomSource> {
                         position += 1
                     }
                 }
-                if position == batch.count {
-                    try pipeline.takeTimers(
-                        plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
-                }
-                try eraseMore(&transaction)
-                if !isFull { try evict(upTo: Limits.pagesPerCommit, &transaction) }
-                try pipeline.sweep(
-                    plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
-                try recompute(&transaction)
-                try pipeline.endRotation(
-                    erasures, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
-                try trim(&transaction)
+                if waitsUntil == 0 { try goOn(position == batch.count, isFull: isFull, &transaction) }
                 try pipeline.keepObserved(at: clock.wallMilliseconds(), &transaction)
                 try pipeline.stretches.keep(in: &transaction)
                 try floor.keep(&keptTime, &transaction)
@@ -494,13 +484,16 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 completions.wake()
             } catch {
                 // Without events there may be room enough; and for what may not be refused, once others are done with reading.
-                let mayWait = retries < Limits.fullRetries && batch[first...].contains { !$0.work.waitsForRoom }
+                let now = clock.monotonicNanoseconds()
+                if isFull, waitsUntil == 0 { waitsUntil = now + Limits.fullWaitNanoseconds }
+                let mayWait = now < waitsUntil && batch[first...].contains { !$0.work.waitsForRoom }
                 if error == .full, first < batch.count, !isFull || mayWait {
                     goBack(to: mark)
                     // What was answered well was not done.
                     for index in first..<batch.count where batch[index].status == 200 { batch[index].status = 0 }
                     if isFull {
-                        retries += 1
+                        snapshots.note(error)
+                        database.forgetDeadReaders()
                         sleep(milliseconds: Limits.fullRetryMilliseconds)
                     }
                     isFull = true
@@ -512,6 +505,22 @@ final class Writer<Time: Clock, Random: RandomSource> {
                 return
             }
         } while position < batch.count
+    }
+
+    /// The part of a transaction that nobody waits for: timers, erasures under way, and what makes room.
+    private func goOn(_ isLast: Bool, isFull: Bool, _ transaction: inout WriteTransaction) throws(StoreError) {
+        if isLast {
+            try pipeline.takeTimers(
+                plans, now: clock.wallMilliseconds(), atMost: room.budget, room.takesEvents, &transaction)
+        }
+        try eraseMore(&transaction)
+        if !isFull { try evict(upTo: Limits.pagesPerCommit, &transaction) }
+        try pipeline.sweep(
+            plans, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
+        try recompute(&transaction)
+        try pipeline.endRotation(
+            erasures, now: clock.wallMilliseconds(), monotonic: clock.monotonicNanoseconds(), room, &transaction)
+        try trim(&transaction)
     }
 
     private func evict(upTo pages: Int, _ transaction: inout WriteTransaction) throws(StoreError) {

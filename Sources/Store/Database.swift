@@ -316,6 +316,7 @@ public final class Database: @unchecked Sendable {
                 if let mayGoOn, !mayGoOn() { return false }
             }
         }
+        reader.end()
         if let mark {
             var transaction = try target.beginWrite()
             let name = Snapshot.mark

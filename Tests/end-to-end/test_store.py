@@ -276,14 +276,46 @@ def test_another_pepper_is_told_and_the_store_stays_as_it_is(bench):
             put_secret(path, wrong)
         for _ in range(2):
             check(f"{path}: {words}" in gatehouse("run", "--config", agent.config, code=1).stderr, "what the start says")
-        if wrong:
-            check(words in gatehouse("doctor", "--config", agent.config, code=1).stdout, "what the doctor says")
+        check(words in gatehouse("doctor", "--config", agent.config, code=1).stdout, "what the doctor says")
         equal(os.path.exists(path), wrong is not None, "whether there is a pepper")
         equal(os.path.exists(file_of(agent, "aside.mdb")), False, "set aside")
     put_secret(path, right)
     agent.start()
     equal(counted(agent, "ada"), 3, "orders")
     agent.check_accounts()
+
+
+def test_another_pepper_is_told_after_a_rotation_too(bench):
+    """What a rotation has put in its place is known as well: the pepper of before it, or a flipped bit in the new one."""
+    agent = bench.agent(settings="pepper_rotation: 1h")
+    orders(agent, "ada", 3)
+    path, secrets = file_of(agent, "pepper"), []
+
+    def is_told(*wrong, count=4):
+        agent.stop()
+        with open(path, "rb") as file:
+            right = file.read()
+        for secret in wrong:
+            put_secret(path, secret)
+            check("this is not the secret" in gatehouse("run", "--config", agent.config, code=1).stderr, "what the start says")
+        put_secret(path, right)
+        agent.start()
+        equal(counted(agent, "ada"), count, "orders")
+        return right
+
+    secrets.append(is_told(count=3))
+    gatehouse("pepper", "rotate", "--config", agent.config)
+    secrets.append(is_told(count=3))
+    # Whoever is not seen while it lasts is forgotten.
+    orders(agent, "ada", 1)
+    equal(len(secrets[1]), 96, "bytes of the pepper while it lasts")
+    is_told(secrets[0], bytes([secrets[1][0] ^ 1]) + secrets[1][1:], secrets[1][:32] + bytes(32) + secrets[1][64:])
+    agent.stop()
+    gatehouse("pepper", "forget", "--yes", "--config", agent.config)
+    agent.start()
+    wait_until(lambda: os.path.getsize(path) == 64, 30, "the former pepper is not deleted")
+    secrets.append(is_told())
+    is_told(secrets[0], bytes([secrets[2][0] ^ 1]) + secrets[2][1:], secrets[2][:32])
 
 
 def test_damage_within_a_record_is_told_and_leaves_the_rest_readable(bench):

@@ -224,6 +224,7 @@ static void write_event(MDB_txn *transaction, const char *event, size_t bytes) {
     }
     uint64_t sequence = number_key(next_sequence++);
     char *entry = reserve(transaction, log_table, &sequence, sizeof sequence, log_header_bytes + id_bytes + kept, MDB_APPEND);
+    if (!entry) fail("the log has this number already");
     memset(entry, 0, log_header_bytes);
     memcpy(entry + log_header_bytes, id, id_bytes);
     memcpy(entry + log_header_bytes + id_bytes, event, kept);

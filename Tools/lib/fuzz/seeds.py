@@ -388,7 +388,7 @@ def requests():
         "/v1/experiments", "/healthz", "/readyz", "/metrics", "/", "/console.css", "/console.js", "/v1/arrivals?from=0&limit=2",
         "/v1/devices", "/v1/devices/till-1", "/v1/none", "*", "/v1/audit?after=18446744073709551615")]
     calls += [("DELETE", person, ""), ("POST", f"{person}/unlink", ""), ("POST", "/v1/quarantine/1/release", ""), ("HEAD", "/readyz", ""),
-              ("DELETE", "/v1/quarantine/all", ""), ("POST", "/v1/devices/till-1", '{"command":"bundle"}'), ("POST", "/v1/sync", "x"),
+              ("DELETE", "/v1/quarantine/all", ""), ("POST", "/v1/devices/till-1/flush", ""), ("POST", "/v1/sync", "x"),
               ("POST", "/v1/decide", '{"flags":["offer"],"event":' + event + "}"), ("POST", "/v1/batch", '{"batch":[' + event + "]}"),
               ("POST", "/v1/track", event), ("POST", "/v1/identify", '{"userId":"u-12345"}'), ("PATCH", "/v1/audit", "")]
     cloud = '{"id":"1","source":"/till","specversion":"1.0","type":"track","data":{"userId":"u-12345"}}'
